@@ -1,0 +1,33 @@
+// swift-tools-version: 6.2
+// The rooms of sidecar and which of them may know which. Lease (the protocol) knows only instants; the guard knows no
+// network; only the executable knows everything.
+
+import PackageDescription
+
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+
+let package = Package(
+    name: "sidecar",
+    products: [.executable(name: "sidecar", targets: ["Sidecar"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+    ],
+    targets: [
+        .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .target(name: "CLinux"),
+        .target(name: "Clock", swiftSettings: strict),
+        .target(name: "Lease", dependencies: ["Clock"], swiftSettings: strict),
+        .target(name: "Postgres", dependencies: ["CLibPQ", "CLinux", "Clock"], swiftSettings: strict),
+        .target(name: "Metastore", dependencies: ["Postgres", "Lease", "Clock"], swiftSettings: strict),
+        .target(name: "Guard", dependencies: ["CLinux", "Clock"], swiftSettings: strict),
+        .executableTarget(
+            name: "Sidecar",
+            dependencies: [
+                "CLinux", "Clock", "Lease", "Postgres", "Metastore", "Guard",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: strict),
+    ]
+)

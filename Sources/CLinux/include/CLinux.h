@@ -1,0 +1,90 @@
+/*
+ * The few Linux calls that Swift cannot make itself: variadic calls, macros, and headers that its Glibc module leaves
+ * out. Each function is one system call; errors come back as -1 with errno set. No logic.
+ */
+#ifndef CLINUX_H
+#define CLINUX_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The argument vector the kernel gave this process, in its own memory (writing to it changes what ps shows). */
+char **clinux_argv(void);
+int clinux_argc(void);
+
+/* prctl(2) */
+static inline int clinux_set_child_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+static inline int clinux_set_parent_death_signal(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
+static inline int clinux_set_name(const char *name) { return prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+/* signalfd(2): non-blocking, close-on-exec */
+static inline int clinux_signalfd(const sigset_t *mask) { return signalfd(-1, mask, SFD_NONBLOCK | SFD_CLOEXEC); }
+/* read(2) of one signalfd_siginfo: the signal's number, or -1 */
+static inline int clinux_signalfd_read(int fd) {
+    struct signalfd_siginfo info;
+    return read(fd, &info, sizeof info) == (ssize_t)sizeof info ? (int)info.ssi_signo : -1;
+}
+
+/* timerfd_create(2), timerfd_settime(2): CLOCK_BOOTTIME, absolute; 0 disarms */
+static inline int clinux_boottime_timer(void) { return timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC); }
+static inline int clinux_boottime_timer_set(int fd, int64_t nanoseconds) {
+    struct itimerspec when = {{0, 0}, {nanoseconds / 1000000000, nanoseconds % 1000000000}};
+    return timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, 0);
+}
+
+/* clock_gettime(2) of CLOCK_BOOTTIME in nanoseconds */
+static inline int64_t clinux_boottime_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* pidfd_open(2), pidfd_send_signal(2) */
+static inline int clinux_pidfd_open(pid_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+static inline int clinux_pidfd_send_signal(int pidfd, int signal) {
+    return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, 0, 0);
+}
+
+/* getdents64(2) */
+static inline long clinux_getdents(int fd, void *buffer, unsigned int size) {
+    return syscall(SYS_getdents64, fd, buffer, size);
+}
+
+/* open(2): two and three arguments */
+static inline int clinux_open(const char *path, int flags) { return open(path, flags | O_CLOEXEC); }
+static inline int clinux_create(const char *path, int flags, mode_t mode) {
+    return open(path, flags | O_CREAT | O_CLOEXEC, mode);
+}
+
+/* pipe2(2), eventfd(2), fcntl(2), close_range(2) */
+static inline int clinux_pipe(int ends[2], int flags) { return pipe2(ends, flags | O_CLOEXEC); }
+static inline int clinux_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+static inline int clinux_set_nonblocking(int fd) { return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
+static inline int clinux_close_from(int first) { return (int)syscall(SYS_close_range, first, ~0U, 0); }
+
+/* execvpe(3) */
+static inline int clinux_execvpe(const char *file, char *const argv[], char *const envp[]) {
+    extern int execvpe(const char *, char *const[], char *const[]);
+    return execvpe(file, argv, envp);
+}
+
+/* wait(2): the macros over a wait status */
+static inline int clinux_exited(int status) { return WIFEXITED(status); }
+static inline int clinux_exit_status(int status) { return WEXITSTATUS(status); }
+static inline int clinux_signaled(int status) { return WIFSIGNALED(status); }
+static inline int clinux_term_signal(int status) { return WTERMSIG(status); }
+
+#endif

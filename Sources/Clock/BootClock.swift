@@ -1,0 +1,13 @@
+// Reads CLOCK_BOOTTIME. Only rooms that act (Guard, Postgres, Sidecar) may use it; Lease is given instants.
+
+import Glibc
+
+/// The machine's `CLOCK_BOOTTIME`, which also counts while the machine sleeps (clock_gettime(2)).
+public enum BootClock {
+    /// Now.
+    public static func now() -> Instant {
+        var time = timespec()
+        clock_gettime(CLOCK_BOOTTIME, &time)
+        return Instant(nanoseconds: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
+    }
+}
