@@ -24,6 +24,11 @@ extension LeaseMachine {
     mutating func watchGuardian(at now: Instant) {
         guard case .asked(_, _, let by) = guardian, now >= by else { return }
         report(.guardSilent)
+        condemn()
+    }
+
+    /// SIGKILLs a guard that is silent or confused; its tree falls to the keeper.
+    private mutating func condemn() {
         guardian = .condemned
         actions.append(.killGuard)
     }
@@ -42,8 +47,14 @@ extension LeaseMachine {
         case .notStarted(current, .cannotExecute(let errno)):
             report(.cannotExecute(errno: errno))
             change { $0.tree = .dying(current, .cannotExecute(errno: errno)) }
-        case .notStarted(current, .deadlinePassed), .notStarted(current, .refused):
+        case .notStarted(current, .cannotFork(let errno)):
+            // The machine is short of something: with back-off, as after any failure of the child (71: EX_OSERR).
+            report(.cannotFork(errno: errno))
+            change { $0.tree = .dying(current, .exited(.code(71))) }
+        case .notStarted(current, .deadlinePassed):
             change { $0.tree = .dying(current, .killed) }
+        case .notStarted(current, .refused):
+            condemn()
         case .exited(current, let exit):
             report(.childExited(exit))
             if case .dying = leadership.tree { break }

@@ -123,7 +123,10 @@ public enum GuardAnswer: Equatable, Sendable {
 /// Why a child was not started.
 public enum NotStarted: Equatable, Sendable {
     case cannotExecute(errno: Int32)
+    /// No process could be made; `empty` follows.
+    case cannotFork(errno: Int32)
     case deadlinePassed
+    /// The guard claims that a tree lives where there can be none: it is not to be trusted any more. No `empty` follows.
     case refused
 }
 
@@ -184,6 +187,7 @@ public enum Notice: Equatable, Sendable {
     case starting(StartID)
     case started(StartID, pid: Int32)
     case cannotExecute(errno: Int32)
+    case cannotFork(errno: Int32)
     case childExited(ChildExit)
     case restarting(after: Duration, attempt: Int)
     case gaveUp(cooldown: Duration)
