@@ -40,7 +40,9 @@ struct Cgroup {
 
     /// The directory of this process's own cgroup.
     private static func own() -> String? {
-        guard let groups = contents("/proc/self/cgroup"), let mounts = contents("/proc/self/mountinfo") else { return nil }
+        guard let groups = contents("/proc/self/cgroup"), let mounts = contents("/proc/self/mountinfo") else {
+            return nil
+        }
         return directory(cgroups: groups, mounts: mounts)
     }
 

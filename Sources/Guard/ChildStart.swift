@@ -67,7 +67,8 @@ struct ChildStart {
 /// Runs in the new process. Returns only if there was no exec: why.
 private func becomeCommand(
     _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>,
-    _ environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, guardian: pid_t, deadline: Instant, cgroup: Cgroup?
+    _ environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, guardian: pid_t, deadline: Instant,
+    cgroup: Cgroup?
 ) -> Int32 {
     // First of all the death signal; then see whether its sender was still there to be watched.
     guard clinux_set_parent_death_signal(SIGKILL) == 0 else { return errno }

@@ -145,7 +145,9 @@ struct GuardMachine {
         switch state {
         case .starting(let start) where start.pid == pid, .running(let start) where start.pid == pid:
             state = .killing(start.generation, .reaped, .stay)
-            return [.say(.killing(start.generation, .childExited)), .say(.exited(start.generation, status: status)), .kill]
+            return [
+                .say(.killing(start.generation, .childExited)), .say(.exited(start.generation, status: status)), .kill,
+            ]
         case .killing(let generation, .unreaped(pid: pid), let afterwards):
             state = .killing(generation, .reaped, afterwards)
             return [.say(.exited(generation, status: status))]

@@ -41,7 +41,7 @@ struct ProcessFiles: ~Copyable {
     }
 
     /// Calls `visit` with every process there is, in ascending order of pid. One that exists all the while is not missed.
-    func forEach(_ visit: (ProcessStat) -> Void) {
+    func visitAll(_ visit: (ProcessStat) -> Void) {
         guard directory >= 0, lseek(directory, 0, SEEK_SET) == 0 else { return }
         while true {
             let length = clinux_getdents(directory, listing.baseAddress, UInt32(listing.count))

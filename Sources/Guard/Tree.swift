@@ -85,12 +85,13 @@ public struct Tree: ~Copyable {
         var seen = Sighting()
         var count = 0
         var lastGroup: pid_t = 0
-        files.forEach { process in
+        files.visitAll { process in
             if process.pid == own || process.pid == excluded { return }
             if process.parent == own {
                 seen.children += 1
                 if !process.isDead { seen.isRestless = true }
-                if process.group > 1, process.group != lastGroup, process.group != ownGroup, process.session != ownSession
+                if process.group > 1, process.group != lastGroup, process.group != ownGroup,
+                    process.session != ownSession
                 {
                     kill(-process.group, SIGKILL)
                     lastGroup = process.group
@@ -140,7 +141,8 @@ public struct Tree: ~Copyable {
         guard pidfd >= 0 else { return }
         defer { close(pidfd) }
         // Same pid, start and parent after the pidfd was made: it is the process that was seen, and still below us.
-        guard let now = files.stat(of: process.pid), now.startTime == process.startTime, now.parent == process.parent else {
+        guard let now = files.stat(of: process.pid), now.startTime == process.startTime, now.parent == process.parent
+        else {
             return
         }
         _ = clinux_pidfd_send_signal(pidfd, SIGKILL)

@@ -124,7 +124,8 @@ public enum Wire {
     }
 
     private static func start(_ reader: inout Reader) -> Order? {
-        guard let generation = reader.generation(), let deadline = reader.instant(), let index: UInt32 = reader.integer(),
+        guard let generation = reader.generation(), let deadline = reader.instant(),
+            let index: UInt32 = reader.integer(),
             let count: UInt32 = reader.integer()
         else { return nil }
         var environment: [String] = []
@@ -156,7 +157,8 @@ public enum Wire {
             guard let generation = reader.generation(), let deadline = reader.instant() else { return nil }
             answer = .extended(generation, deadline: deadline)
         case .killing:
-            guard let generation = reader.generation(), let cause = reader.byte().flatMap(KillCause.init(rawValue:)) else {
+            guard let generation = reader.generation(), let cause = reader.byte().flatMap(KillCause.init(rawValue:))
+            else {
                 return nil
             }
             answer = .killing(generation, cause)
