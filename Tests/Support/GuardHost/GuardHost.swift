@@ -27,6 +27,17 @@ struct GuardHost {
         _ = write(STDOUT_FILENO, bytes, bytes.count)
     }
 
+    /// One line of standard input, and not a byte more: what was read ahead would never wake poll(2).
+    static func line() -> String? {
+        var bytes: [UInt8] = []
+        var byte: UInt8 = 0
+        while read(STDIN_FILENO, &byte, 1) == 1 {
+            if byte == UInt8(ascii: "\n") { return String(decoding: bytes, as: UTF8.self) }
+            bytes.append(byte)
+        }
+        return nil
+    }
+
     mutating func run() {
         while true {
             var set = [
@@ -36,7 +47,7 @@ struct GuardHost {
             poll(&set, 2, -1)
             if set[1].revents != 0 { readAnswers() }
             if set[0].revents != 0 {
-                guard let line = readLine() else { return }
+                guard let line = GuardHost.line() else { return }
                 obey(line.split(separator: " ").map(String.init))
                 GuardHost.say("done")
             }
@@ -71,7 +82,10 @@ struct GuardHost {
         case "kill": send(.kill(generation))
         case "ping": send(.ping(token: UInt64(second)))
         case "raw": sendRaw(words.dropFirst().compactMap { UInt8($0, radix: 16) })
-        case "close": guardian.close()
+        case "shut":
+            guardian.close()
+            isDeaf = true
+        case "kill-guard": guardian.kill()
         case "deaf": isDeaf = true
         case "hear": isDeaf = false
         case "flood": flood()
