@@ -31,7 +31,7 @@ extension RealTrees {
                 unlink(forks)
                 rmdir(path)
             }
-            let host = try Host([Products.path("TreeShapes"), shape, forks], cgroup: path + "/cgroup.procs")
+            let host = try Host([Products.path("TreeShapes"), shape, forks], prelude: "echo $$ > \(path)/cgroup.procs")
             await host.startShape()
             let group = "\(path)/sidecar-\(host.guardPid)-1"
             #expect(Processes.text(group + "/cgroup.procs").contains("\(host.commandPid)\n"))
