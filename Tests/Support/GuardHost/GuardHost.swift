@@ -88,6 +88,7 @@ struct GuardHost {
         case "kill-guard": guardian.kill()
         case "deaf": isDeaf = true
         case "hear": isDeaf = false
+        case "settle": GuardHost.say("settled")
         case "flood": flood()
         case "sweep": sweep(excluding: nil)
         case "sweep-others": sweep(excluding: guardian.pid)
