@@ -108,6 +108,16 @@ extension RealTrees {
             #expect(host.story == ["started", "killing 1 childExited", "exited 1 \(42 << 8)", "empty 1"])
         }
 
+        @Test func `says empty only when the last process has truly ended`() async throws {
+            let host = try Host([Products.path("TreeShapes"), "slow-left"])
+            await host.startShape()
+            let processes = host.tree
+            #expect(processes.count == 2)
+            host.order("signal 1 15")
+            await host.hears("empty 1")
+            #expect(processes.filter { Processes.isAlive($0) } == [], "called empty over a dying process")
+        }
+
         @Test func `starts again after every kind of end`() async throws {
             let host = try Host([Products.path("TreeShapes"), "daemon"])
             for generation in 1...5 {

@@ -58,6 +58,18 @@ static void daemonize(void (*what)(void)) {
     waitpid(pid, 0, 0);
 }
 
+/* Takes the kernel long to end: tens of thousands of mappings have to be torn down. */
+static void slow_to_die(void) {
+    for (int i = 0; i < 60000; i++) {
+        int protection = i % 2 ? PROT_READ : PROT_READ | PROT_WRITE;
+        char *page = mmap(0, 4096, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED) break;
+        if (protection & PROT_WRITE) *page = 1;
+    }
+    ready();
+    hang();
+}
+
 static void stop(void) {
     raise(SIGSTOP);
     hang();
@@ -159,13 +171,14 @@ int main(int argc, char **argv) {
         bomb(shape[0] == 's');
     } else if (!strcmp(shape, "exit")) {
         return argc > 3 ? atoi(argv[3]) : 7;
-    } else if (!strcmp(shape, "exit-on-term")) {
+    } else if (!strcmp(shape, "exit-on-term") || !strcmp(shape, "slow-left")) {
         sigset_t set;
         int number;
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
         sigprocmask(SIG_BLOCK, &set, 0);
-        ready();
+        if (shape[0] == 's') daemonize(slow_to_die);
+        else ready();
         sigwait(&set, &number);
         return 9;
     } else {
