@@ -102,7 +102,8 @@ func send(_ signal: Int32, postmaster: pid_t) {
 }
 
 /// The supervisor. It stays the postmaster's parent and reaps it only on WAIT or at its end, so the pid in our hands can
-/// never come to mean another process. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the
+/// never come to mean another process. At its end it kills the postmaster's children, too: a frozen one would not notice
+/// that its parent is gone. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the
 /// postmaster ends, and Swift's pool ends threads as it likes.)
 func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
     let script = """
@@ -115,7 +116,8 @@ func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
             esac
         done
         if [ -n "$pid" ]; then
-            kill -s CONT "$pid"; kill -s KILL "$pid"; wait "$pid"
+            kill -s STOP "$pid"
+            kill -s KILL $(cat "/proc/$pid/task/$pid/children") "$pid"; wait "$pid"
         fi 2>/dev/null
         rm -rf -- "$directory"
         """
