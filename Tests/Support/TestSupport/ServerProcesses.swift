@@ -106,7 +106,9 @@ func send(_ signal: Int32, postmaster: pid_t) {
 /// that its parent is gone. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the
 /// postmaster ends, and Swift's pool ends threads as it likes.)
 func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
+    // HUP: when the test process dies while the postmaster is stopped, the kernel sends it to the orphaned group.
     let script = """
+        trap '' HUP
         directory=$1; shift
         pid=
         while read -r word; do
