@@ -29,8 +29,14 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
-        .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: strict),
+        .target(
+            name: "TestSupport", dependencies: ["CLibPQ", "CLinux", "Clock"], path: "Tests/Support/TestSupport",
+            swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
+        .executableTarget(name: "recorder", path: "Tests/Support/Recorder"),
+        .testTarget(
+            name: "TestSupportTests", dependencies: ["TestSupport", "recorder"], path: "Tests/Support/TestSupportTests",
+            swiftSettings: strict),
     ]
 )
