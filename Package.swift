@@ -36,7 +36,9 @@ let package = Package(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
         .executableTarget(name: "recorder", path: "Tests/Support/Recorder"),
         .testTarget(
-            name: "TestSupportTests", dependencies: ["TestSupport", "recorder"], path: "Tests/Support/TestSupportTests",
+            name: "TestSupportTests", dependencies: ["TestSupport"], path: "Tests/Support/TestSupportTests",
             swiftSettings: strict),
+        .testTarget(
+            name: "EndToEnd", dependencies: ["TestSupport", "Clock"], path: "Tests/EndToEnd", swiftSettings: strict),
     ]
 )

@@ -154,8 +154,10 @@ static void live(int64_t end) {
 /* A process that is never the same pid for long: a kill by a list of pids misses it. */
 static void hop(void) {
     for (;;) {
-        pause_until(now() + tick_ms * 1000000LL);
-        say("alive");
+        for (int tick = 0; tick < 5; tick++) {
+            pause_until(now() + tick_ms * 1000000LL);
+            say("alive");
+        }
         pid_t next = fork();
         if (next > 0) _exit(0);
         if (next < 0) say("alive");

@@ -45,6 +45,9 @@ public final class TCPProxy: Sendable {
         var reset = false
         var closed = false
         var open = 0
+        /// Orders given, and how many of them the thread has read: from then on it acts by them.
+        var given = 0
+        var taken = 0
     }
 
     /// Listens on a free port. The server need not be there yet.
@@ -61,6 +64,7 @@ public final class TCPProxy: Sendable {
                 orders: { [self] in
                     shared.withLock { state in
                         defer { state.reset = false }
+                        state.taken = state.given
                         return (mode: state.mode, reset: state.reset, closed: state.closed)
                     }
                 },
@@ -68,30 +72,29 @@ public final class TCPProxy: Sendable {
         }
     }
 
-    /// Switches, also for the connections that are open.
-    public func set(_ mode: Mode) {
-        shared.withLock { $0.mode = mode }
-        nudge()
-    }
+    /// Switches, also for the connections that are open. In force when this returns.
+    public func set(_ mode: Mode) { order { $0.mode = mode } }
 
-    /// Resets every open connection, on both sides, now.
-    public func resetAll() {
-        shared.withLock { $0.reset = true }
-        nudge()
-    }
+    /// Resets every open connection, on both sides.
+    public func resetAll() { order { $0.reset = true } }
 
     /// How many client connections are open, held ones included.
     public var openConnections: Int { shared.withLock { $0.open } }
 
     /// Ends the proxy and resets its connections. Must be called: the thread holds the proxy.
-    public func close() {
-        shared.withLock { $0.closed = true }
-        nudge()
-    }
+    public func close() { order { $0.closed = true } }
 
-    private func nudge() {
+    private func order(_ change: (inout Shared) -> Void) {
+        let order: Int? = shared.withLock { state in
+            guard !state.closed else { return nil }
+            change(&state)
+            state.given += 1
+            return state.given
+        }
+        guard let mine = order else { return }
         var one: UInt64 = 1
         _ = write(wake, &one, 8)
+        while shared.withLock({ $0.taken < mine }) { usleep(100) }
     }
 }
 

@@ -13,16 +13,23 @@ public enum TCPSocket {
 
     private static let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
 
+    /// A socket bound to a free port that does not listen: nobody else gets the port, and connections are refused.
+    public static func bound() throws -> Int32 {
+        let socket = Glibc.socket(AF_INET, kind | Int32(SOCK_NONBLOCK.rawValue), 0)
+        guard socket >= 0, withAddress(0, { bind(socket, $0, $1) }) == 0 else {
+            throw Failure(what: "cannot bind to 127.0.0.1")
+        }
+        return socket
+    }
+
     /// A listening socket on a free port, non-blocking.
     public static func listen() throws -> Int32 {
-        let listener = socket(AF_INET, kind | Int32(SOCK_NONBLOCK.rawValue), 0)
-        guard listener >= 0, withAddress(0, { bind(listener, $0, $1) }) == 0, Glibc.listen(listener, 64) == 0 else {
-            throw Failure(what: "cannot listen on 127.0.0.1")
-        }
+        let listener = try bound()
+        guard Glibc.listen(listener, 64) == 0 else { throw Failure(what: "cannot listen on 127.0.0.1") }
         return listener
     }
 
-    /// The port that a listening socket was given.
+    /// The port that a socket was given.
     public static func port(of listener: Int32) throws -> UInt16 {
         var address = sockaddr_in()
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
@@ -35,10 +42,13 @@ public enum TCPSocket {
 
     /// The next waiting connection, if there is one.
     public static func accept(_ listener: Int32) -> Int32? {
-        let client = Glibc.accept(listener, nil, nil)
-        guard client >= 0 else { return nil }
-        _ = fcntl(client, F_SETFD, FD_CLOEXEC)
-        return client
+        // accept4(2) is not offered to Swift.
+        descriptorsAreSafe.withLock { _ in
+            let client = Glibc.accept(listener, nil, nil)
+            guard client >= 0 else { return nil }
+            _ = fcntl(client, F_SETFD, FD_CLOEXEC)
+            return client
+        }
     }
 
     /// Connects; on the loopback interface that is a matter of microseconds.

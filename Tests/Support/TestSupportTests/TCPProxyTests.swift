@@ -140,10 +140,9 @@ import Testing
 
     @Test func anUnreachableServerResetsTheClient() async throws {
         try await onOwnThread {
-            let listener = try TCPSocket.listen()
-            let port = try TCPSocket.port(of: listener)
-            close(listener)
-            let proxy = try TCPProxy(target: port)
+            let nobody = try TCPSocket.bound()
+            defer { close(nobody) }
+            let proxy = try TCPProxy(target: try TCPSocket.port(of: nobody))
             defer { proxy.close() }
             let client = try TCPSocket.connect(proxy.port)
             defer { close(client) }
