@@ -100,8 +100,8 @@ final class Scenario {
         return (sidecar, tree)
     }
 
-    /// Any process of that tree is alive. Looks twice: one look can miss a process that hops from pid to pid.
-    func isAlive(_ tree: RecordedTree.ID) -> Bool { !processes(of: tree).isEmpty || !processes(of: tree).isEmpty }
+    /// Any process of that tree is alive.
+    func isAlive(_ tree: RecordedTree.ID) -> Bool { !processes(of: tree).isEmpty }
 
     /// The living processes of all the trees of that tree's epoch and instance.
     func processes(of tree: RecordedTree.ID) -> [RunningProcess] {

@@ -40,8 +40,17 @@ public enum ProcessTable {
     /// The children of a process.
     public static func children(of parent: pid_t) -> [RunningProcess] { all().filter { $0.parent == parent } }
 
-    /// The living processes, zombies left out, that were started with all of these variables.
+    /// The living processes, zombies left out, that were started with all of these variables. Looks up to three times
+    /// before it says that there are none: one look can miss a process that hops from pid to pid.
     public static func processes(with variables: [String: String]) -> [RunningProcess] {
+        for _ in 1...3 {
+            let found = look(for: variables)
+            if !found.isEmpty { return found }
+        }
+        return []
+    }
+
+    private static func look(for variables: [String: String]) -> [RunningProcess] {
         all().filter { process in
             guard process.state != "Z", process.state != "X" else { return false }
             let environment = environment(of: process.pid)
