@@ -34,6 +34,14 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
+
+        // What the tests need: a process whose main forks a guard, commands of every shape a tree can take, and a child
+        // that records its life.
+        .executableTarget(
+            name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",
+            swiftSettings: strict),
+        .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
+        .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
         .executableTarget(name: "recorder", path: "Tests/Support/Recorder"),
         .testTarget(
             name: "TestSupportTests", dependencies: ["TestSupport"], path: "Tests/Support/TestSupportTests",

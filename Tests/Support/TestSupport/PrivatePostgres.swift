@@ -32,13 +32,14 @@ public final class PrivatePostgres: Sendable {
 
     /// The server's directory: data in `data`, the log in `log`, the socket right in it.
     public let directory: String
+    private let maxConnections: Int
     private let configuration: [String: String]
     private let state: Mutex<State>
 
     /// Makes the server's files; `start()` starts it.
     ///
     /// - Parameters:
-    ///   - maxConnections: `max_connections`.
+    ///   - maxConnections: `max_connections`; a standby has at least its primary's, or it would not start.
     ///   - settings: further lines of postgresql.conf; values are quoted here.
     ///   - hba: the lines of pg_hba.conf, tried first to last. By default everybody on this machine is trusted.
     ///   - primary: when given, this server is made a streaming standby of that one, which must be running.
@@ -49,8 +50,10 @@ public final class PrivatePostgres: Sendable {
     ) throws {
         let directory = try makeTemporaryDirectory("sidecar-postgres")
         self.directory = directory
+        let connections = max(maxConnections, primary?.maxConnections ?? 0)
+        self.maxConnections = connections
         configuration = [
-            "max_connections": "\(maxConnections)", "fsync": "off", "listen_addresses": "127.0.0.1",
+            "max_connections": "\(connections)", "fsync": "off", "listen_addresses": "127.0.0.1",
             "unix_socket_directories": directory, "shared_buffers": "16MB", "log_line_prefix": "%m [%p] %a ",
             "timezone": "UTC", "log_timezone": "UTC",
         ].merging(settings) { $1 }

@@ -82,7 +82,7 @@ public func freePort() throws -> UInt16 {
 }
 
 /// The letter of /proc/PID/stat: R, S, T, Z ...; nil when there is no such process.
-func processState(_ pid: pid_t) -> Character? { processStat(pid)?.first?.first }
+public func processState(_ pid: pid_t) -> Character? { processStat(pid)?.first?.first }
 
 /// The fields of /proc/PID/stat from the state on. The name before them may hold spaces and brackets.
 private func processStat(_ pid: pid_t) -> [Substring]? {
