@@ -53,18 +53,23 @@ extension ProcessMatrix {
             }
         }
 
-        @Test(arguments: [("/nonexistent/command", 127), ("/etc/passwd", 126)])
-        func aCommandThatCannotBeExecutedIsSaidOnce(_ command: String, _ code: Int) async throws {
+        /// A name that is nowhere, a file that may not be executed, one whose interpreter is missing.
+        @Test(arguments: [("missing", 127), ("not-executable", 126), ("no-interpreter", 127)])
+        func aCommandThatCannotBeExecutedIsSaidOnce(_ kind: String, _ code: Int) async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
+                let command = "\(scenario.directory)/\(kind)"
+                if kind != "missing" {
+                    try "#!/nonexistent/interpreter\n".write(toFile: command, atomically: false, encoding: .utf8)
+                    chmod(command, kind == "no-interpreter" ? 0o755 : 0o644)
+                }
                 let broken = try scenario.start("a", command: [command])
                 let end = try broken.waitForExit()
                 #expect(end == .code(code), "\(scenario.report)")
-                let said = broken.log.split(separator: "\n").filter { $0.contains("cannot be executed") }
+                let said = broken.log.split(separator: "\n").filter { $0.contains("execute") }
                 #expect(said.count == 1, "\(scenario.report)")
-                try scenario.start("b")
-                let new = try scenario.leader()
+                try scenario.start("b", child: [])
+                let new = try scenario.leader(members: 1)
                 #expect(new.sidecar.node == "b")
-                try scenario.steady(new.tree.id)
             }
         }
 

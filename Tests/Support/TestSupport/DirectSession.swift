@@ -20,10 +20,9 @@ public final class DirectSession {
         let opened = PQconnectdbParams(keys, values, 1)
         guard let opened else { throw Failure(description: "out of memory") }
         connection = opened
+        // From here on deinit cleans up, also when this throws.
         guard PQstatus(opened) == CONNECTION_OK else {
-            let failure = Failure(description: String(cString: PQerrorMessage(opened)))
-            PQfinish(opened)
-            throw failure
+            throw Failure(description: String(cString: PQerrorMessage(opened)))
         }
     }
 
