@@ -187,6 +187,8 @@ final class Scenario {
         let recording = recording
         let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt(recording))
         #expect(overlaps.isEmpty, "two children at once: \(overlaps)\n\(report)", sourceLocation: sourceLocation)
+        let epochs = IntervalChecker.epochsThatDoNotGrow(in: recording)
+        #expect(epochs.isEmpty, "epochs must grow: \(epochs)\n\(report)", sourceLocation: sourceLocation)
         #expect(recording.nonsense.isEmpty, sourceLocation: sourceLocation)
         let (faults, sessionsSeen) = watcher.end()
         #expect(faults.isEmpty, "\(faults.joined(separator: "\n"))", sourceLocation: sourceLocation)

@@ -46,6 +46,22 @@ public enum IntervalChecker {
         return found
     }
 
+    /// Every tree whose epoch is lower than that of a tree before it, and every epoch that two instances ran in: as a
+    /// fencing token an epoch must only grow and never repeat. Empty is what a test wants.
+    public static func epochsThatDoNotGrow(in recording: Recording) -> [String] {
+        var found: [String] = []
+        for (before, after) in zip(recording.trees, recording.trees.dropFirst()) {
+            guard let low = Int64(before.id.epoch), let high = Int64(after.id.epoch) else {
+                found.append("not a number: \(before.id) or \(after.id)")
+                continue
+            }
+            if high < low || (high == low && before.id.instance != after.id.instance) {
+                found.append("\(after.id) after \(before.id)")
+            }
+        }
+        return found
+    }
+
     /// The longest time without any child between the first and the last sign of life, and after which tree.
     public static func longestGap(in recording: Recording) -> (duration: Duration, after: RecordedTree.ID)? {
         var longest: (Duration, RecordedTree.ID)?

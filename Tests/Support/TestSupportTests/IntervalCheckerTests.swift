@@ -91,6 +91,19 @@ import Testing
         #expect(gap.duration == .milliseconds(30) && gap.after.epoch == "7")
     }
 
+    @Test func epochsMustGrowAndBelongToOneInstance() throws {
+        func faults(_ second: String) throws -> [String] {
+            IntervalChecker.epochsThatDoNotGrow(
+                in: try recording([
+                    ("10-aaaa-main-1.log", life(1, from: 0, to: 100)), (second, life(2, from: 130, to: 150)),
+                ]))
+        }
+        #expect(try faults("11-bbbb-main-2.log").isEmpty)
+        #expect(try faults("10-aaaa-main-2.log").isEmpty, "a restart")
+        #expect(try faults("10-bbbb-main-2.log").count == 1, "the same epoch of two instances")
+        #expect(try faults("9-bbbb-main-2.log").count == 1, "lower as a number, higher as text")
+    }
+
     @Test func aLineCutShortByAKillIsNoSignOfLifeAndNonsenseIsReported() throws {
         let recording = try recording([
             ("7-aaaa-main-1.log", ["main 1", "start 5", "alive 10", "alive 99"]),
