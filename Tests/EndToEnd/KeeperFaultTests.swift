@@ -71,6 +71,18 @@ extension ProcessMatrix {
             }
         }
 
+        @Test(arguments: [SIGTERM, SIGKILL])
+        func aTreeThatForksWhileItIsKilledIsGoneBeforeTheNextStarts(_ number: Int32) async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair(child: ["--members", "daemon,storm"])
+                pair.leader.signalKeeper(number)
+                try scenario.gone(pair.tree.id)
+                let new = try scenario.leader(after: pair.tree.id, members: 3)
+                #expect(new.sidecar === pair.standby)
+                try scenario.steady(new.tree.id)
+            }
+        }
+
         @Test func killingTheKeepersProcessGroupTakesTheTreeWithIt() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let pair = try scenario.pair()

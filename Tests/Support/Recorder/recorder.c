@@ -3,7 +3,7 @@
  * scheduler's tree can have. Each appends its signs of life to a file of its own, in CLOCK_BOOTTIME nanoseconds, one
  * write(2) a line, so that whatever kills it loses nothing. Whoever reads the files knows who was alive when.
  *
- *   recorder LOGDIR [--members plain,stubborn,setsid,daemon,stopped,hopping]
+ *   recorder LOGDIR [--members plain,stubborn,setsid,daemon,stopped,hopping,storm]
  *                   [--exit-after MS] [--exit-code N] [--ignore-term]
  *
  * Files: LOGDIR/<SIDECAR_EPOCH>-<SIDECAR_INSTANCE>-<shape>-<pid>.log, shape "main" for the main process. Lines:
@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { tick_ms = 10, lifetime_s = 300 };
+enum { tick_ms = 10, lifetime_s = 300, forking_lifetime_s = 30 };
 
 static const char *directory;
 static int log_file = -1;
@@ -153,7 +153,8 @@ static void live(int64_t end) {
 
 /* A process that is never the same pid for long: a kill by a list of pids misses it. */
 static void hop(void) {
-    for (;;) {
+    /* alarm(2) ends with the process that set it. */
+    for (int64_t end = now() + lifetime_s * 1000000000LL; now() < end;) {
         for (int tick = 0; tick < 5; tick++) {
             pause_until(now() + tick_ms * 1000000LL);
             say("alive");
@@ -161,6 +162,22 @@ static void hop(void) {
         pid_t next = fork();
         if (next > 0) _exit(0);
         if (next < 0) say("alive");
+    }
+}
+
+/* Processes that fork faster than a table of processes can be read: who kills them once and does not look again fails. */
+static void storm(void) {
+    enum { width = 8 };
+    for (int index = 1; index < width; index++)
+        if (fork() == 0) break;
+    int64_t sign = 0;
+    for (int64_t end = now() + forking_lifetime_s * 1000000000LL; now() < end;) {
+        pause_until(now() + 1000000);
+        if (now() - sign > tick_ms * 1000000LL) {
+            sign = now();
+            say("alive");
+        }
+        if (fork() > 0) _exit(0);
     }
 }
 
@@ -193,6 +210,10 @@ static void become(const char *shape) {
         signal(SIGCHLD, SIG_IGN);
         open_log(shape);
         hop();
+    } else if (strcmp(shape, "storm") == 0) {
+        signal(SIGCHLD, SIG_IGN);
+        open_log(shape);
+        storm();
     } else {
         errno = EINVAL;
         die(shape);

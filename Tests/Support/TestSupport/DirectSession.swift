@@ -47,6 +47,13 @@ public final class DirectSession {
         }
     }
 
+    /// Sends one statement and does not wait for its answer.
+    public func send(_ sql: String) throws {
+        guard PQsendQuery(connection, sql) == 1 else {
+            throw Failure(description: "\(sql): \(String(cString: PQerrorMessage(connection)))")
+        }
+    }
+
     /// The first column of the first row.
     public func value(_ sql: String) throws -> String? { try rows(sql).first?.first ?? nil }
 }

@@ -6,9 +6,9 @@ import Foundation
 
 /// One recorded process.
 public struct RecordedProcess: Sendable {
-    /// main, plain, stubborn, setsid, daemon, stopped or hopping.
+    /// main, plain, stubborn, setsid, daemon, stopped, hopping or storm.
     public let shape: String
-    /// Its pid in the pid namespace it ran in; for a hopping member the first of them.
+    /// Its pid in the pid namespace it ran in; for a forking member the first of them.
     public let pid: Int
     /// First sign of life.
     public let start: Instant
