@@ -29,24 +29,30 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
-        .target(
-            name: "TestSupport", dependencies: ["CLibPQ", "CLinux", "Clock"], path: "Tests/Support/TestSupport",
+        .testTarget(name: "LeaseTests", dependencies: ["Lease", "Clock"], swiftSettings: strict),
+        .testTarget(
+            name: "MetastoreTests", dependencies: ["Metastore", "Postgres", "Lease", "Clock", "TestSupport"],
             swiftSettings: strict),
+        .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Postgres"], swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
 
-        // What the tests need: a process whose main forks a guard, commands of every shape a tree can take, and a child
-        // that records its life.
-        .executableTarget(
-            name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",
+        // The built binary against faults of every kind, and what it takes to bring them about and to judge.
+        .target(
+            name: "TestSupport", dependencies: ["CLibPQ", "CLinux", "Clock"], path: "Tests/Support/TestSupport",
             swiftSettings: strict),
-        .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
-        .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
         .executableTarget(name: "recorder", path: "Tests/Support/Recorder"),
         .testTarget(
             name: "TestSupportTests", dependencies: ["TestSupport"], path: "Tests/Support/TestSupportTests",
             swiftSettings: strict),
         .testTarget(
             name: "EndToEnd", dependencies: ["TestSupport", "Clock"], path: "Tests/EndToEnd", swiftSettings: strict),
+
+        // What the guard's tests need: a process whose main forks a guard, commands of every shape a tree can take.
+        .executableTarget(
+            name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",
+            swiftSettings: strict),
+        .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
+        .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
     ]
 )
