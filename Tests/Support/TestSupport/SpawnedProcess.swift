@@ -64,12 +64,14 @@ public final class SpawnedProcess: Sendable {
         }
         self.pid = pid
         outputPath = output
+        LastWill.add(pid)
     }
 
     deinit {
         guard exit == nil else { return }
         kill(pid, SIGKILL)
         waitpid(pid, nil, 0)
+        LastWill.drop(pid)
     }
 
     /// How it ended; nil while it runs.
@@ -79,6 +81,7 @@ public final class SpawnedProcess: Sendable {
                 var status: Int32 = 0
                 if waitpid(pid, &status, WNOHANG) == pid {
                     let signal = Int(status & 0x7f)
+                    LastWill.drop(pid)
                     ending = signal == 0 ? .code(Int(status >> 8) & 0xff) : .signal(signal)
                 }
             }
