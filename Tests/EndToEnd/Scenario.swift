@@ -185,6 +185,8 @@ final class Scenario {
 
     private func judge(exempt: (Recording) -> Set<RecordedTree.ID>, _ sourceLocation: SourceLocation) {
         let recording = recording
+        // To look at what a passing scenario did.
+        if ProcessInfo.processInfo.environment["SIDECAR_TEST_TIMELINE"] != nil { print(report) }
         let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt(recording))
         #expect(overlaps.isEmpty, "two children at once: \(overlaps)\n\(report)", sourceLocation: sourceLocation)
         let epochs = IntervalChecker.epochsThatDoNotGrow(in: recording)

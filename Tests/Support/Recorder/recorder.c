@@ -177,6 +177,7 @@ static void storm(void) {
         pause_until(now() + tick_of_storm_ms * 1000000LL);
         say("alive");
         if (fork() > 0) _exit(0);
+        setsid(); /* or one kill(2) of the group would have them all */
     }
 }
 
