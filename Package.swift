@@ -29,5 +29,15 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
+        .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: strict),
+        .testTarget(
+            name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
+
+        // What the tests need: a process whose main forks a guard, and commands of every shape a tree can take.
+        .executableTarget(
+            name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",
+            swiftSettings: strict),
+        .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
+        .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
     ]
 )

@@ -1,4 +1,20 @@
+// The program's entry. `run` forks its guard as the very first thing, while the process has one thread and nothing open;
+// `probe` is answered without any parsing machinery, because probes run every few seconds.
+
 import ArgumentParser
-import Logging
-struct S: ParsableCommand { @Option var x: String?; func run() { Logger(label: "x").info("hi") } }
-S.main()
+import CLinux
+import Glibc
+import Guard
+
+/// Whether the arguments ask for `run`. Looks at memory only: nothing may happen before the fork.
+func asksToRun() -> Bool {
+    guard clinux_argc() > 1, let arguments = clinux_argv(), let word = arguments[1] else { return false }
+    return strcmp(word, "run") == 0
+}
+
+let guardProcess = asksToRun() ? GuardProcess.fork() : nil
+let guardError = errno
+
+// From here on this is the keeper, or a command that needs no guard.
+signal(SIGPIPE, SIG_IGN)
+exit(Program.main(guardProcess: guardProcess, guardError: guardError))

@@ -25,6 +25,12 @@
 char **clinux_argv(void);
 int clinux_argc(void);
 
+/* The environment (environ(7)) in this process's own memory. */
+char **clinux_environment(void);
+
+/* fork(2): only while there is one thread */
+static inline pid_t clinux_fork(void) { return fork(); }
+
 /* prctl(2) */
 static inline int clinux_set_child_subreaper(void) { return prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 static inline int clinux_set_parent_death_signal(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
@@ -74,6 +80,30 @@ static inline int clinux_pipe(int ends[2], int flags) { return pipe2(ends, flags
 static inline int clinux_eventfd(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
 static inline int clinux_set_nonblocking(int fd) { return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 static inline int clinux_close_from(int first) { return (int)syscall(SYS_close_range, first, ~0U, 0); }
+static inline int clinux_close_range(unsigned int first, unsigned int last) {
+    return (int)syscall(SYS_close_range, first, last, 0);
+}
+static inline int clinux_close_on_exec_from(int first) {
+    return (int)syscall(SYS_close_range, first, ~0U, 1U << 2 /* CLOSE_RANGE_CLOEXEC */);
+}
+
+/* openat(2): read-only */
+static inline int clinux_open_at(int directory, const char *path) {
+    return openat(directory, path, O_RDONLY | O_CLOEXEC);
+}
+
+/* wait4(2): any child that has ended, whatever its exit signal (__WALL); does not block */
+static inline pid_t clinux_reap(int *status) { return waitpid(-1, status, WNOHANG | __WALL); }
+
+/* sigaction(2): the default disposition; glibc refuses the two it keeps for itself, which exec(2) leaves default */
+static inline int clinux_default_signal(int number) {
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    return sigaction(number, &action, 0);
+}
+
+/* getpriority(2), setpriority(2): this process; getpriority's -1 may be a value, so errno is cleared first */
+int clinux_get_priority(void);
+int clinux_set_priority(int nice);
 
 /* execvpe(3) */
 static inline int clinux_execvpe(const char *file, char *const argv[], char *const envp[]) {

@@ -1,0 +1,87 @@
+// Where the kernel lets us, a control group (cgroups(7), v2) of the tree's own, since writing to its cgroup.kill reaches
+// every process in it in one stroke. Best effort on top of ancestry: nothing is ever called dead because of it.
+
+import CLinux
+import Glibc
+
+struct Cgroup {
+    /// A sub-group of this process's own.
+    let path: String
+    private let killFile: Int32
+    /// Open for writing: "0" moves the writer into the group.
+    let processesFile: Int32
+
+    /// Makes a sub-group of that name; nil where there is no cgroup v2, where ours is the host's root, or where it may not
+    /// be written.
+    init?(name: String) {
+        // The host's root has no cgroup.kill. To open groups there would be to meddle with a machine that is not ours.
+        guard let own = Cgroup.own(), access(own + "/cgroup.kill", F_OK) == 0 else { return nil }
+        path = own + "/" + name
+        // One of that name can only be what a guard of the same pid left behind; if it is in use it stays and so do we.
+        rmdir(path)
+        guard mkdir(path, 0o755) == 0 else { return nil }
+        killFile = clinux_open(path + "/cgroup.kill", O_WRONLY)
+        processesFile = clinux_open(path + "/cgroup.procs", O_WRONLY)
+        if killFile < 0 || processesFile < 0 {
+            remove()
+            return nil
+        }
+    }
+
+    /// SIGKILLs all in the group and in any group below it.
+    func killAll() { _ = write(killFile, "1", 1) }
+
+    /// Forgets and removes the group, which must be empty. One that holds groups its processes made stays.
+    func remove() {
+        if killFile >= 0 { close(killFile) }
+        if processesFile >= 0 { close(processesFile) }
+        rmdir(path)
+    }
+
+    /// The directory of this process's own cgroup.
+    private static func own() -> String? {
+        guard let groups = contents("/proc/self/cgroup"), let mounts = contents("/proc/self/mountinfo") else {
+            return nil
+        }
+        return directory(cgroups: groups, mounts: mounts)
+    }
+
+    /// From `/proc/self/cgroup` and `/proc/self/mountinfo`.
+    static func directory(cgroups: String, mounts: String) -> String? {
+        guard let line = cgroups.split(separator: "\n").first(where: { $0.hasPrefix("0::/") }) else { return nil }
+        let group = line.dropFirst("0::".count)
+        for mount in mounts.split(separator: "\n") {
+            let fields = mount.split(separator: " ")
+            guard let separator = fields.firstIndex(of: "-"), separator + 1 < fields.count, separator >= 6,
+                fields[separator + 1] == "cgroup2"
+            else { continue }
+            let (root, point) = (fields[3], fields[4])
+            // Octal escapes are left alone: nobody puts spaces there, and the group is only a help.
+            guard !point.contains("\\"), let below = path(group, below: root) else { continue }
+            return below.isEmpty ? String(point) : point + "/" + below
+        }
+        return nil
+    }
+
+    /// What of `path` lies below `root`: both begin with a slash. Nil if it does not, or climbs out by "..".
+    private static func path(_ path: Substring, below root: Substring) -> String? {
+        let parts = path.split(separator: "/")
+        let base = root.split(separator: "/")
+        guard parts.starts(with: base), !parts.contains("..") else { return nil }
+        return parts.dropFirst(base.count).joined(separator: "/")
+    }
+
+    private static func contents(_ path: String) -> String? {
+        let file = clinux_open(path, O_RDONLY)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        var text: [UInt8] = []
+        var part = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = read(file, &part, part.count)
+            if count == 0 { return String(validating: text, as: UTF8.self) }
+            guard count > 0, text.count < 1 << 20 else { return nil }
+            text += part[..<count]
+        }
+    }
+}

@@ -1,0 +1,126 @@
+// From the decision to start to the command's exec: the fork, what the new process does to itself before it becomes the
+// command, and how it tells the guard if it does not. Guarantees: the command never runs without a parent-death signal,
+// and never begins after its deadline (R1); the guard never waits for any of it.
+
+import CLinux
+import Clock
+import Glibc
+
+/// A child between fork and a known outcome of its exec.
+struct ChildStart {
+    let pid: pid_t
+    /// The read end of a pipe that the exec closes. What comes over it is why there was no exec.
+    let outcome: Int32
+
+    enum Outcome: Equatable {
+        case unknown
+        case executed
+        case failed(NotStarted)
+    }
+
+    /// Forks; nil with errno if that failed.
+    init?(deadline: Instant, commandIndex: Int, environment: [String], cgroup: Cgroup?) {
+        guard let arguments = clinux_argv(), commandIndex > 0, commandIndex < Int(clinux_argc()) else {
+            errno = EINVAL
+            return nil
+        }
+        let variables = Environment.merged(additions: environment)
+        defer { Environment.free(variables) }
+        var ends: [Int32] = [-1, -1]
+        guard clinux_pipe(&ends, O_NONBLOCK) == 0 else { return nil }
+        let guardian = getpid()
+        let pid = clinux_fork()
+        if pid == 0 {
+            let failure = becomeCommand(
+                arguments + commandIndex, variables, guardian: guardian, deadline: deadline, cgroup: cgroup)
+            // Four bytes go into a pipe at once or not at all.
+            withUnsafeBytes(of: failure) { _ = write(ends[1], $0.baseAddress, $0.count) }
+            _exit(127)
+        }
+        let number = errno
+        close(ends[1])
+        guard pid > 0 else {
+            close(ends[0])
+            errno = number
+            return nil
+        }
+        self.pid = pid
+        outcome = ends[0]
+    }
+
+    /// What has become of it by now. Ask no more once it is not `.unknown`.
+    func poll() -> Outcome {
+        var failure: Int32 = 0
+        let count = withUnsafeMutableBytes(of: &failure) { read(outcome, $0.baseAddress, $0.count) }
+        switch count {
+        case 0: return .executed
+        case MemoryLayout<Int32>.size:
+            return .failed(failure == ChildStart.deadlinePassed ? .deadlinePassed : .cannotExecute(failure))
+        default: return errno == EAGAIN || errno == EINTR ? .unknown : .executed
+        }
+    }
+
+    /// Says instead of an errno, all of which are positive, that the deadline had passed.
+    fileprivate static let deadlinePassed: Int32 = -1
+}
+
+/// Runs in the new process. Returns only if there was no exec: why.
+private func becomeCommand(
+    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>,
+    _ environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, guardian: pid_t, deadline: Instant,
+    cgroup: Cgroup?
+) -> Int32 {
+    // First of all the death signal; then see whether its sender was still there to be watched.
+    guard clinux_set_parent_death_signal(SIGKILL) == 0 else { return errno }
+    guard getppid() == guardian else { return ESRCH }
+    // A session of its own keeps the guard out of every group signal of the tree.
+    guard setsid() >= 0 else { return errno }
+    if let cgroup { _ = write(cgroup.processesFile, "0", 1) }
+    for number in 1...highestSignal where number != SIGKILL && number != SIGSTOP { _ = clinux_default_signal(number) }
+    // All that the guard opened is close-on-exec already. This is for what a library may have opened meanwhile.
+    _ = clinux_close_on_exec_from(STDERR_FILENO + 1)
+    var none = sigset_t()
+    sigemptyset(&none)
+    sigprocmask(SIG_SETMASK, &none, nil)
+    // As late as can be: this process may have been held up for any length of time (R1).
+    guard BootClock.now() < deadline else { return ChildStart.deadlinePassed }
+    _ = clinux_execvpe(arguments[0], arguments, environment)
+    return errno
+}
+
+/// The kernel's highest signal (signal(7)); glibc's own macro is a call.
+private let highestSignal: Int32 = 64
+
+/// An environment in the form that exec wants.
+private enum Environment {
+    typealias Vector = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+
+    /// The inherited one, with the additions in place of inherited ones of the same names.
+    static func merged(additions: [String]) -> Vector {
+        var kept: [UnsafeMutablePointer<CChar>?] = additions.map { strdup($0) }
+        if let inherited = clinux_environment() {
+            var index = 0
+            while let variable = inherited[index] {
+                if !additions.contains(where: { haveSameName($0, variable) }) { kept.append(strdup(variable)) }
+                index += 1
+            }
+        }
+        let vector = Vector.allocate(capacity: kept.count + 1)
+        vector.initialize(from: kept + [nil], count: kept.count + 1)
+        return vector
+    }
+
+    static func free(_ vector: Vector) {
+        var index = 0
+        while let variable = vector[index] {
+            Glibc.free(variable)
+            index += 1
+        }
+        vector.deallocate()
+    }
+
+    private static func haveSameName(_ assignment: String, _ variable: UnsafePointer<CChar>) -> Bool {
+        let name = assignment.utf8.prefix(while: { $0 != UInt8(ascii: "=") })
+        return strncmp(assignment, variable, name.count + 1) == 0
+    }
+}

@@ -1,0 +1,195 @@
+// What the guard decides, without a system call: events in, actions out. Guarantees (R1, R12): a child is only wanted while
+// its deadline lies in the future; a kill, once begun, is undone by nothing; `.empty` is said only when told that the
+// kernel knows no child; every order that names another start than the current one is ignored.
+
+import Clock
+
+struct GuardMachine {
+    enum Action: Equatable {
+        case say(Answer)
+        /// Fork the child; the outcome is reported by `forked` or `forkFailed` before any other event.
+        case fork(Generation, deadline: Instant, commandIndex: Int, environment: [String])
+        /// Wake at that instant.
+        case wake(at: Instant)
+        case signal(pid: Int32, number: Int32)
+        /// Kill every descendant, until `treeEmpty` can be reported.
+        case kill
+        /// End the guard: nobody is left to guard for and nothing to guard.
+        case leave
+    }
+
+    struct Start: Equatable {
+        var generation: Generation
+        var pid: Int32
+        var deadline: Instant
+    }
+
+    /// What is known of the command's own process while its tree is killed.
+    enum Command: Equatable {
+        case unreaped(pid: Int32)
+        case reaped
+        /// Its exec failed, which was said: no exit is told.
+        case neverRan
+    }
+
+    enum Afterwards: Equatable { case stay, leave }
+
+    enum State: Equatable {
+        case idle
+        case forking(Generation, deadline: Instant)
+        /// Forked; exec not yet known to have succeeded.
+        case starting(Start)
+        case running(Start)
+        case killing(Generation, Command, Afterwards)
+        case left
+    }
+
+    private(set) var state = State.idle
+    private var newest: Generation?
+
+    /// Time has come to `now`. To be told at every wake, before anything else is (R1).
+    mutating func tick(now: Instant) -> [Action] {
+        switch state {
+        case .starting(let start) where start.deadline <= now, .running(let start) where start.deadline <= now:
+            return kill(start, .deadline)
+        default: return []
+        }
+    }
+
+    /// The keeper's order, read at `now`.
+    mutating func order(_ order: Order, now: Instant) -> [Action] {
+        let due = tick(now: now)
+        switch order {
+        case .ping(let token): return due + [.say(.pong(token: token))]
+        case .start(let generation, let deadline, let index, let environment):
+            return due + start(generation, deadline, now: now, index, environment)
+        case .extend(let generation, let deadline): return due + extend(generation, deadline)
+        case .signal(let generation, let number):
+            guard let start = current(generation) else { return due }
+            return due + [.signal(pid: start.pid, number: number)]
+        case .kill(let generation):
+            guard let start = current(generation) else { return due }
+            return due + kill(start, .ordered)
+        }
+    }
+
+    private mutating func start(
+        _ generation: Generation, _ deadline: Instant, now: Instant, _ index: Int, _ environment: [String]
+    ) -> [Action] {
+        guard case .idle = state else { return [.say(.notStarted(generation, .treeAlive))] }
+        if let newest, generation <= newest { return [.say(.notStarted(generation, .stale))] }
+        newest = generation
+        guard deadline > now else {
+            return [.say(.notStarted(generation, .deadlinePassed)), .say(.empty(generation))]
+        }
+        state = .forking(generation, deadline: deadline)
+        return [.fork(generation, deadline: deadline, commandIndex: index, environment: environment)]
+    }
+
+    private mutating func extend(_ generation: Generation, _ deadline: Instant) -> [Action] {
+        guard var start = current(generation) else { return [] }
+        start.deadline = max(start.deadline, deadline)
+        if case .starting = state { state = .starting(start) } else { state = .running(start) }
+        return [.wake(at: start.deadline), .say(.extended(generation, deadline: start.deadline))]
+    }
+
+    /// The start that orders may act on: the named one, while its kill has not begun.
+    private func current(_ generation: Generation) -> Start? {
+        switch state {
+        case .starting(let start) where start.generation == generation: start
+        case .running(let start) where start.generation == generation: start
+        default: nil
+        }
+    }
+
+    /// The command's own process, while it is not reaped and its pid can be nobody else's.
+    var commandPid: Int32? {
+        switch state {
+        case .starting(let start), .running(let start): start.pid
+        case .killing(_, .unreaped(let pid), _): pid
+        default: nil
+        }
+    }
+
+    /// The child exists. Its exec is not yet certain.
+    mutating func forked(pid: Int32) -> [Action] {
+        guard case .forking(let generation, let deadline) = state else { return [] }
+        state = .starting(Start(generation: generation, pid: pid, deadline: deadline))
+        return [.wake(at: deadline)]
+    }
+
+    /// There is no child.
+    mutating func forkFailed(_ reason: NotStarted) -> [Action] {
+        guard case .forking(let generation, _) = state else { return [] }
+        state = .idle
+        return [.say(.notStarted(generation, reason)), .say(.empty(generation))]
+    }
+
+    /// The child's exec succeeded.
+    mutating func executed() -> [Action] {
+        guard case .starting(let start) = state else { return [] }
+        state = .running(start)
+        return [.say(.started(start.generation, pid: start.pid))]
+    }
+
+    /// The child gave up before, or failed in, its exec, and is about to end.
+    mutating func executionFailed(_ reason: NotStarted) -> [Action] {
+        guard case .starting(let start) = state else { return [] }
+        state = .killing(start.generation, .neverRan, .stay)
+        return [.say(.notStarted(start.generation, reason)), .kill]
+    }
+
+    /// A child of the guard ended and is reaped. Any may be told; the command's own is known by its pid, which was pinned
+    /// until this very call.
+    mutating func reaped(pid: Int32, status: Int32) -> [Action] {
+        switch state {
+        case .starting(let start) where start.pid == pid, .running(let start) where start.pid == pid:
+            state = .killing(start.generation, .reaped, .stay)
+            return [
+                .say(.killing(start.generation, .childExited)), .say(.exited(start.generation, status: status)), .kill,
+            ]
+        case .killing(let generation, .unreaped(pid: pid), let afterwards):
+            state = .killing(generation, .reaped, afterwards)
+            return [.say(.exited(generation, status: status))]
+        default: return []
+        }
+    }
+
+    /// The kernel knows no child of the guard (waitpid(2): ECHILD). Nothing else may be taken for it.
+    mutating func treeEmpty() -> [Action] {
+        guard case .killing(let generation, _, let afterwards) = state else { return [] }
+        switch afterwards {
+        case .stay:
+            state = .idle
+            return [.say(.empty(generation))]
+        case .leave:
+            state = .left
+            return [.say(.empty(generation)), .leave]
+        }
+    }
+
+    /// The channel is at its end: the keeper is dead, or gave up on the guard.
+    mutating func keeperGone() -> [Action] { stop(.keeperGone) }
+
+    /// The channel carried something that is no order: whoever writes there is not to be trusted with a child.
+    mutating func nonsense() -> [Action] { stop(.nonsense) }
+
+    private mutating func stop(_ cause: KillCause) -> [Action] {
+        switch state {
+        case .idle, .forking:
+            state = .left
+            return [.leave]
+        case .starting(let start), .running(let start):
+            return kill(start, cause, then: .leave)
+        case .killing(let generation, let command, _):
+            state = .killing(generation, command, .leave)
+            return []
+        case .left: return []
+        }
+    }
+
+    private mutating func kill(_ start: Start, _ cause: KillCause, then: Afterwards = .stay) -> [Action] {
+        state = .killing(start.generation, .unreaped(pid: start.pid), then)
+        return [.say(.killing(start.generation, cause)), .kill]
+    }
+}

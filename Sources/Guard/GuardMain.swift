@@ -1,0 +1,211 @@
+// The guard process: sets itself up so that nothing but SIGKILL can end it, then waits in one poll(2) for the deadline, the
+// keeper, exits and exec outcomes, and carries out what GuardMachine decides. Guarantee (R1): at every wake the clock is
+// read first, so that no message that came too late can still lengthen a life.
+
+import CLinux
+import Clock
+import Glibc
+
+/// Runs the guard on its end of the channel and never returns. Every signal is blocked already.
+func guardMain(channel: Int32) -> Never {
+    // Its own session: a signal to the keeper's group must not take both.
+    setsid()
+    _ = clinux_set_name("sidecar-guard")
+    closeAllBut(channel)
+    scrubArguments()
+    guard clinux_set_child_subreaper() == 0, var loop = GuardLoop(channel: channel) else { _exit(1) }
+    loop.run()
+    _exit(0)
+}
+
+/// Nothing that the keeper had open may be kept open by a guard that outlives it.
+private func closeAllBut(_ channel: Int32) {
+    let first = STDERR_FILENO + 1
+    if channel > first, clinux_close_range(UInt32(first), UInt32(channel - 1)) != 0 {
+        // Before Linux 5.9, or where a seccomp filter forbids it.
+        for file in first..<channel { close(file) }
+    }
+    if clinux_close_from(channel + 1) != 0 {
+        for file in (channel + 1)..<4096 { close(file) }
+    }
+}
+
+private struct GuardLoop: ~Copyable {
+    private let channel: Int32
+    private let childSignal: Int32
+    private let timer: Int32
+    private var channelIsOpen = true
+    private var buffer = [UInt8](repeating: 0, count: Wire.limit)
+    private var machine = GuardMachine()
+    private var outbox = Outbox()
+    private var tree = Tree()
+    private var start: ChildStart?
+    private var cgroup: Cgroup?
+    private var hunt: Hunt?
+
+    /// A kill under way.
+    private struct Hunt {
+        var sweeps = 0
+        /// What to return to when it is over.
+        let priority: Int32
+
+        /// How long to wait for exits before the next sweep, in milliseconds: none at first, then growing to 20.
+        var pause: Int32 { Int32(min(max(sweeps - 8, 0), 20)) }
+    }
+
+    init?(channel: Int32) {
+        self.channel = channel
+        var set = sigset_t()
+        sigemptyset(&set)
+        sigaddset(&set, SIGCHLD)
+        childSignal = clinux_signalfd(&set)
+        timer = clinux_boottime_timer()
+        guard childSignal >= 0, timer >= 0 else { return nil }
+    }
+
+    /// Returns when there is nobody left to guard for and nothing to guard.
+    mutating func run() {
+        say(.ready)
+        while machine.state != .left {
+            wait()
+            perform(machine.tick(now: BootClock.now()))
+            learnOutcome()
+            readChannel()
+            while clinux_signalfd_read(childSignal) > 0 {}
+            if hunt == nil { reap() }
+            if hunt != nil { sweep() }
+            flush()
+        }
+    }
+
+    private func wait() {
+        let channelEvents = outbox.isEmpty ? POLLIN : POLLIN | POLLOUT
+        withUnsafeTemporaryAllocation(of: pollfd.self, capacity: 4) { set in
+            set[0] = pollfd(fd: channelIsOpen ? channel : -1, events: Int16(channelEvents), revents: 0)
+            set[1] = pollfd(fd: childSignal, events: Int16(POLLIN), revents: 0)
+            // Once killing the deadline has done its work; left in, it would make every wait return at once.
+            set[2] = pollfd(fd: hunt == nil ? timer : -1, events: Int16(POLLIN), revents: 0)
+            set[3] = pollfd(fd: start?.outcome ?? -1, events: Int16(POLLIN), revents: 0)
+            poll(set.baseAddress, 4, hunt?.pause ?? -1)
+        }
+    }
+
+    private mutating func readChannel() {
+        // Bounded: a flood of orders must not keep the guard from its tree.
+        for _ in 0..<64 where channelIsOpen {
+            let packet = Channel.receive(from: channel, into: &buffer)
+            let now = BootClock.now()
+            switch packet {
+            case .nothing: return
+            case .bytes(let count):
+                guard let order = Wire.decodeOrder(buffer.prefix(count)) else {
+                    perform(machine.nonsense())
+                    continue
+                }
+                perform(machine.order(order, now: now))
+            case .closed:
+                channelIsOpen = false
+                perform(machine.keeperGone())
+            case .tooLong: perform(machine.nonsense())
+            }
+        }
+    }
+
+    private mutating func perform(_ actions: [GuardMachine.Action]) {
+        for action in actions {
+            switch action {
+            case .say(let answer): say(answer)
+            case .fork(let generation, let deadline, let index, let environment):
+                fork(generation, deadline, index, environment)
+            case .wake(let instant): _ = clinux_boottime_timer_set(timer, max(instant.nanoseconds, 1))
+            case .signal(let pid, let number): Glibc.kill(pid, number)
+            case .kill: beginHunt()
+            case .leave: break  // The loop sees it in the machine's state.
+            }
+        }
+    }
+
+    private mutating func fork(_ generation: Generation, _ deadline: Instant, _ index: Int, _ environment: [String]) {
+        guard tree.isUsable else { return perform(machine.forkFailed(.cannotFork(ENOTDIR))) }
+        cgroup = Cgroup(name: "sidecar-\(getpid())-\(generation.rawValue)")
+        start = ChildStart(deadline: deadline, commandIndex: index, environment: environment, cgroup: cgroup)
+        guard let start else {
+            let number = errno
+            removeCgroup()
+            return perform(machine.forkFailed(.cannotFork(number)))
+        }
+        perform(machine.forked(pid: start.pid))
+    }
+
+    /// Whether the child's exec has succeeded or failed, if that is known by now.
+    private mutating func learnOutcome() {
+        switch start?.poll() {
+        case nil, .unknown: return
+        case .executed:
+            forgetStart()
+            perform(machine.executed())
+        case .failed(let reason):
+            forgetStart()
+            perform(machine.executionFailed(reason))
+        }
+    }
+
+    private mutating func forgetStart() {
+        if let start { close(start.outcome) }
+        start = nil
+    }
+
+    private mutating func reap() {
+        let command = machine.commandPid
+        var ended: Int32?
+        tree.reap { pid, status in
+            if pid == command { ended = status }
+        }
+        guard let command, let ended else { return }
+        // Its exec may have failed since the last look: then that is what is to be told, not an exit.
+        learnOutcome()
+        perform(machine.reaped(pid: command, status: ended))
+    }
+
+    private mutating func beginHunt() {
+        guard hunt == nil else { return }
+        // What becomes of its exec no longer matters, and the pipe may stay open for long (an exec can hang).
+        forgetStart()
+        hunt = Hunt(priority: clinux_get_priority())
+        // Best effort: the guard must get its turn beside a tree that takes all the processors.
+        _ = clinux_set_priority(-20)
+        cgroup?.killAll()
+    }
+
+    private mutating func sweep() {
+        let command = machine.commandPid
+        var ended: Int32?
+        let isEmpty = tree.sweep { pid, status in
+            if pid == command { ended = status }
+        }
+        if let command, let ended { perform(machine.reaped(pid: command, status: ended)) }
+        hunt?.sweeps += 1
+        guard isEmpty else { return }
+        if let hunt { _ = clinux_set_priority(hunt.priority) }
+        hunt = nil
+        // Else it would go off for a start that is over, and make every wait return at once.
+        _ = clinux_boottime_timer_set(timer, 0)
+        removeCgroup()
+        perform(machine.treeEmpty())
+    }
+
+    private mutating func removeCgroup() {
+        cgroup?.remove()
+        cgroup = nil
+    }
+
+    private mutating func say(_ answer: Answer) {
+        outbox.put(answer)
+        flush()
+    }
+
+    private mutating func flush() {
+        guard channelIsOpen else { return outbox.clear() }
+        outbox.flush { Channel.send($0, to: channel) }
+    }
+}

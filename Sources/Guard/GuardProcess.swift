@@ -1,0 +1,91 @@
+// The keeper's hold on its guard: forks it, sends it orders, reads its answers, and kills it if it must (R12). Nothing here
+// blocks.
+
+import CLinux
+import Clock
+import Glibc
+
+/// The guard, as its keeper sees it.
+public struct GuardProcess: Sendable {
+    /// The guard's pid. It is the keeper's child: whoever reaps the keeper's children (`Tree.reap`) learns of its end.
+    public let pid: pid_t
+    /// The keeper's end of the channel: readable when an answer waits or the guard is gone. For poll(2); close-on-exec.
+    public let channel: Int32
+
+    /// What `receive` found.
+    public enum Received: Equatable, Sendable {
+        /// No answer waits.
+        case nothing
+        /// The next answer.
+        case answer(Answer)
+        /// The guard has ended, or is about to.
+        case closed
+        /// Bytes that are no answer: the guard is not to be trusted any more.
+        case nonsense
+    }
+
+    /// Makes the guard: a child of this process that runs the guard's loop and never returns from here. Must be the first
+    /// statement of main, while there is one thread and nothing else is open. Also makes this process a subreaper, so that
+    /// the tree falls to it when the guard dies, and sets SIGCHLD to its default: were it inherited as ignored, no
+    /// exit would ever be told.
+    /// - Returns: in the keeper, the guard; nil with errno if there could be none.
+    public static func fork() -> GuardProcess? {
+        guard occupyStandardStreams(), clinux_set_child_subreaper() == 0, clinux_default_signal(SIGCHLD) == 0,
+            let (keeperEnd, guardEnd) = Channel.pair()
+        else { return nil }
+        // From before the fork, so that no signal can end the guard before it has blocked them itself.
+        var all = sigset_t()
+        var before = sigset_t()
+        sigfillset(&all)
+        sigprocmask(SIG_SETMASK, &all, &before)
+        let pid = clinux_fork()
+        if pid == 0 { guardMain(channel: guardEnd) }
+        let number = errno
+        sigprocmask(SIG_SETMASK, &before, nil)
+        Glibc.close(guardEnd)
+        guard pid > 0 else {
+            Glibc.close(keeperEnd)
+            errno = number
+            return nil
+        }
+        return GuardProcess(pid: pid, channel: keeperEnd)
+    }
+
+    /// Were one of them closed, the next file opened would become the child's standard input or output.
+    private static func occupyStandardStreams() -> Bool {
+        while true {
+            let file = open("/dev/null", O_RDWR)
+            guard file >= 0 else { return false }
+            if file > STDERR_FILENO {
+                Glibc.close(file)
+                return true
+            }
+        }
+    }
+
+    /// Sends an order without waiting.
+    /// - Returns: false if it could not be delivered: the guard does not read, is gone, or the order does not fit
+    ///   (`Wire.limit`, an environment string that is no `NAME=value`). Then the guard has none of it.
+    public func send(_ order: Order) -> Bool {
+        guard let bytes = Wire.encode(order) else { return false }
+        return Channel.send(bytes, to: channel) == .sent
+    }
+
+    /// The next answer, without waiting. To be repeated until `.nothing`.
+    public func receive() -> Received {
+        var buffer = [UInt8](repeating: 0, count: 256)
+        switch Channel.receive(from: channel, into: &buffer) {
+        case .nothing: return .nothing
+        case .closed: return .closed
+        case .tooLong: return .nonsense
+        case .bytes(let count): return Wire.decodeAnswer(buffer.prefix(count)).map { .answer($0) } ?? .nonsense
+        }
+    }
+
+    /// SIGKILLs the guard (R12). The kernel then kills the command, and what else there is falls to this process: sweep it
+    /// with `Tree`. Only before the guard has been reaped.
+    public func kill() { _ = Glibc.kill(pid, SIGKILL) }
+
+    /// Closes the channel. To a living guard that is the keeper's end: it kills its tree and exits.
+    public func close() { _ = Glibc.close(channel) }
+}

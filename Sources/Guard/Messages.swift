@@ -1,0 +1,83 @@
+// What the keeper may order and what the guard answers (design rule R12). Every order names the start it is meant for and
+// every answer the start it is about, so that a late one can never be taken for news of another. Wire.swift says how they
+// travel.
+
+import Clock
+
+/// Names one start of the child. Each start takes a larger one than all before it; none is ever used twice (R12).
+public struct Generation: Hashable, Comparable, Sendable {
+    /// The number itself; it has no meaning beyond its order.
+    public var rawValue: UInt64
+
+    /// The generation of that number.
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    public static func < (left: Generation, right: Generation) -> Bool { left.rawValue < right.rawValue }
+}
+
+/// What the keeper tells the guard.
+public enum Order: Equatable, Sendable {
+    /// Are you there? Answered by `.pong` with the same token, also while killing.
+    case ping(token: UInt64)
+    /// Start the command and let it live until `deadline` (R1). The command is the part of this program's own arguments
+    /// that begins at `commandIndex`; each of `environment` is a `NAME=value` that replaces an inherited one of that name.
+    case start(Generation, deadline: Instant, commandIndex: Int, environment: [String])
+    /// Let the child live until `deadline`; an earlier one than it already has changes nothing. Ignored once killing.
+    case extend(Generation, deadline: Instant)
+    /// Send a signal to the command's own process, not to what it started. Ignored once killing.
+    case signal(Generation, number: Int32)
+    /// Kill the whole tree now. Nothing undoes it.
+    case kill(Generation)
+}
+
+/// What the guard tells the keeper. For one start they come in this order:
+/// (`.started` | `.notStarted`)?, `.killing`?, `.exited`?, `.empty`.
+public enum Answer: Equatable, Sendable {
+    /// The guard is set up and takes orders. Said once, first.
+    case ready
+    /// The answer to a ping. May be lost when the keeper does not read.
+    case pong(token: UInt64)
+    /// The command runs: exec succeeded. (If the new process was killed by somebody before its exec, `.exited` follows.)
+    case started(Generation, pid: Int32)
+    /// The command does not run. `.empty` of the same generation follows once nothing of this start is alive, except after
+    /// `.treeAlive` and `.stale`, which made no start.
+    case notStarted(Generation, NotStarted)
+    /// The deadline now in force, after an extension. May be lost when the keeper does not read.
+    case extended(Generation, deadline: Instant)
+    /// The command's own process ended with this raw wait status (wait(2)). What it left behind may still be alive. Also
+    /// said of a process that was killed before its exec.
+    case exited(Generation, status: Int32)
+    /// Killing has begun. No order undoes it.
+    case killing(Generation, KillCause)
+    /// Nothing this start ever began is alive: the kernel knows no child of the guard. The last word on a generation.
+    case empty(Generation)
+}
+
+/// Why a start did not come to a running command.
+public enum NotStarted: Equatable, Sendable {
+    /// execve(2) failed with this errno: ENOENT, EACCES, ...
+    case cannotExecute(Int32)
+    /// No process could be made for it: pipe(2) or fork(2) failed with this errno, or the command index names no argument
+    /// (EINVAL), or this process's `/proc` cannot be read (ENOTDIR), without which a tree cannot be killed.
+    case cannotFork(Int32)
+    /// The deadline had passed before the command's exec (R1).
+    case deadlinePassed
+    /// An earlier start is not yet empty.
+    case treeAlive
+    /// The generation is not larger than the last one started.
+    case stale
+}
+
+/// Why the guard kills.
+public enum KillCause: UInt8, Equatable, Sendable, CaseIterable {
+    /// The deadline passed without an extension.
+    case deadline = 1
+    /// The keeper ordered it.
+    case ordered
+    /// The command ended; what it left behind is killed.
+    case childExited
+    /// The channel carried something that is no order.
+    case nonsense
+    /// The keeper's end of the channel was closed. Nobody is left to read this.
+    case keeperGone
+}

@@ -1,0 +1,187 @@
+// How orders and answers travel: one message a packet, a fixed header and little-endian fields. Decoding is total: any
+// bytes are either exactly one message or nil; nothing traps and no trailing byte is let through, since nonsense on the
+// channel is a reason to kill.
+
+import Clock
+
+/// The binary form of `Order` and `Answer`.
+///
+/// Header: `S C G`, version, kind. Then the kind's fields: integers little-endian, strings as a 32-bit length and UTF-8 bytes.
+public enum Wire {
+    /// The longest packet, in bytes; well under what a Unix socket takes at once.
+    public static let limit = 64 * 1024
+
+    static let version: UInt8 = 1
+
+    private enum Kind: UInt8 {
+        case ping = 1
+        case start, extend, signal, kill
+        case ready = 65
+        case pong, started, notStarted, extended, exited, killing, empty
+    }
+
+    private enum Refusal: UInt8 {
+        case cannotExecute = 1
+        case cannotFork, deadlinePassed, treeAlive, stale
+    }
+
+    /// The order's packet; nil if it does not fit, or if an environment string is no `NAME=value` or holds a NUL.
+    public static func encode(_ order: Order) -> [UInt8]? {
+        var writer: Writer
+        switch order {
+        case .ping(let token):
+            writer = Writer(kind: Kind.ping.rawValue)
+            writer.put(token)
+        case .start(let generation, let deadline, let commandIndex, let environment):
+            writer = Writer(kind: Kind.start.rawValue)
+            guard let index = UInt32(exactly: commandIndex), environment.allSatisfy(isAssignment) else { return nil }
+            writer.put(generation.rawValue)
+            writer.put(deadline.nanoseconds)
+            writer.put(index)
+            writer.put(UInt32(truncatingIfNeeded: environment.count))
+            for assignment in environment { writer.put(assignment) }
+        case .extend(let generation, let deadline):
+            writer = Writer(kind: Kind.extend.rawValue)
+            writer.put(generation.rawValue)
+            writer.put(deadline.nanoseconds)
+        case .signal(let generation, let number):
+            writer = Writer(kind: Kind.signal.rawValue)
+            guard isSignal(number) else { return nil }
+            writer.put(generation.rawValue)
+            writer.put(number)
+        case .kill(let generation):
+            writer = Writer(kind: Kind.kill.rawValue)
+            writer.put(generation.rawValue)
+        }
+        return writer.bytes.count <= limit ? writer.bytes : nil
+    }
+
+    /// The answer's packet.
+    public static func encode(_ answer: Answer) -> [UInt8] {
+        var writer: Writer
+        switch answer {
+        case .ready:
+            writer = Writer(kind: Kind.ready.rawValue)
+        case .pong(let token):
+            writer = Writer(kind: Kind.pong.rawValue)
+            writer.put(token)
+        case .started(let generation, let pid):
+            writer = Writer(kind: Kind.started.rawValue)
+            writer.put(generation.rawValue)
+            writer.put(pid)
+        case .notStarted(let generation, let reason):
+            writer = Writer(kind: Kind.notStarted.rawValue)
+            writer.put(generation.rawValue)
+            let (refusal, number): (Refusal, Int32) =
+                switch reason {
+                case .cannotExecute(let number): (.cannotExecute, number)
+                case .cannotFork(let number): (.cannotFork, number)
+                case .deadlinePassed: (.deadlinePassed, 0)
+                case .treeAlive: (.treeAlive, 0)
+                case .stale: (.stale, 0)
+                }
+            writer.put(refusal.rawValue)
+            writer.put(number)
+        case .extended(let generation, let deadline):
+            writer = Writer(kind: Kind.extended.rawValue)
+            writer.put(generation.rawValue)
+            writer.put(deadline.nanoseconds)
+        case .exited(let generation, let status):
+            writer = Writer(kind: Kind.exited.rawValue)
+            writer.put(generation.rawValue)
+            writer.put(status)
+        case .killing(let generation, let cause):
+            writer = Writer(kind: Kind.killing.rawValue)
+            writer.put(generation.rawValue)
+            writer.put(cause.rawValue)
+        case .empty(let generation):
+            writer = Writer(kind: Kind.empty.rawValue)
+            writer.put(generation.rawValue)
+        }
+        return writer.bytes
+    }
+
+    /// The order that these bytes are, or nil.
+    public static func decodeOrder(_ bytes: some RandomAccessCollection<UInt8>) -> Order? {
+        var reader = Reader(bytes)
+        guard let kind = reader.header().flatMap(Kind.init(rawValue:)) else { return nil }
+        let order: Order?
+        switch kind {
+        case .ping: order = reader.integer().map { .ping(token: $0) }
+        case .start: order = start(&reader)
+        case .extend:
+            guard let generation = reader.generation(), let deadline = reader.instant() else { return nil }
+            order = .extend(generation, deadline: deadline)
+        case .signal:
+            guard let generation = reader.generation(), let number: Int32 = reader.integer(), isSignal(number) else {
+                return nil
+            }
+            order = .signal(generation, number: number)
+        case .kill: order = reader.generation().map { .kill($0) }
+        default: order = nil
+        }
+        return reader.isAtEnd ? order : nil
+    }
+
+    private static func start(_ reader: inout Reader) -> Order? {
+        guard let generation = reader.generation(), let deadline = reader.instant(),
+            let index: UInt32 = reader.integer(),
+            let count: UInt32 = reader.integer()
+        else { return nil }
+        var environment: [String] = []
+        // Not reserved by `count`: it is only a claim until the strings have been read.
+        for _ in 0..<count {
+            guard let assignment = reader.string(), isAssignment(assignment) else { return nil }
+            environment.append(assignment)
+        }
+        return .start(generation, deadline: deadline, commandIndex: Int(index), environment: environment)
+    }
+
+    /// The answer that these bytes are, or nil.
+    public static func decodeAnswer(_ bytes: some RandomAccessCollection<UInt8>) -> Answer? {
+        var reader = Reader(bytes)
+        guard let kind = reader.header().flatMap(Kind.init(rawValue:)) else { return nil }
+        let answer: Answer?
+        switch kind {
+        case .ready: answer = .ready
+        case .pong: answer = reader.integer().map { .pong(token: $0) }
+        case .started, .exited:
+            guard let generation = reader.generation(), let number: Int32 = reader.integer() else { return nil }
+            answer = kind == .started ? .started(generation, pid: number) : .exited(generation, status: number)
+        case .notStarted:
+            guard let generation = reader.generation(), let refusal = reader.byte().flatMap(Refusal.init(rawValue:)),
+                let number: Int32 = reader.integer()
+            else { return nil }
+            answer = .notStarted(generation, reason(refusal, number))
+        case .extended:
+            guard let generation = reader.generation(), let deadline = reader.instant() else { return nil }
+            answer = .extended(generation, deadline: deadline)
+        case .killing:
+            guard let generation = reader.generation(), let cause = reader.byte().flatMap(KillCause.init(rawValue:))
+            else {
+                return nil
+            }
+            answer = .killing(generation, cause)
+        case .empty: answer = reader.generation().map { .empty($0) }
+        default: answer = nil
+        }
+        return reader.isAtEnd ? answer : nil
+    }
+
+    private static func reason(_ refusal: Refusal, _ number: Int32) -> NotStarted {
+        switch refusal {
+        case .cannotExecute: .cannotExecute(number)
+        case .cannotFork: .cannotFork(number)
+        case .deadlinePassed: .deadlinePassed
+        case .treeAlive: .treeAlive
+        case .stale: .stale
+        }
+    }
+
+    private static func isAssignment(_ text: String) -> Bool {
+        let bytes = text.utf8
+        return bytes.first != UInt8(ascii: "=") && bytes.contains(UInt8(ascii: "=")) && !bytes.contains(0)
+    }
+
+    private static func isSignal(_ number: Int32) -> Bool { (1...64).contains(number) }
+}

@@ -1,0 +1,210 @@
+// The leader's half: renew (R5), resume (R6), lose, start and restart the child, release (R7).
+
+import Clock
+
+extension LeaseMachine {
+    mutating func change(_ change: (inout Leadership) -> Void) {
+        guard case .leading(var leadership) = role else { return }
+        change(&leadership)
+        role = .leading(leadership)
+    }
+
+    /// A claim, or the renewal of our own record, succeeded.
+    mutating func lead(
+        _ epoch: Epoch, beat: Int64, fenced: Int, sentAt: Instant, through session: SessionID, at now: Instant
+    ) {
+        highestEpoch = max(highestEpoch, epoch)
+        said = []
+        if fenced > 0 { report(.sessionsFenced(fenced)) }
+        chores.registerAt = now
+        let purpose: Purpose = stopping == nil ? .run : .windDown(.exit(.stopped(killed: false)))
+        role = .leading(
+            Leadership(
+                epoch: epoch, beat: beat, deadline: sentAt + settings.timing.life,
+                renewAt: sentAt + settings.timing.renewInterval, holds: session, standing: .held(purpose),
+                tree: .none(startAt: now)))
+        expire(at: now)
+    }
+
+    /// R1, R2: past the deadline the lease is lost, whatever comes in later. Looked at before every event.
+    mutating func expire(at now: Instant) {
+        guard case .leading(let leadership) = role, case .held = leadership.standing, now >= leadership.deadline
+        else { return }
+        lose(.deadlinePassed, at: now)
+    }
+
+    /// Kill now, keep session and lock until the tree is empty (R5).
+    private mutating func lose(_ loss: Loss, at now: Instant) {
+        guard case .leading(let leadership) = role, case .held(let purpose) = leadership.standing else { return }
+        report(.lost(loss))
+        chores.add(.historyEnd(leadership.epoch, reason: reason(loss)))
+        var then = Afterwards.standBy
+        if case .windDown(let planned) = purpose { then = planned }
+        change { $0.standing = .lost(loss, then: then) }
+        if let start = leadership.tree.start {
+            actions.append(.order(.kill(start)))
+            if case .dying = leadership.tree {} else { change { $0.tree = .dying(start, .killed) } }
+            demandAnswer(at: now)
+        }
+    }
+
+    mutating func pump(_ leadership: Leadership, at now: Instant) {
+        switch leadership.tree {
+        case .draining(let start, let killAt) where now >= killAt:
+            kill(start, reason: "still running after the grace period", at: now)
+            planExit(.stopped(killed: true))
+        case .none(let startAt): pumpEmpty(leadership, startAt: startAt, at: now)
+        default: break
+        }
+        renewIfDue(at: now)
+        guard case .leading(let leadership) = role, case .held = leadership.standing else { return }
+        sendChores(leading: true, at: now)
+    }
+
+    private mutating func pumpEmpty(_ leadership: Leadership, startAt: Instant, at now: Instant) {
+        switch leadership.standing {
+        case .held(.run):
+            if guardian == .gone { return planExit(.guardLost) }
+            if guardian == .answering, now >= startAt { start(leadership, at: now) }
+        case .held(.windDown): break
+        case .releasing: break
+        case .lost(_, let then):
+            switch link {
+            case .down, .opening: settle(then, at: now)
+            case .idle: if leadership.holds == nil { settle(then, at: now) } else { send(.unlock, at: now) }
+            case .busy: break
+            }
+        }
+    }
+
+    private mutating func start(_ leadership: Leadership, at now: Instant) {
+        lastStart = StartID(lastStart.rawValue + 1)
+        report(.starting(lastStart))
+        actions.append(
+            .order(.start(lastStart, deadline: leadership.deadline, epoch: leadership.epoch)))
+        let start = lastStart
+        change { $0.tree = .starting(start) }
+    }
+
+    private mutating func renewIfDue(at now: Instant) {
+        guard case .leading(let leadership) = role, case .held(let purpose) = leadership.standing,
+            case .idle(let session) = link
+        else { return }
+        if case .windDown(let then) = purpose, case .none = leadership.tree {
+            if leadership.holds == session {
+                releaseSent = leadership.epoch
+                change { $0.standing = .releasing(then) }
+                send(.release(leadership.epoch, beat: leadership.beat), at: now)
+            } else if now >= leadership.renewAt {
+                // Only the session that last renewed may release (R7): renew through this one first.
+                send(.resume(leadership.epoch), at: now)
+            }
+            return
+        }
+        guard now >= leadership.renewAt else { return }
+        // No renewal on behalf of a guard that does not answer (R5).
+        guard guardian == .answering else { return }
+        send(leadership.holds == session ? .renew(leadership.epoch) : .resume(leadership.epoch), at: now)
+    }
+
+    mutating func leaderGot(_ reply: Reply, sentAt: Instant, through session: SessionID, at now: Instant) {
+        guard case .leading(let leadership) = role else { return }
+        switch (leadership.standing, reply) {
+        case (.held, .renewal(.renewed(let beat, let fenced))):
+            renewed(leadership, beat: beat, fenced: fenced, sentAt: sentAt, through: session, at: now)
+        case (.held, .renewal(.notOurs)):
+            lose(.recordTaken, at: now)
+        case (.held, .renewal(.lockBusy)):
+            // Somebody else's lock is not a loss while the record still says us (R6).
+            reportOnce(.stranger, .lockHeldByStranger)
+            change { $0.renewAt = now + .milliseconds(100) }
+        case (.lost(_, let then), .done):
+            if case .none = leadership.tree { settle(then, at: now) }
+        case (.lost, .renewal(.renewed)):
+            change { $0.holds = session }
+        case (.releasing(let then), .released(let done)):
+            report(done ? .released : .releaseRefused)
+            chores.add(.notify)
+            chores.add(.historyEnd(leadership.epoch, reason: reason(then)))
+            settle(then, at: now)
+        default: break
+        }
+    }
+
+    private mutating func renewed(
+        _ leadership: Leadership, beat: Int64, fenced: Int, sentAt: Instant, through session: SessionID, at now: Instant
+    ) {
+        if fenced > 0 { report(.sessionsFenced(fenced)) }
+        if leadership.holds != session { report(.resumed(leadership.epoch)) }
+        said.remove(.stranger)
+        let deadline = max(leadership.deadline, sentAt + settings.timing.life)
+        let renewAt = sentAt + settings.timing.renewInterval
+        change {
+            $0.beat = beat
+            $0.deadline = deadline
+            $0.renewAt = renewAt
+            $0.holds = session
+        }
+        switch leadership.tree {
+        case .starting(let start), .running(let start), .draining(let start, _):
+            actions.append(.order(.extend(start, deadline: deadline)))
+        case .none, .dying, .fallen: break
+        }
+        if guardian == .answering { ask(at: now) }
+    }
+
+    mutating func leaderFailed(at now: Instant) {
+        guard case .leading(let leadership) = role else { return }
+        switch leadership.standing {
+        case .held:
+            let pause = min(settings.timing.renewInterval / 4, .milliseconds(250))
+            change { $0.renewAt = now + pause }
+        case .releasing(let then):
+            report(.releaseRefused)
+            settle(then, at: now)
+        // The unlock failed: nothing holds the lock but this session; a new one drops it.
+        case .lost(_, let then): if case .none = leadership.tree { settle(then, at: now) }
+        }
+    }
+
+    mutating func leaderLostSession(_ id: SessionID, at now: Instant) {
+        guard case .leading(let leadership) = role else { return }
+        if leadership.holds == id { change { $0.holds = nil } }
+        switch leadership.standing {
+        case .held:
+            change { $0.renewAt = now }
+            if settings.killOnSessionLoss, leadership.tree.start != nil { lose(.sessionLost, at: now) }
+        case .releasing(let then): settle(then, at: now)
+        case .lost: break
+        }
+    }
+
+    /// The leadership is over and the tree is empty.
+    private mutating func settle(_ then: Afterwards, at now: Instant) {
+        switch then {
+        case .standBy: role = .standby(.fresh(at: now))
+        case .coolDown: role = .standby(.fresh(at: now, coolsUntil: now + settings.restarts.cooldown))
+        case .exit(let exit): leave(exit, at: now)
+        }
+        chores.registerAt = now
+    }
+
+    private func reason(_ loss: Loss) -> String {
+        switch loss {
+        case .deadlinePassed: "lost: no renewal succeeded before the deadline"
+        case .recordTaken: "lost: the record was changed or removed"
+        case .sessionLost: "lost: the session with the database broke"
+        }
+    }
+
+    private func reason(_ then: Afterwards) -> String {
+        switch then {
+        case .standBy: "released"
+        case .coolDown: "released: the child failed too often"
+        case .exit(.stopped): "released: stopped"
+        case .exit(.childEnded): "released: the child ended"
+        case .exit(.cannotExecute): "released: the command cannot be executed"
+        case .exit(.guardLost): "released: the guard died"
+        }
+    }
+}

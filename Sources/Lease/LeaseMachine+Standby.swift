@@ -1,0 +1,187 @@
+// The standby's half: observe (R3), create a missing record (R10), claim (R4), take up its own record again (R9).
+
+import Clock
+
+extension LeaseMachine {
+    mutating func update(_ change: (inout Standby) -> Void) {
+        guard case .standby(var standby) = role else { return }
+        change(&standby)
+        role = .standby(standby)
+    }
+
+    /// The record may have changed: read it as soon as the session is free.
+    mutating func pollNow(at now: Instant) {
+        update { standby in
+            if case .observe = standby.intention { standby.intention = .observe(at: now) }
+        }
+    }
+
+    mutating func pump(_ standby: Standby, at now: Instant) {
+        if guardian == .gone || stopping != nil {
+            // A claim under way may still succeed: then it has to be released.
+            switch link {
+            case .busy(_, .claim, _), .busy(_, .resume, _): return
+            default: return leave(guardian == .gone ? .guardLost : .stopped(killed: false), at: now)
+            }
+        }
+        guard case .idle(let session) = link else { return }
+        switch standby.intention {
+        case .create: send(.create(ttl: largestTTL, epochAbove: highestEpoch), at: now)
+        case .unlock: send(.unlock, at: now)
+        case .resumeOwn(let epoch):
+            if guardian == .answering { send(.resume(epoch), at: now) }
+        case .terminateHolder:
+            guard let watch = standby.watch else { return update { $0.intention = .observe(at: now) } }
+            send(.terminateHolder(seen: watch.record, strangersIdleFor: largestTTL), at: now)
+        case .observe(let at):
+            if let watch = claimable(standby, session: session, at: now) {
+                send(.claim(seen: watch.record, epochAbove: highestEpoch), at: now)
+            } else if now >= at {
+                send(.observe, at: now)
+            } else {
+                sendChores(leading: false, at: now)
+            }
+        }
+    }
+
+    /// The watch, if it allows a claim now and nothing else speaks against it.
+    private func claimable(_ standby: Standby, session: SessionID, at now: Instant) -> Watch? {
+        guard let watch = standby.watch, watch.session == session, guardian == .answering,
+            now >= (standby.coolsUntil ?? now), now >= (standby.claimPausesUntil ?? now),
+            watch.basis(at: now, largestTTL: largestTTL) != nil
+        else { return nil }
+        return watch
+    }
+
+    /// When `pump` has to look again, given an idle session.
+    func wake(_ standby: Standby) -> Instant? {
+        guard case .observe(let at) = standby.intention else { return nil }
+        var wake = min(at, chores.registerAt)
+        if let watch = standby.watch, !watch.record.suspended, guardian == .answering {
+            var claimAt = watch.expiry(largestTTL: largestTTL)
+            if watch.record.released && watch.record.server == watch.server { claimAt = watch.firstSeen }
+            claimAt = max(claimAt, standby.coolsUntil ?? claimAt, standby.claimPausesUntil ?? claimAt)
+            wake = min(wake, claimAt)
+        }
+        return wake
+    }
+
+    mutating func standbyGot(
+        _ reply: Reply, to statement: Statement, sentAt: Instant, through session: SessionID, at now: Instant
+    ) {
+        switch reply {
+        case .observed(let observation): observed(observation, through: session, at: now)
+        case .created:
+            report(.recordCreated(wait: largestTTL))
+            update { $0.intention = .observe(at: now) }
+        case .claim(let reply): claimed(reply, sentAt: sentAt, through: session, at: now)
+        case .renewal(.renewed(let beat, let fenced)):
+            guard case .resume(let epoch) = statement else { return }
+            report(.resumed(epoch))
+            lead(epoch, beat: beat, fenced: fenced, sentAt: sentAt, through: session, at: now)
+        case .renewal(.lockBusy):
+            update { $0.intention = .observe(at: now + .milliseconds(100)) }
+        case .terminated(let count):
+            if count > 0 { report(.holdersTerminated(count)) } else { reportOnce(.stranger, .lockHeldByStranger) }
+            let interval = settings.timing.renewInterval
+            update { standby in
+                standby.claimPausesUntil = now + (count > 0 ? .milliseconds(50) : interval / 2)
+                standby.intention = .observe(at: now + interval)
+            }
+        case .renewal(.notOurs), .released, .done: update { $0.intention = .observe(at: now) }
+        }
+    }
+
+    private mutating func observed(_ observation: Observation, through session: SessionID, at now: Instant) {
+        // The guard must be known to answer before a claim; standing by is a good time to ask.
+        if guardian == .answering { ask(at: now) }
+        guard let record = observation.record else { return update { $0.intention = .create } }
+        largestTTL = max(largestTTL, record.ttl)
+        highestEpoch = max(highestEpoch, record.epoch)
+        // R9: only what this server itself took from us, and never after a release of that epoch.
+        if record.holder == settings.identity.instance, !record.released, record.server == observation.server,
+            releaseSent != record.epoch
+        {
+            return update { $0.intention = .resumeOwn(record.epoch) }
+        }
+        let next = now + pollPause(record, age: observation.age)
+        update { standby in
+            standby.watch = Watch.after(
+                standby.watch, seeing: record, from: observation.server, through: session, age: observation.age,
+                at: now)
+            standby.intention = .observe(at: next)
+        }
+        noteStanding(record, at: now)
+    }
+
+    private mutating func noteStanding(_ record: Record, at now: Instant) {
+        guard case .standby(let standby) = role, let watch = standby.watch else { return }
+        if record.suspended {
+            reportOnce(.suspension, .suspended)
+        } else {
+            said.remove(.suspension)
+            if watch.firstSeen == now, watch.basis(at: now, largestTTL: largestTTL) == nil {
+                said = said.filter { if case .watching(let epoch) = $0 { epoch == record.epoch } else { true } }
+                reportOnce(.watching(record.epoch), .standby(record, wait: watch.patience(largestTTL: largestTTL)))
+            }
+        }
+    }
+
+    /// Until the next poll: just after the holder's next renewal is due, so that observation starts right after one.
+    private func pollPause(_ record: Record, age: Duration) -> Duration {
+        let own = settings.timing.renewInterval
+        guard record.holder != nil, !record.released else { return own }
+        let due = record.renewInterval - age + .milliseconds(20)
+        return due > .milliseconds(20) ? min(due, own) : min(record.renewInterval, own) / 4
+    }
+
+    private mutating func claimed(
+        _ reply: ClaimReply, sentAt: Instant, through session: SessionID, at now: Instant
+    ) {
+        guard case .standby(let standby) = role, let watch = standby.watch else { return }
+        switch reply {
+        case .claimed(let epoch, let fenced):
+            let released = watch.record.released && watch.record.server == watch.server
+            report(.claimed(epoch, basis: released ? .released : .expired))
+            let ago = watch.ageWhenFirstSeen + sentAt.since(watch.firstSeen)
+            chores.add(.historyBegin(epoch, previousRenewedAgo: ago))
+            lead(epoch, beat: 0, fenced: fenced, sentAt: sentAt, through: session, at: now)
+        case .changed:
+            update { $0.intention = .observe(at: now) }
+        case .lockBusy:
+            // Never because of `released`: its holder is about to let go, or is not the one in the record (R4).
+            let expired = watch.expiry(largestTTL: largestTTL) <= now
+            update { standby in
+                if expired {
+                    standby.intention = .terminateHolder
+                } else {
+                    standby.claimPausesUntil = now + .milliseconds(100)
+                    standby.intention = .observe(at: now + .milliseconds(100))
+                }
+            }
+        }
+    }
+
+    mutating func standbyFailed(_ statement: Statement, at now: Instant) {
+        let pause = settings.timing.renewInterval / 2
+        update { standby in
+            standby.claimPausesUntil = now + pause
+            switch statement {
+            // The lock may have been taken before the error: session locks survive it, and they count (R4).
+            case .claim, .resume: standby.intention = .unlock
+            default: standby.intention = .observe(at: now + pause)
+            }
+        }
+    }
+
+    /// Sends what is only for people, if there is anything.
+    mutating func sendChores(leading: Bool, at now: Instant) {
+        guard case .idle = link else { return }
+        if let chore = chores.next() {
+            send(.auxiliary(chore), at: now)
+        } else if now >= chores.registerAt {
+            chores.registerAt = now + settings.timing.ttl / 2
+            send(.auxiliary(.register(leading: leading, healthy: status(at: now).healthy)), at: now)
+        }
+    }
+}

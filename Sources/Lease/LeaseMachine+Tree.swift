@@ -1,0 +1,167 @@
+// The keeper's view of the guard and its tree: orders, answers, silence (R12), and what to do when a child ends.
+
+import Clock
+
+extension LeaseMachine {
+    /// Pings the guard. Until it answers nothing is claimed or renewed on its behalf.
+    mutating func ask(at now: Instant) {
+        lastToken += 1
+        guardian = .asked(lastToken, since: now, by: now + settings.timing.ttl)
+        actions.append(.order(.ping(lastToken)))
+    }
+
+    /// At the deadline, or after a loss, the guard has 100 ms to answer (R12).
+    mutating func demandAnswer(at now: Instant) {
+        switch guardian {
+        case .answering, .asked:
+            lastToken += 1
+            guardian = .asked(lastToken, since: now, by: now + .milliseconds(100))
+            actions.append(.order(.ping(lastToken)))
+        case .condemned, .fallen, .gone: break
+        }
+    }
+
+    mutating func watchGuardian(at now: Instant) {
+        guard case .asked(_, _, let by) = guardian, now >= by else { return }
+        report(.guardSilent)
+        condemn()
+    }
+
+    /// SIGKILLs a guard that is silent or confused; its tree falls to the keeper.
+    private mutating func condemn() {
+        guardian = .condemned
+        actions.append(.killGuard)
+    }
+
+    mutating func guardAnswered(_ answer: GuardAnswer, at now: Instant) {
+        if case .pong(let token) = answer {
+            if case .asked(token, _, _) = guardian { guardian = .answering }
+            return
+        }
+        guard case .leading(let leadership) = role, let current = leadership.tree.start else { return }
+        switch answer {
+        case .pong: break
+        case .started(current, let pid):
+            report(.started(current, pid: pid))
+            if case .starting = leadership.tree { change { $0.tree = .running(current) } }
+        case .notStarted(current, .cannotExecute(let errno)):
+            report(.cannotExecute(errno: errno))
+            change { $0.tree = .dying(current, .cannotExecute(errno: errno)) }
+        case .notStarted(current, .cannotFork(let errno)):
+            // The machine is short of something: with back-off, as after any failure of the child (71: EX_OSERR).
+            report(.cannotFork(errno: errno))
+            change { $0.tree = .dying(current, .exited(.code(71))) }
+        case .notStarted(current, .deadlinePassed):
+            change { $0.tree = .dying(current, .killed) }
+        case .notStarted(current, .refused):
+            condemn()
+        case .exited(current, let exit):
+            report(.childExited(exit))
+            if case .dying = leadership.tree { break }
+            change { $0.tree = .dying(current, .exited(exit)) }
+        case .killing(current, let byDeadline):
+            if byDeadline { report(.killing(reason: "the guard's deadline passed")) }
+            if case .dying = leadership.tree { break }
+            change { $0.tree = .dying(current, .killed) }
+        case .empty(current):
+            report(.treeEmpty)
+            treeEmptied(leadership, at: now)
+        case .started, .notStarted, .exited, .killing, .empty: break  // answers to another start (R12)
+        }
+    }
+
+    private mutating func treeEmptied(_ leadership: Leadership, at now: Instant) {
+        var startAt = now
+        if case .held(.run) = leadership.standing, case .dying(_, let outcome) = leadership.tree {
+            switch outcome {
+            case .killed: break
+            case .cannotExecute(let errno): planExit(.cannotExecute(errno: errno))
+            case .exited(let exit): startAt = afterExit(exit, at: now)
+            }
+        }
+        change { $0.tree = .none(startAt: startAt) }
+    }
+
+    /// The child ended by itself: when to start it again, or the plan to give the lease up.
+    private mutating func afterExit(_ exit: ChildExit, at now: Instant) -> Instant {
+        if settings.once {
+            planExit(.childEnded(exit))
+            return now
+        }
+        switch restarts.noteExit(at: now, policy: settings.restarts) {
+        case .restart(let wait, let attempt):
+            report(.restarting(after: wait, attempt: attempt))
+            return now + wait
+        case .giveUp:
+            report(.gaveUp(cooldown: settings.restarts.cooldown))
+            change { $0.standing = .held(.windDown(.coolDown)) }
+            return now
+        }
+    }
+
+    /// What follows when the tree is empty and the lease released.
+    mutating func planExit(_ exit: Exit) {
+        change { leadership in
+            switch leadership.standing {
+            case .held: leadership.standing = .held(.windDown(.exit(exit)))
+            case .lost(let loss, _): leadership.standing = .lost(loss, then: .exit(exit))
+            case .releasing: leadership.standing = .releasing(.exit(exit))
+            }
+        }
+    }
+
+    mutating func kill(_ start: StartID, reason: String, at now: Instant) {
+        report(.killing(reason: reason))
+        actions.append(.order(.kill(start)))
+        change { $0.tree = .dying(start, .killed) }
+    }
+
+    mutating func stopLeading(_ leadership: Leadership, at now: Instant) {
+        switch leadership.tree {
+        case .none, .fallen, .dying: planExit(.stopped(killed: false))
+        case .starting(let start), .running(let start):
+            if stopping == .now {
+                planExit(.stopped(killed: true))
+                kill(start, reason: "asked to stop at once", at: now)
+            } else {
+                planExit(.stopped(killed: false))
+                report(.draining(grace: settings.grace))
+                actions.append(.order(.signal(start, 15)))
+                let killAt = now + settings.grace
+                change { $0.tree = .draining(start, killAt: killAt) }
+            }
+        case .draining(let start, _):
+            guard stopping == .now else { return }
+            planExit(.stopped(killed: true))
+            kill(start, reason: "asked to stop at once", at: now)
+        }
+    }
+
+    mutating func forward(_ signal: Int32) {
+        guard case .leading(let leadership) = role else { return }
+        switch leadership.tree {
+        case .starting(let start), .running(let start), .draining(let start, _):
+            actions.append(.order(.signal(start, signal)))
+        case .none, .dying, .fallen: break
+        }
+    }
+
+    mutating func guardGone(at now: Instant) {
+        switch guardian {
+        case .fallen, .gone: return
+        case .answering, .asked, .condemned: break
+        }
+        report(.guardLost)
+        guardian = .fallen
+        change { $0.tree = .fallen }
+        planExit(.guardLost)
+        actions.append(.killDescendants)
+    }
+
+    mutating func descendantsGone(at now: Instant) {
+        guard guardian == .fallen else { return }
+        guardian = .gone
+        report(.treeEmpty)
+        change { $0.tree = .none(startAt: now) }
+    }
+}

@@ -1,0 +1,227 @@
+// The protocol as a pure state machine: events in, actions out. It reads no clock and does no I/O: every event comes
+// with an instant that was read after the event arrived, and every statement it returns is sent after that instant.
+//
+// What it guarantees, provided the guard kills at its deadline: a child is started only under a claim or renewal of our own
+// that succeeded, lives at most TTL - margin from the moment the last successful one was sent (R2), and the record is
+// released only when the tree is known to be empty (R7). Every event updates the state it concerns; then `pump` looks at
+// the whole state and does what is due. So an action depends on where we are, not on the order in which news came.
+
+import Clock
+
+/// One sidecar's half of the protocol (design rules R1-R12).
+public struct LeaseMachine: Sendable {
+    /// What does not change while it runs.
+    public struct Settings: Equatable, Sendable {
+        public let identity: Identity
+        public let timing: Timing
+        public let restarts: RestartPolicy
+        /// How long a child may take to end after SIGTERM.
+        public let grace: Duration
+        /// End with the child instead of restarting it.
+        public let once: Bool
+        /// Kill the child at the first lost session instead of resuming.
+        public let killOnSessionLoss: Bool
+
+        public init(
+            identity: Identity, timing: Timing, restarts: RestartPolicy, grace: Duration, once: Bool = false,
+            killOnSessionLoss: Bool = false
+        ) {
+            self.identity = identity
+            self.timing = timing
+            self.restarts = restarts
+            self.grace = grace
+            self.once = once
+            self.killOnSessionLoss = killOnSessionLoss
+        }
+    }
+
+    let settings: Settings
+    var link: Link
+    var role: Role
+    var guardian: Guardian
+    var stopping: StopKind?
+    /// The longest TTL seen in any record, or our own (R3, R10).
+    var largestTTL: Duration
+    var highestEpoch = Epoch(0)
+    /// The last epoch in which a release was sent (R7, R9).
+    var releaseSent: Epoch?
+    var restarts = Restarts()
+    var chores: Chores
+    /// When the database last answered.
+    var lastContact: Instant?
+    var lastStart = StartID(0)
+    var lastToken: UInt64 = 0
+    var lastSession = SessionID(0)
+    /// Notices of conditions that last, each said once until it passes.
+    var said: Set<Lasting> = []
+    var actions: [Action] = []
+
+    /// Conditions that are said once.
+    enum Lasting: Hashable, Sendable {
+        case stranger
+        case suspension
+        case watching(Epoch)
+    }
+
+    /// A machine that has seen nothing yet. Feed it `.tick` to set it going.
+    public init(settings: Settings, at now: Instant) {
+        self.settings = settings
+        link = .down(retryAt: now, failures: 0)
+        role = .standby(.fresh(at: now))
+        guardian = .answering
+        largestTTL = settings.timing.ttl
+        chores = Chores(registerAt: now)
+        ask(at: now)
+    }
+
+    /// Takes one event that had arrived by `now` and returns what to do, in order.
+    public mutating func handle(_ event: Event, at now: Instant) -> [Action] {
+        guard role != .ended else { return [] }
+        expire(at: now)
+        take(event, at: now)
+        pump(at: now)
+        defer { actions.removeAll() }
+        return actions
+    }
+
+    private mutating func take(_ event: Event, at now: Instant) {
+        switch event {
+        case .sessionOpened(let id): sessionOpened(id, at: now)
+        case .sessionLost(let id, let reason): sessionLost(id, reason: reason, at: now)
+        case .reply(let id, let reply): replied(id, reply, at: now)
+        case .statementFailed(let id, let reason): statementFailed(id, reason: reason, at: now)
+        case .notified: pollNow(at: now)
+        case .guardAnswered(let answer): guardAnswered(answer, at: now)
+        case .guardGone: guardGone(at: now)
+        case .descendantsGone: descendantsGone(at: now)
+        case .stopRequested(let kind): stopRequested(kind, at: now)
+        case .signalReceived(let number): forward(number)
+        case .tick: break
+        }
+    }
+
+    /// Does what is due, whatever the event was.
+    private mutating func pump(at now: Instant) {
+        watchGuardian(at: now)
+        switch role {
+        case .standby(let standby): pump(standby, at: now)
+        case .leading(let leadership): pump(leadership, at: now)
+        case .leaving, .ended: break
+        }
+        if case .leaving(let exit, let by) = role { pumpLeaving(exit, by: by, at: now) }
+        openSession(at: now)
+    }
+
+    mutating func report(_ notice: Notice) { actions.append(.report(notice)) }
+
+    /// Says `notice` only when the condition is new.
+    mutating func reportOnce(_ condition: Lasting, _ notice: Notice) {
+        if said.insert(condition).inserted { report(notice) }
+    }
+}
+
+// MARK: - The session
+
+extension LeaseMachine {
+    private mutating func openSession(at now: Instant) {
+        guard case .down(let retryAt, let failures) = link, now >= retryAt else { return }
+        switch role {
+        case .standby, .leading: break
+        case .leaving, .ended: return
+        }
+        lastSession = SessionID(lastSession.rawValue + 1)
+        link = .opening(lastSession, failures: failures)
+        actions.append(.openSession(lastSession))
+    }
+
+    private mutating func sessionOpened(_ id: SessionID, at now: Instant) {
+        guard case .opening(id, _) = link else { return }
+        link = .idle(id)
+        lastContact = now
+        chores.registerAt = now
+        pollNow(at: now)
+    }
+
+    private mutating func sessionLost(_ id: SessionID, reason: String, at now: Instant) {
+        guard link.session == id else { return }
+        let failures: Int
+        switch link {
+        case .opening(_, let earlier): failures = earlier + 1
+        case .down, .idle, .busy: failures = 0
+        }
+        let wait = min(Duration.milliseconds(50) * (1 << min(failures, 10)), settings.timing.renewInterval)
+        link = .down(retryAt: now + wait, failures: failures)
+        report(.sessionLost(reason: reason))
+        switch role {
+        case .standby:
+            // A new session counts from nothing (R3).
+            update {
+                $0.watch = nil
+                $0.intention = .observe(at: now)
+            }
+        case .leading: leaderLostSession(id, at: now)
+        case .leaving, .ended: break
+        }
+    }
+
+    private mutating func replied(_ id: SessionID, _ reply: Reply, at now: Instant) {
+        guard case .busy(id, let statement, let sentAt) = link else { return }
+        link = .idle(id)
+        lastContact = now
+        if case .auxiliary = statement { return }
+        switch role {
+        case .standby: standbyGot(reply, to: statement, sentAt: sentAt, through: id, at: now)
+        case .leading: leaderGot(reply, sentAt: sentAt, through: id, at: now)
+        case .leaving, .ended: break
+        }
+    }
+
+    private mutating func statementFailed(_ id: SessionID, reason: String, at now: Instant) {
+        guard case .busy(id, let statement, _) = link else { return }
+        link = .idle(id)
+        report(.statementFailed(reason: reason))
+        if case .auxiliary = statement { return }
+        switch role {
+        case .standby: standbyFailed(statement, at: now)
+        case .leading: leaderFailed(at: now)
+        case .leaving, .ended: break
+        }
+    }
+
+    /// Sends if the session is idle; says whether it did.
+    @discardableResult
+    mutating func send(_ statement: Statement, at now: Instant) -> Bool {
+        guard case .idle(let id) = link else { return false }
+        link = .busy(id, statement, sentAt: now)
+        actions.append(.send(id, statement))
+        return true
+    }
+}
+
+// MARK: - Stopping
+
+extension LeaseMachine {
+    private mutating func stopRequested(_ kind: StopKind, at now: Instant) {
+        stopping = max(stopping ?? kind, kind)
+        if case .leading(let leadership) = role { stopLeading(leadership, at: now) }
+    }
+
+    /// The lease is settled: say good-bye, if the session allows, and end.
+    mutating func leave(_ exit: Exit, at now: Instant) {
+        chores.add(.leave)
+        role = .leaving(exit, by: now + settings.timing.callLimit)
+    }
+
+    private mutating func pumpLeaving(_ exit: Exit, by: Instant, at now: Instant) {
+        if now < by {
+            if case .busy = link { return }
+            if case .idle = link, let chore = chores.next() {
+                send(.auxiliary(chore), at: now)
+                return
+            }
+        }
+        if let id = link.session { actions.append(.closeSession(id)) }
+        role = .ended
+        actions.append(.exit(exit))
+    }
+}

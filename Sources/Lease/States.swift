@@ -1,0 +1,128 @@
+// The states of the machine, each with exactly the data that has a meaning in it. A standby has no tree and a leader has
+// no watch: what cannot be written down cannot go wrong.
+
+import Clock
+
+/// The one session with the database.
+enum Link: Equatable, Sendable {
+    case down(retryAt: Instant, failures: Int)
+    case opening(SessionID, failures: Int)
+    case idle(SessionID)
+    /// One statement is under way. `sentAt` was read just before it was sent (R2).
+    case busy(SessionID, Statement, sentAt: Instant)
+
+    /// The session, where there is one or one is coming.
+    var session: SessionID? {
+        switch self {
+        case .down: nil
+        case .opening(let id, _), .idle(let id), .busy(let id, _, _): id
+        }
+    }
+}
+
+enum Role: Equatable, Sendable {
+    case standby(Standby)
+    case leading(Leadership)
+    /// The lease is settled; what is left is courtesy, at most until `by`.
+    case leaving(Exit, by: Instant)
+    case ended
+}
+
+/// Not holding the lease, no child anywhere.
+struct Standby: Equatable, Sendable {
+    /// What the standby does next with an idle session.
+    enum Intention: Equatable, Sendable {
+        /// Poll at that time, or claim earlier when the watch allows it.
+        case observe(at: Instant)
+        case create
+        case terminateHolder
+        case resumeOwn(Epoch)
+        case unlock
+    }
+
+    var intention: Intention
+    var watch: Watch?
+    /// No claim before: the cool-down of a failed child.
+    var coolsUntil: Instant?
+    /// No claim before: the lock was busy a moment ago.
+    var claimPausesUntil: Instant?
+
+    /// Nothing seen yet.
+    static func fresh(at now: Instant, coolsUntil: Instant? = nil) -> Standby {
+        Standby(intention: .observe(at: now), watch: nil, coolsUntil: coolsUntil, claimPausesUntil: nil)
+    }
+}
+
+/// Holding the lease, or having lost it and not yet buried the tree.
+struct Leadership: Equatable, Sendable {
+    let epoch: Epoch
+    var beat: Int64
+    /// Until when the child may live (R2).
+    var deadline: Instant
+    var renewAt: Instant
+    /// The session that last claimed or renewed, and so holds the lock; nil when it broke.
+    var holds: SessionID?
+    var standing: Standing
+    var tree: Tree
+}
+
+enum Standing: Equatable, Sendable {
+    case held(Purpose)
+    /// No renewal any more; session and lock are kept until the tree is empty (R5).
+    case lost(Loss, then: Afterwards)
+    /// The one release of this epoch is under way (R7).
+    case releasing(Afterwards)
+}
+
+enum Purpose: Equatable, Sendable {
+    case run
+    case windDown(Afterwards)
+}
+
+/// What follows the end of a leadership.
+enum Afterwards: Equatable, Sendable {
+    case standBy
+    case coolDown
+    case exit(Exit)
+}
+
+/// What the guard has below it, as far as the keeper knows.
+enum Tree: Equatable, Sendable {
+    case none(startAt: Instant)
+    case starting(StartID)
+    case running(StartID)
+    case draining(StartID, killAt: Instant)
+    case dying(StartID, Outcome)
+    /// The guard is dead; the keeper kills what is left.
+    case fallen
+
+    /// The start that a living guard would answer for.
+    var start: StartID? {
+        switch self {
+        case .none, .fallen: nil
+        case .starting(let id), .running(let id), .draining(let id, _), .dying(let id, _): id
+        }
+    }
+}
+
+/// Why a tree died.
+enum Outcome: Equatable, Sendable {
+    case exited(ChildExit)
+    case cannotExecute(errno: Int32)
+    /// By the deadline, or because it was told to.
+    case killed
+}
+
+/// The guard, as far as its answers tell.
+enum Guardian: Equatable, Sendable {
+    /// The last ping was answered.
+    case answering
+    /// A ping is out since then; unanswered at `by` it is SIGKILLed (R12).
+    case asked(UInt64, since: Instant, by: Instant)
+    /// SIGKILL is under way.
+    case condemned
+    /// Dead; the keeper kills what fell to it.
+    case fallen
+    /// Dead, and nothing is left of its tree.
+    case gone
+}

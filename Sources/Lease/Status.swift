@@ -1,0 +1,70 @@
+// What the machine can tell about itself: when it must be looked at again, and what the readiness file says.
+
+import Clock
+
+/// A picture of the machine at one instant, for the readiness file, the registry and the logs.
+public struct Status: Equatable, Sendable {
+    public enum Role: String, Equatable, Sendable { case leader, standby, stopping }
+
+    public var role: Role
+    /// The epoch led in; nil for a standby.
+    public var epoch: Epoch?
+    /// The child runs under a live lease, or the standby is in touch with the database.
+    public var healthy: Bool
+    /// Until when this picture may be believed: the leader's deadline, or a TTL after the last contact.
+    public var validUntil: Instant
+}
+
+extension LeaseMachine {
+    /// A picture of now.
+    public func status(at now: Instant) -> Status {
+        let contact = (lastContact ?? now) + settings.timing.ttl
+        let inTouch = lastContact != nil && now < contact
+        switch role {
+        case .standby:
+            return Status(role: .standby, epoch: nil, healthy: inTouch && guardian != .fallen, validUntil: contact)
+        case .leading(let leadership):
+            var healthy = false
+            if case .held(.run) = leadership.standing, case .running = leadership.tree { healthy = true }
+            var role = Status.Role.standby
+            if case .held = leadership.standing { role = .leader }
+            let ends = role == .leader ? leadership.deadline : contact
+            return Status(role: role, epoch: leadership.epoch, healthy: healthy, validUntil: ends)
+        case .leaving, .ended:
+            return Status(role: .stopping, epoch: nil, healthy: false, validUntil: now)
+        }
+    }
+
+    /// When to call `handle(.tick)` at the latest, if nothing else happens before.
+    public var nextWake: Instant {
+        var wake = Instant(nanoseconds: .max)
+        func at(_ instant: Instant) { wake = min(wake, instant) }
+        if case .asked(_, _, let by) = guardian { at(by) }
+        var idle = false
+        switch link {
+        case .down(let retryAt, _): at(retryAt)
+        case .idle: idle = true
+        case .opening, .busy: break
+        }
+        switch role {
+        case .standby(let standby):
+            if idle, let next = self.wake(standby) { at(next) }
+        case .leading(let leadership):
+            if case .held(let purpose) = leadership.standing {
+                at(leadership.deadline)
+                var empty = false
+                if case .none = leadership.tree { empty = true }
+                if idle, guardian == .answering || (purpose != .run && empty) { at(leadership.renewAt) }
+                if idle { at(chores.registerAt) }
+            }
+            switch leadership.tree {
+            case .draining(_, let killAt): at(killAt)
+            case .none(let startAt) where guardian == .answering && leadership.standing == .held(.run): at(startAt)
+            default: break
+            }
+        case .leaving(_, let by): at(by)
+        case .ended: break
+        }
+        return wake
+    }
+}

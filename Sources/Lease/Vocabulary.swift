@@ -1,0 +1,208 @@
+// What goes into the machine and what comes out: events, statements, orders, notices. All effects of the protocol pass
+// through here, so that a test or a simulation can stand in for the database, the guard and the clock.
+
+import Clock
+
+/// Something that happened. Every one is given together with a reading of the clock taken after it arrived.
+public enum Event: Equatable, Sendable {
+    /// The session is connected and prepared.
+    case sessionOpened(SessionID)
+    /// The session is gone or could not be opened; `reason` is for people.
+    case sessionLost(SessionID, reason: String)
+    /// The answer to the one statement in flight on the session.
+    case reply(SessionID, Reply)
+    /// The server refused the statement in flight; the session goes on.
+    case statementFailed(SessionID, reason: String)
+    /// Somebody changed the record and said so.
+    case notified
+    case guardAnswered(GuardAnswer)
+    /// The guard's end of the channel is closed, or it was reaped.
+    case guardGone
+    /// The keeper, heir of a dead guard's tree, has no descendant left.
+    case descendantsGone
+    case stopRequested(StopKind)
+    /// A signal that is meant for the child.
+    case signalReceived(Int32)
+    /// Time passed.
+    case tick
+}
+
+/// How fast to stop.
+public enum StopKind: Int, Comparable, Sendable {
+    /// SIGTERM the child, keep renewing while it drains, at most for the grace period.
+    case drain
+    /// Kill at once.
+    case now
+
+    public static func < (left: StopKind, right: StopKind) -> Bool { left.rawValue < right.rawValue }
+}
+
+/// What to ask of the database. One at a time, each one round trip in autocommit.
+public enum Statement: Equatable, Sendable {
+    /// Read the record.
+    case observe
+    /// R10: make the missing record, live and ownerless.
+    case create(ttl: Duration, epochAbove: Epoch)
+    /// R4: take the lock and the record, if it is still the one seen; fence (R8).
+    case claim(seen: Record, epochAbove: Epoch)
+    /// R4: terminate who holds the lock of a record that ran out.
+    case terminateHolder(seen: Record, strangersIdleFor: Duration)
+    /// R5: one more beat, in the session that holds the lock; fence (R8).
+    case renew(Epoch)
+    /// R6, R9: one more beat through another session: terminates the own former backend and takes the lock again.
+    case resume(Epoch)
+    /// R7.
+    case release(Epoch, beat: Int64)
+    /// Give up the lock after a loss, or after a claim that came to nothing.
+    case unlock
+    case auxiliary(Auxiliary)
+}
+
+/// Statements that only people and speed need. They may fail without touching the lease.
+public enum Auxiliary: Equatable, Sendable {
+    /// Wake the standbys.
+    case notify
+    /// Tell the registry that we live.
+    case register(leading: Bool, healthy: Bool)
+    /// Leave the registry.
+    case leave
+    case historyBegin(Epoch, previousRenewedAgo: Duration)
+    case historyEnd(Epoch, reason: String)
+}
+
+/// The database's answer.
+public enum Reply: Equatable, Sendable {
+    case observed(Observation)
+    case created
+    case claim(ClaimReply)
+    case renewal(RenewalReply)
+    case released(Bool)
+    /// How many backends were told to go.
+    case terminated(Int)
+    /// To `unlock` and to auxiliary statements.
+    case done
+}
+
+public enum ClaimReply: Equatable, Sendable {
+    case claimed(Epoch, fenced: Int)
+    /// Somebody holds the advisory lock.
+    case lockBusy
+    /// The record is not the one seen any more.
+    case changed
+}
+
+public enum RenewalReply: Equatable, Sendable {
+    case renewed(beat: Int64, fenced: Int)
+    /// The record is not ours any more, or is not there.
+    case notOurs
+    /// The record is ours, but the advisory lock is somebody else's (R6).
+    case lockBusy
+}
+
+/// What to tell the guard (R12).
+public enum GuardOrder: Equatable, Sendable {
+    case ping(UInt64)
+    case start(StartID, deadline: Instant, epoch: Epoch)
+    case extend(StartID, deadline: Instant)
+    case signal(StartID, Int32)
+    case kill(StartID)
+}
+
+/// What the guard says (R12).
+public enum GuardAnswer: Equatable, Sendable {
+    case pong(UInt64)
+    case started(StartID, pid: Int32)
+    /// `empty` follows.
+    case notStarted(StartID, NotStarted)
+    case exited(StartID, ChildExit)
+    /// The guard kills the tree; `byDeadline` when nobody told it to.
+    case killing(StartID, byDeadline: Bool)
+    case empty(StartID)
+}
+
+/// Why a child was not started.
+public enum NotStarted: Equatable, Sendable {
+    case cannotExecute(errno: Int32)
+    /// No process could be made; `empty` follows.
+    case cannotFork(errno: Int32)
+    case deadlinePassed
+    /// The guard claims that a tree lives where there can be none: it is not to be trusted any more. No `empty` follows.
+    case refused
+}
+
+/// How the command itself ended.
+public enum ChildExit: Equatable, Sendable {
+    case code(Int32)
+    case signal(Int32)
+}
+
+/// Something to carry out, in the order given.
+public enum Action: Equatable, Sendable {
+    case openSession(SessionID)
+    case closeSession(SessionID)
+    case send(SessionID, Statement)
+    case order(GuardOrder)
+    /// SIGKILL the guard.
+    case killGuard
+    /// Kill every descendant of the keeper until none is left, then say `descendantsGone`.
+    case killDescendants
+    case report(Notice)
+    /// The end. Nothing follows.
+    case exit(Exit)
+}
+
+/// Why the sidecar ends.
+public enum Exit: Equatable, Sendable {
+    /// It was asked to. `killed`: the child did not go within the grace period.
+    case stopped(killed: Bool)
+    /// `--once`: the child ended.
+    case childEnded(ChildExit)
+    case cannotExecute(errno: Int32)
+    /// The guard died or hung; the keeper killed the tree.
+    case guardLost
+}
+
+/// Why a leadership ended.
+public enum Loss: Equatable, Sendable {
+    /// The deadline passed without a successful renewal.
+    case deadlinePassed
+    /// The record says somebody else, or is gone.
+    case recordTaken
+    /// `--on-session-loss kill`.
+    case sessionLost
+}
+
+/// A state change that people want to read, each said once.
+public enum Notice: Equatable, Sendable {
+    case sessionLost(reason: String)
+    case statementFailed(reason: String)
+    case recordCreated(wait: Duration)
+    case standby(Record, wait: Duration)
+    case suspended
+    case claimed(Epoch, basis: ClaimBasis)
+    case lockHeldByStranger
+    case holdersTerminated(Int)
+    case sessionsFenced(Int)
+    case resumed(Epoch)
+    case starting(StartID)
+    case started(StartID, pid: Int32)
+    case cannotExecute(errno: Int32)
+    case cannotFork(errno: Int32)
+    case childExited(ChildExit)
+    case restarting(after: Duration, attempt: Int)
+    case gaveUp(cooldown: Duration)
+    case draining(grace: Duration)
+    case killing(reason: String)
+    case treeEmpty
+    case lost(Loss)
+    case released
+    case releaseRefused
+    case guardSilent
+    case guardLost
+}
+
+/// On what ground a claim was made, for people.
+public enum ClaimBasis: Equatable, Sendable {
+    case released
+    case expired
+}

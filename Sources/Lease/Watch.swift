@@ -1,0 +1,52 @@
+// R3: what a standby has seen of the record, and when that is enough to claim. It trusts its own clock and its own eyes
+// only: the same (epoch, beat), through one and the same session, for the record's TTL.
+
+import Clock
+
+/// One record as seen through one session, since its first reply. Any change of the record starts a new watch.
+struct Watch: Equatable, Sendable {
+    /// Why a claim is allowed.
+    enum Basis: Equatable, Sendable {
+        /// R3 (a): the holder itself said so, to this run of this server.
+        case released
+        /// R3 (b): nothing moved for the TTL.
+        case expired
+    }
+
+    let session: SessionID
+    let record: Record
+    /// The server that showed it.
+    let server: ServerID
+    /// When the first reply that showed it arrived.
+    let firstSeen: Instant
+    /// The age of the beat at that time by the server's clock; only a label.
+    let ageWhenFirstSeen: Duration
+
+    /// The watch after one more reply, which arrived at `now`: the same one where nothing changed.
+    static func after(
+        _ previous: Watch?, seeing record: Record, from server: ServerID, through session: SessionID, age: Duration,
+        at now: Instant
+    ) -> Watch {
+        if let previous, previous.session == session, previous.record == record, previous.server == server {
+            return previous
+        }
+        return Watch(session: session, record: record, server: server, firstSeen: now, ageWhenFirstSeen: age)
+    }
+
+    /// How long the record must be seen unchanged. A record that another postmaster wrote may be an old copy, made
+    /// before a claim with a longer TTL: then the longest TTL ever seen counts.
+    func patience(largestTTL: Duration) -> Duration {
+        record.server == server ? record.ttl : max(record.ttl, largestTTL)
+    }
+
+    /// When `basis` becomes `expired` if nothing moves.
+    func expiry(largestTTL: Duration) -> Instant { firstSeen + patience(largestTTL: largestTTL) }
+
+    /// Why a claim would be allowed now, or nil.
+    func basis(at now: Instant, largestTTL: Duration) -> Basis? {
+        if record.suspended { return nil }
+        if now >= expiry(largestTTL: largestTTL) { return .expired }
+        if record.released && record.server == server { return .released }
+        return nil
+    }
+}

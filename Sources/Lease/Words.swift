@@ -1,0 +1,116 @@
+// The words of the protocol as types: who, which epoch, which session, which server, and the record that all sidecars
+// share. Plain values without behaviour, so that the same ones serve the state machine, the SQL and the tests.
+
+import Clock
+
+/// The fencing token: grows with every claim and never repeats. It labels; (epoch, instance) is what is compared (R4).
+public struct Epoch: Comparable, Hashable, Sendable, CustomStringConvertible {
+    /// Usually the database's unix time in milliseconds at the claim, never lower than the epoch before plus one.
+    public let rawValue: Int64
+
+    public init(_ rawValue: Int64) { self.rawValue = rawValue }
+
+    public static func < (left: Epoch, right: Epoch) -> Bool { left.rawValue < right.rawValue }
+
+    public var description: String { String(rawValue) }
+}
+
+/// One start of one sidecar: a random UUID, never reused.
+public struct InstanceID: Hashable, Sendable, CustomStringConvertible {
+    /// 32 hexadecimal digits with dashes, lower case.
+    public let rawValue: String
+
+    public init(_ rawValue: String) { self.rawValue = rawValue }
+
+    public var description: String { rawValue }
+}
+
+/// One session of this sidecar with the database. Numbers are never reused, so that a late reply names a dead session.
+public struct SessionID: Hashable, Comparable, Sendable {
+    public let rawValue: Int
+
+    public init(_ rawValue: Int) { self.rawValue = rawValue }
+
+    public static func < (left: SessionID, right: SessionID) -> Bool { left.rawValue < right.rawValue }
+}
+
+/// Which run of which PostgreSQL: its `pg_postmaster_start_time()` in microseconds of the unix epoch.
+public struct ServerID: Hashable, Sendable {
+    public let rawValue: Int64
+
+    public init(_ rawValue: Int64) { self.rawValue = rawValue }
+}
+
+/// One start of the child within this sidecar. Every order to the guard and every answer names it (R12).
+public struct StartID: Hashable, Comparable, Sendable {
+    public let rawValue: UInt64
+
+    public init(_ rawValue: UInt64) { self.rawValue = rawValue }
+
+    public static func < (left: StartID, right: StartID) -> Bool { left.rawValue < right.rawValue }
+}
+
+/// What the row of a lease says (design: "Record"). Times in it are durations, never a wall clock.
+public struct Record: Equatable, Sendable {
+    public var epoch: Epoch
+    /// Counts the writes inside an epoch.
+    public var beat: Int64
+    /// Nil when nobody holds it.
+    public var holder: InstanceID?
+    /// The holder's node, for people.
+    public var node: String?
+    /// How long the lease lasts, computed with by the writer of this beat.
+    public var ttl: Duration
+    /// How often the holder renews; only for the phase of polls.
+    public var renewInterval: Duration
+    /// The holder confirmed that its tree is empty (R7).
+    public var released: Bool
+    /// An operator wants nobody to run the child.
+    public var suspended: Bool
+    /// The server that took the write.
+    public var server: ServerID
+
+    public init(
+        epoch: Epoch, beat: Int64, holder: InstanceID?, node: String?, ttl: Duration, renewInterval: Duration,
+        released: Bool, suspended: Bool, server: ServerID
+    ) {
+        self.epoch = epoch
+        self.beat = beat
+        self.holder = holder
+        self.node = node
+        self.ttl = ttl
+        self.renewInterval = renewInterval
+        self.released = released
+        self.suspended = suspended
+        self.server = server
+    }
+}
+
+/// One reply to a poll: the record, if there is one, and the server that answered.
+public struct Observation: Equatable, Sendable {
+    public var record: Record?
+    public var server: ServerID
+    /// How old the beat is by the server's clock. Only for the phase of polls and for labels, never for a decision.
+    public var age: Duration
+
+    public init(record: Record?, server: ServerID, age: Duration) {
+        self.record = record
+        self.server = server
+        self.age = age
+    }
+}
+
+/// What a claim or renewal names besides the epoch: who we are.
+public struct Identity: Equatable, Sendable {
+    /// The lease's name.
+    public let lease: String
+    /// The name of the place (pod or host).
+    public let node: String
+    public let instance: InstanceID
+
+    public init(lease: String, node: String, instance: InstanceID) {
+        self.lease = lease
+        self.node = node
+        self.instance = instance
+    }
+}

@@ -1,0 +1,189 @@
+// What a fresh session goes through before the protocol may use it: is it really one PostgreSQL backend (no transaction
+// pooler), a primary, new enough, with our schema; then its settings and LISTEN. Question and answer, no I/O, so that
+// the keeper's loop and the command-line tools share it.
+
+import Clock
+import Lease
+import Postgres
+
+/// What is known about the server behind a prepared session.
+public struct SessionFacts: Equatable, Sendable {
+    /// The backend's process id, as the server says.
+    public var backendPID: Int32
+    /// As in `server_version_num`, for example 150018.
+    public var serverVersion: Int
+    public var database: String
+    public var user: String
+    /// The version of the schema, 0 when there is none.
+    public var schemaVersion: Int
+}
+
+/// The steps of preparing one session.
+public struct Preparation: Sendable {
+    /// What to do next.
+    public enum Step: Sendable {
+        case query(Query)
+        case ready(SessionFacts)
+        case refuse(PreparationError)
+    }
+
+    /// How far to go.
+    public enum Purpose: Sendable {
+        /// Everything, creating or upgrading the schema where that is allowed.
+        case lead(callLimit: Duration, idleLimit: Duration)
+        /// Look only: an absent schema is reported, not created.
+        case look
+        /// Create or upgrade the schema.
+        case migrate
+    }
+
+    private enum State {
+        case identity
+        case schema(SessionFacts)
+        case migration(SessionFacts)
+        case settings(SessionFacts)
+    }
+
+    private var state = State.identity
+    private let purpose: Purpose
+    private let protocolPID: Int32
+    private let allowSessionPooler: Bool
+
+    /// `protocolPID`: the backend's process id as the connection's start-up said it.
+    public init(purpose: Purpose, protocolPID: Int32, allowSessionPooler: Bool) {
+        self.purpose = purpose
+        self.protocolPID = protocolPID
+        self.allowSessionPooler = allowSessionPooler
+    }
+
+    /// The first question.
+    public var first: Query {
+        Query(
+            """
+            SELECT pg_backend_pid() AS pid, current_setting('server_version_num')::int AS version,
+                current_database() AS database, current_user AS role, pg_is_in_recovery() AS recovery,
+                EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                    WHERE n.nspname = 'sidecar' AND c.relname = 'schema_version') AS has_schema
+            """)
+    }
+
+    /// The next step after the answer to the last question.
+    public mutating func next(after result: QueryResult) -> Step {
+        switch state {
+        case .identity: return identified(result)
+        case .schema(var facts):
+            facts.schemaVersion = Int(result.int64(0, "version") ?? 0)
+            let compatibleFrom = Int(result.int64(0, "compatible_from") ?? 0)
+            guard compatibleFrom <= Schema.current else {
+                return .refuse(.schemaTooNew(version: facts.schemaVersion))
+            }
+            return upgraded(facts)
+        case .migration(var facts):
+            facts.schemaVersion = Schema.current
+            return configured(facts)
+        case .settings(let facts): return .ready(facts)
+        }
+    }
+
+    /// What an error of the server to the last question means.
+    public func explain(_ error: ServerError) -> PreparationError {
+        switch state {
+        case .schema(let facts), .migration(let facts):
+            if error.sqlState == "42501" { return .notAllowed(user: facts.user, database: facts.database) }
+            if error.sqlState == "55P03" { return .migrationUnderWay }
+        case .identity, .settings: break
+        }
+        return .failed(error.description)
+    }
+
+    private mutating func identified(_ result: QueryResult) -> Step {
+        let facts = SessionFacts(
+            backendPID: Int32(truncatingIfNeeded: result.int64(0, "pid") ?? 0),
+            serverVersion: Int(result.int64(0, "version") ?? 0), database: result.string(0, "database") ?? "",
+            user: result.string(0, "role") ?? "", schemaVersion: 0)
+        guard allowSessionPooler || facts.backendPID == protocolPID else { return .refuse(.pooler) }
+        guard facts.serverVersion >= 120_000 else { return .refuse(.serverTooOld(version: facts.serverVersion)) }
+        guard result.bool(0, "recovery") == false else { return .refuse(.standbyServer) }
+        guard result.bool(0, "has_schema") == true else { return upgraded(facts) }
+        state = .schema(facts)
+        return .query(
+            Query(
+                """
+                SELECT coalesce(max(v.version), 0) AS version, coalesce((
+                    SELECT l.compatible_from FROM sidecar.schema_version AS l ORDER BY l.version DESC LIMIT 1
+                ), 0) AS compatible_from FROM sidecar.schema_version AS v
+                """))
+    }
+
+    private mutating func upgraded(_ facts: SessionFacts) -> Step {
+        switch purpose {
+        case .look: return .ready(facts)
+        case .lead, .migrate:
+            guard let script = Schema.upgrade(from: facts.schemaVersion) else { return configured(facts) }
+            state = .migration(facts)
+            return .query(.script(script))
+        }
+    }
+
+    private mutating func configured(_ facts: SessionFacts) -> Step {
+        guard case .lead(let callLimit, let idleLimit) = purpose else { return .ready(facts) }
+        state = .settings(facts)
+        let call = max(1, callLimit.milliseconds)
+        let keepAlive = max(1, idleLimit.milliseconds / 3000)
+        var script = """
+            SET search_path = pg_catalog;
+            SET default_transaction_isolation = 'read committed';
+            SET statement_timeout = \(call);
+            SET lock_timeout = \(call);
+            SET idle_in_transaction_session_timeout = \(call);
+            SET tcp_keepalives_idle = \(keepAlive);
+            SET tcp_keepalives_interval = \(keepAlive);
+            SET tcp_keepalives_count = 3;
+            SET tcp_user_timeout = \(idleLimit.milliseconds);
+            SELECT set_config('synchronous_commit', 'on', false)
+                WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
+            LISTEN \(Statements.channel);
+            """
+        if facts.serverVersion >= 140_000 { script += "\nSET idle_session_timeout = \(idleLimit.milliseconds);" }
+        return .query(.script(script))
+    }
+}
+
+/// Why a session cannot be used.
+public enum PreparationError: Error, Equatable, Sendable, CustomStringConvertible {
+    case pooler
+    case serverTooOld(version: Int)
+    case standbyServer
+    case schemaTooNew(version: Int)
+    case notAllowed(user: String, database: String)
+    case migrationUnderWay
+    case failed(String)
+
+    /// Trying again will not help: somebody has to change a setting.
+    public var isPermanent: Bool {
+        switch self {
+        case .pooler, .serverTooOld, .schemaTooNew: true
+        case .standbyServer, .notAllowed, .migrationUnderWay, .failed: false
+        }
+    }
+
+    public var description: String {
+        switch self {
+        case .pooler:
+            "a connection pooler stands between here and PostgreSQL, and a lease needs a session of its own: connect "
+                + "to the server directly, or pass --allow-session-pooler if the pooler is in session mode"
+        case .serverTooOld(let version):
+            "PostgreSQL \(version / 10000) is too old: 12 or later is needed"
+        case .standbyServer:
+            "the server is a read-only standby: name the primary, or all hosts, in the database URL"
+        case .schemaTooNew(let version):
+            "the schema \"sidecar\" has version \(version), made by a newer sidecar that this one cannot work with: "
+                + "upgrade this one"
+        case .notAllowed(let user, let database):
+            "role \"\(user)\" may not create or use the schema \"sidecar\" in database \"\(database)\": run `sidecar "
+                + "migrate` as the owner and grant usage, or grant CREATE on the database"
+        case .migrationUnderWay: "another sidecar is migrating the schema"
+        case .failed(let reason): reason
+        }
+    }
+}

@@ -1,0 +1,113 @@
+// The schema `sidecar` and its versioned migrations. A migration runs in one transaction, guarded by an advisory lock that
+// is tried and never waited for, so that any number of sidecars may start on an empty database at once.
+
+import Postgres
+
+/// The tables of the lease and how they came to be.
+public enum Schema {
+    /// One step from version - 1 to version.
+    public struct Migration: Sendable {
+        public let version: Int
+        /// The oldest version of the program that can still work with the result.
+        public let compatibleFrom: Int
+        public let sql: String
+    }
+
+    /// The version this program writes.
+    public static var current: Int { migrations.count }
+
+    /// All steps, oldest first; the first one creates the schema.
+    public static let migrations: [Migration] = [
+        Migration(version: 1, compatibleFrom: 1, sql: version1)
+    ]
+
+    /// The advisory lock of a migration ("sidecar" in ASCII, and 1).
+    static let lockKey: Int64 = 0x0173_6964_6563_6172
+
+    /// The SQL that brings a database from `version` (0: nothing there) to `current`, as one transaction when sent as
+    /// one script; nil when nothing is to be done.
+    public static func upgrade(from version: Int) -> String? {
+        guard version < current else { return nil }
+        var parts = [guardAgainstOthers]
+        for migration in migrations where migration.version > version {
+            parts.append(migration.sql)
+            parts.append(
+                """
+                INSERT INTO sidecar.schema_version (version, compatible_from)
+                    VALUES (\(migration.version), \(migration.compatibleFrom));
+                """)
+        }
+        return parts.joined(separator: "\n\n")
+    }
+
+    private static let guardAgainstOthers = """
+        DO $$ BEGIN
+            IF NOT pg_catalog.pg_try_advisory_xact_lock(\(lockKey)) THEN
+                RAISE EXCEPTION 'another sidecar is migrating the schema' USING ERRCODE = 'lock_not_available';
+            END IF;
+        END $$;
+        """
+
+    private static let version1 = """
+        CREATE SCHEMA IF NOT EXISTS sidecar;
+
+        CREATE TABLE sidecar.schema_version (
+            version         integer PRIMARY KEY,
+            compatible_from integer NOT NULL,
+            applied_at      timestamptz NOT NULL DEFAULT now()
+        );
+
+        -- One row a lease. Decisions use epoch, beat, holder, ttl_ms, released, suspended, backend_*, server;
+        -- everything with a wall clock is for people.
+        CREATE TABLE sidecar.lease (
+            name           text PRIMARY KEY,
+            epoch          bigint NOT NULL,
+            beat           bigint NOT NULL,
+            holder         uuid,
+            node           text,
+            version        text,
+            ttl_ms         bigint NOT NULL CHECK (ttl_ms > 0),
+            renew_ms       bigint NOT NULL CHECK (renew_ms > 0),
+            released       boolean NOT NULL,
+            suspended      boolean NOT NULL DEFAULT false,
+            backend_pid    integer,
+            backend_start  timestamptz,
+            server         timestamptz NOT NULL,
+            request        text,
+            request_epoch  bigint,
+            request_target text,
+            requested_by   text,
+            requested_at   timestamptz,
+            claimed_at     timestamptz,
+            renewed_at     timestamptz NOT NULL
+        ) WITH (fillfactor = 50);
+
+        CREATE TABLE sidecar.member (
+            lease       text NOT NULL,
+            instance    uuid NOT NULL,
+            node        text NOT NULL,
+            version     text NOT NULL,
+            priority    integer NOT NULL DEFAULT 0,
+            leading     boolean NOT NULL,
+            healthy     boolean NOT NULL,
+            ttl_ms      bigint NOT NULL,
+            backend_pid integer,
+            started_at  timestamptz NOT NULL,
+            last_seen   timestamptz NOT NULL,
+            PRIMARY KEY (lease, instance)
+        ) WITH (fillfactor = 50);
+
+        CREATE TABLE sidecar.history (
+            id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            lease      text NOT NULL,
+            epoch      bigint NOT NULL,
+            instance   uuid NOT NULL,
+            node       text NOT NULL,
+            version    text NOT NULL,
+            started_at timestamptz NOT NULL,
+            ended_at   timestamptz,
+            reason     text
+        );
+        CREATE INDEX history_lease ON sidecar.history (lease, epoch);
+        """
+}

@@ -1,0 +1,48 @@
+// Takes libpq's text for a failed connection apart. libpq gives no error code while connecting, only several lines of
+// prose with the address in front of each, hints for beginners behind, and, in verbose mode, an SQLSTATE inside.
+
+/// The reason in libpq's text, as one line, and the server's error code in it.
+struct ConnectMessage: Equatable {
+    let reason: String
+    let sqlState: String?
+
+    init(_ text: String) {
+        var state: String?
+        var reasons: [String] = []
+        for line in text.split(separator: "\n") {
+            // Indented lines are hints ("Is the server running on that host ...?"); LOCATION is the server's source line.
+            if line.hasPrefix("\t") || line.hasPrefix("LOCATION:") { continue }
+            var reason = line
+            if line.hasPrefix("connection to server"), let end = line.firstRange(of: " failed: ") {
+                reason = line[end.upperBound...]
+            }
+            if let code = Self.sqlState(reason) {
+                state = code.state
+                reason = reason[code.end...]
+                reasons.append("\(oneLine(String(reason))) (SQLSTATE \(code.state))")
+            } else {
+                reasons.append(oneLine(String(reason)))
+            }
+        }
+        // With sslmode=prefer libpq tries twice and may say the same twice.
+        var seen: Set<String> = []
+        let distinct = reasons.filter { !$0.isEmpty && seen.insert($0).inserted }
+        self.reason = distinct.isEmpty ? "connection failed" : distinct.joined(separator: ", ")
+        sqlState = state
+    }
+
+    /// Finds "FATAL:  28P01: " (the severity may be translated, the two blanks and the code never) and where it ends.
+    private static func sqlState(_ line: Substring) -> (state: String, end: Substring.Index)? {
+        guard let severity = line.firstRange(of: ":  ") else { return nil }
+        let code = line[severity.upperBound...].prefix(5)
+        guard code.count == 5, code.allSatisfy({ $0.isASCII && ($0.isNumber || $0.isUppercase) }),
+            line[code.endIndex...].hasPrefix(": ")
+        else { return nil }
+        return (String(code), line.index(code.endIndex, offsetBy: 2))
+    }
+
+    /// Whether it is about credentials: the server's word (class 28), or libpq's that it has no password to give.
+    var isAuthentication: Bool {
+        sqlState?.hasPrefix("28") == true || reason.contains("no password supplied")
+    }
+}

@@ -1,0 +1,85 @@
+// Where the database is and how to get in: a libpq connection string merged with the PG* environment, service file and
+// defaults, exactly as libpq itself would, but without connecting. Holds the password; shows it to nobody.
+
+/// Everything libpq needs to connect, resolved once. The environment is not read again later.
+public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, CustomDebugStringConvertible,
+    CustomReflectable
+{
+    /// One entry of the host list.
+    struct Entry: Sendable, Equatable {
+        /// A name, a numeric address, a socket directory; nil when only `address` is given.
+        var host: String?
+        /// The address to use instead of looking `host` up (`hostaddr`).
+        var address: String?
+        var port: UInt16
+
+        /// Host and port, for messages.
+        var description: String {
+            let name = host ?? address ?? ""
+            return name.contains(":") ? "[\(name)]:\(port)" : "\(name):\(port)"
+        }
+        /// A Unix socket: a directory, or a name in the abstract namespace.
+        var isSocket: Bool { address == nil && (host?.hasPrefix("/") == true || host?.hasPrefix("@") == true) }
+    }
+
+    /// libpq keywords and values, except those that `entries` stands for.
+    let values: [String: String]
+    /// The hosts in the order to try them; never empty.
+    let entries: [Entry]
+
+    /// Reads a libpq connection string: a URL (`postgresql://user@host1,host2/db?sslmode=require`), keywords
+    /// (`host=db user=airflow`), or nil or blank for what the PG* environment says.
+    ///
+    /// - Parameters:
+    ///   - conninfo: see libpq, "Connection Strings". A `service=` in it works.
+    ///   - overrides: libpq keywords that win over it.
+    /// - Throws: `SettingsError`, whose text never quotes the connection string.
+    public init(_ conninfo: String? = nil, overrides: [String: String] = [:]) throws(SettingsError) {
+        var given = try parseConninfo(conninfo ?? "")
+        given.merge(overrides) { $1 }
+        var values = try completeConninfo(given)
+
+        let attributes = given["target_session_attrs"] ?? values["target_session_attrs"] ?? "any"
+        switch attributes {
+        case "read-write", "primary": break
+        case "any": values["target_session_attrs"] = given["target_session_attrs"] ?? "read-write"
+        default:
+            throw SettingsError(
+                reason: "target_session_attrs must be read-write, primary or any: a lease lives on a primary")
+        }
+        // The server's default `prefer` asks a Kerberos library that looks names up and waits for its network.
+        if given["gssencmode"] == nil, values["gssencmode"] != "require" { values["gssencmode"] = "disable" }
+        values["client_encoding"] = "UTF8"
+        entries = try hostEntries(values)
+        for key in ["host", "hostaddr", "port", "service"] { values[key] = nil }
+        self.values = values
+    }
+
+    /// The first host: a name, an address, or a socket directory.
+    public var host: String { entries.first.flatMap { $0.host ?? $0.address } ?? "" }
+    /// All hosts, in the order they are tried.
+    public var hosts: [String] { entries.map { $0.host ?? $0.address ?? "" } }
+    /// The first host's port.
+    public var port: UInt16 { entries.first?.port ?? 5432 }
+    /// The database; PostgreSQL's default is the user's name.
+    public var database: String { values["dbname"] ?? user }
+    /// The role; libpq's default is the operating system's user. Empty when that has no name and none was given.
+    public var user: String { values["user"] ?? "" }
+    /// `disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`.
+    public var sslmode: String { values["sslmode"] ?? "prefer" }
+
+    /// `user@host:port,host2:port/database`: all a log needs, nothing it must not have.
+    public var description: String {
+        (user.isEmpty ? "" : "\(user)@") + entries.map(\.description).joined(separator: ",") + "/\(database)"
+    }
+    public var debugDescription: String { description }
+    /// Hides the values from dump() and from test failures, which look past `description`.
+    public var customMirror: Mirror { Mirror(self, children: ["description": description]) }
+}
+
+/// A connection string that cannot be used, and why, in words that hold nothing of it.
+public struct SettingsError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// One line.
+    public let reason: String
+    public var description: String { "cannot use the database connection settings: \(reason)" }
+}

@@ -1,0 +1,118 @@
+// libpq's parser and its merging of defaults, made to speak without secrets. Its error texts quote what they choke on,
+// up to the whole URL with the password, in whatever language: so they are only recognised, never passed on.
+
+import CLibPQ
+import Glibc
+
+/// The keywords in a connection string. PQconninfoParse takes both forms; empty gives none.
+func parseConninfo(_ conninfo: String) throws(SettingsError) -> [String: String] {
+    guard !conninfo.utf8.contains(0) else { throw SettingsError(reason: "it contains a NUL character") }
+    var message: UnsafeMutablePointer<CChar>?
+    let options = PQconninfoParse(conninfo, &message)
+    defer { PQfreemem(message) }
+    guard let options else {
+        throw SettingsError(reason: settingsReason(message.map { String(cString: $0) } ?? ""))
+    }
+    defer { PQconninfoFree(options) }
+    return optionValues(options)
+}
+
+/// Merges what was given with the service file, the PG* environment and the defaults.
+///
+/// Only a connection attempt does that in libpq, service file named in the string included. So start one that libpq
+/// itself turns down after the merging and before the first system call of the network: with a value it does not know.
+/// Two probes with different values spoiled, as the spoiled one cannot be read back.
+func completeConninfo(_ given: [String: String]) throws(SettingsError) -> [String: String] {
+    for value in given.values where value.utf8.contains(0) {
+        throw SettingsError(reason: "a value contains a NUL character")
+    }
+    var values = try probe(given, spoiled: "gssencmode").values
+    values["gssencmode"] = try probe(given, spoiled: "sslmode").values["gssencmode"]
+    return values
+}
+
+/// The socket directory that libpq was built with.
+func defaultSocketDirectory() throws(SettingsError) -> String {
+    // An empty entry in a list means the default, whatever PGHOST says.
+    try probe(["host": ",", "hostaddr": "", "port": "5432"], spoiled: "gssencmode").host
+}
+
+private func probe(
+    _ given: [String: String], spoiled: String
+) throws(SettingsError) -> (values: [String: String], host: String) {
+    let spoil = "refused-on-purpose"
+    let pairs = Array(given.merging([spoiled: spoil]) { $1 })
+    let probe = withCStrings(pairs.map { $0.key }) { keywords in
+        withCStrings(pairs.map { $0.value }) { PQconnectStartParams(keywords, $0, 0) }
+    }
+    guard let probe else { throw SettingsError(reason: "out of memory") }
+    defer { PQfinish(probe) }
+    let message = String(cString: PQerrorMessage(probe))
+    guard message.contains(spoil), message.contains(spoiled) else {
+        throw SettingsError(reason: settingsReason(message))
+    }
+    guard let options = PQconninfo(probe) else { throw SettingsError(reason: "out of memory") }
+    defer { PQconninfoFree(options) }
+    return (optionValues(options), PQhost(probe).map { String(cString: $0) } ?? "")
+}
+
+private func optionValues(_ options: UnsafeMutablePointer<PQconninfoOption>) -> [String: String] {
+    var values: [String: String] = [:]
+    var option = options
+    while let keyword = option.pointee.keyword {
+        if let value = option.pointee.val, value.pointee != 0 {
+            values[String(cString: keyword)] = String(cString: value)
+        }
+        option += 1
+    }
+    return values
+}
+
+/// The host list as libpq splits it: addresses pair with hosts, one port serves all.
+func hostEntries(_ values: [String: String]) throws(SettingsError) -> [ConnectionSettings.Entry] {
+    func list(_ key: String) -> [String] {
+        values[key].map { $0.split(separator: ",", omittingEmptySubsequences: false).map { String($0) } } ?? []
+    }
+    let hosts = list("host")
+    let addresses = list("hostaddr")
+    let ports = list("port")
+    let count = max(hosts.count, addresses.count, 1)
+    var entries: [ConnectionSettings.Entry] = []
+    for index in 0..<count {
+        let portText = ports.count == 1 ? ports[0] : index < ports.count ? ports[index] : ""
+        guard let port = portText.isEmpty ? 5432 : UInt16(portText), port > 0 else {
+            throw SettingsError(reason: "a port is not a number from 1 to 65535")
+        }
+        let address = index < addresses.count && !addresses[index].isEmpty ? addresses[index] : nil
+        var host = index < hosts.count && !hosts[index].isEmpty ? hosts[index] : nil
+        if host == nil, address == nil { host = try defaultSocketDirectory() }
+        entries.append(ConnectionSettings.Entry(host: host, address: address, port: port))
+    }
+    return values["load_balance_hosts"] == "random" ? entries.shuffled() : entries
+}
+
+/// Our own words for libpq's complaint. What is not recognised stays unsaid.
+private func settingsReason(_ message: String) -> String {
+    let known: [(part: String, reason: String)] = [
+        ("invalid URI query parameter", "the URL has a query parameter that libpq does not know"),
+        ("extra key/value separator", "a query parameter of the URL has more than one '='"),
+        ("missing key/value separator", "a query parameter of the URL has no '='"),
+        ("percent-encoded", "the URL has a '%' that starts no valid percent-encoded character (write %25)"),
+        ("IPv6 host address may not be empty", "the URL has an empty IPv6 address"),
+        ("end of string reached when looking for matching", "the URL has an IPv6 address without its closing ']'"),
+        ("unexpected character", "the URL has an unexpected character after its host (one to percent-encode?)"),
+        ("missing \"=\"", "a keyword has no '=' after it (a value with blanks needs single quotes)"),
+        ("unterminated quoted string", "a quoted value is not closed"),
+        ("invalid connection option", "it has a keyword that libpq does not know"),
+        ("could not match", "it has not as many ports or addresses as hosts"),
+        ("invalid sslmode value", "sslmode has a value that libpq does not know"),
+        ("sslmode value", "its sslmode is not supported by this libpq"),
+        ("invalid channel_binding value", "channel_binding has a value that libpq does not know"),
+        ("invalid gssencmode value", "gssencmode has a value that libpq does not know"),
+        ("invalid require_auth", "require_auth has a value that libpq does not know"),
+        ("definition of service", "the service it names is not in any service file"),
+        ("service file", "the service file cannot be read or has a syntax error"),
+        ("out of memory", "out of memory"),
+    ]
+    return known.first { message.contains($0.part) }?.reason ?? "libpq does not accept it"
+}

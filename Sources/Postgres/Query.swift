@@ -1,0 +1,67 @@
+// What is asked of a session and what comes back: queries with text parameters, and their results as text.
+
+/// One query, or one script of several statements.
+public struct Query: Sendable, Equatable {
+    /// How it travels.
+    enum Form: Sendable, Equatable {
+        /// Extended protocol: one statement, parameters apart from it.
+        case parameters([String?])
+        /// Simple protocol: any number of statements.
+        case script
+    }
+
+    let sql: String
+    let form: Form
+
+    /// One statement with its parameters `$1`, `$2` ... in text form; nil is NULL (extended protocol).
+    public init(_ sql: String, _ parameters: [String?] = []) {
+        self.sql = sql
+        form = .parameters(parameters)
+    }
+
+    /// Statements separated by semicolons, without parameters (simple protocol). The server runs them in one transaction
+    /// unless they contain transaction commands. The result is the last statement's, or the first error.
+    public static func script(_ sql: String) -> Query { Query(sql: sql, form: .script) }
+
+    private init(sql: String, form: Form) {
+        self.sql = sql
+        self.form = form
+    }
+}
+
+/// What a query returned: every value in PostgreSQL's text form.
+public struct QueryResult: Sendable, Equatable {
+    /// The columns' names, in order.
+    public let columns: [String]
+    /// The rows; nil is NULL.
+    public let rows: [[String?]]
+    /// Rows inserted, updated, deleted or selected; nil for statements that do not count.
+    public let affectedRows: Int?
+
+    /// A result made by hand, for those who test code that reads one.
+    public init(columns: [String], rows: [[String?]], affectedRows: Int?) {
+        self.columns = columns
+        self.rows = rows
+        self.affectedRows = affectedRows
+    }
+
+    /// The value's text; nil is NULL. A row or column that the query does not have is a programming error.
+    public func string(_ row: Int, _ column: String) -> String? {
+        guard let index = columns.firstIndex(of: column) else {
+            preconditionFailure("the query has no column '\(column)', only \(columns.joined(separator: ", "))")
+        }
+        return rows[row][index]
+    }
+
+    /// The value as an integer (int2, int4, int8); nil when it is NULL or none.
+    public func int64(_ row: Int, _ column: String) -> Int64? { string(row, column).flatMap { Int64($0) } }
+
+    /// The value as a truth value; nil when it is NULL or none.
+    public func bool(_ row: Int, _ column: String) -> Bool? {
+        switch string(row, column) {
+        case "t": true
+        case "f": false
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,134 @@
+// Looks host names up without making anybody wait: getaddrinfo(3) has no time limit and cannot be interrupted, so it
+// runs on a thread of its own and reports through an eventfd. A look-up that hangs costs one thread: at most one per
+// name is ever under way, and whoever asks for the same name meanwhile joins it.
+
+import CLinux
+import Glibc
+import Synchronization
+
+/// Why a name has no address.
+struct ResolveError: Error, Sendable, Equatable {
+    let reason: String
+}
+
+/// The process's name look-ups.
+final class Resolver: Sendable {
+    typealias Answer = Result<[String], ResolveError>
+    typealias Function = @Sendable (String) -> Answer
+
+    /// The one everybody shares, so that "one per name" holds for the process.
+    static let shared = Resolver(resolve: systemLookUp)
+
+    private let resolve: Function
+    /// Who waits for which name. A name is in here exactly while its thread runs.
+    private let outstanding = Mutex<[String: [Waiter]]>([:])
+
+    /// Weak, so that a look-up nobody waits for any longer keeps no descriptor open.
+    private struct Waiter: Sendable {
+        weak let lookUp: LookUp?
+    }
+
+    init(resolve: @escaping Function) { self.resolve = resolve }
+
+    /// Starts to look a name up, or joins the look-up of that name already under way.
+    func lookUp(_ host: String) -> LookUp {
+        let lookUp = LookUp()
+        let isFirst = outstanding.withLock { outstanding in
+            let others = outstanding[host]
+            outstanding[host] = (others ?? []).filter { $0.lookUp != nil } + [Waiter(lookUp: lookUp)]
+            return others == nil
+        }
+        if isFirst, !startThread({ [self] in finish(host, resolve(host)) }) {
+            finish(host, .failure(ResolveError(reason: "cannot start a thread to look it up")))
+        }
+        return lookUp
+    }
+
+    private func finish(_ host: String, _ answer: Answer) {
+        let waiters = outstanding.withLock { $0.removeValue(forKey: host) ?? [] }
+        for waiter in waiters { waiter.lookUp?.deliver(answer) }
+    }
+}
+
+/// One caller's share of a look-up.
+///
+/// Safe between the two threads: the answer is behind a mutex, and the descriptor is written to only through a strong
+/// reference, so it cannot have been closed (or reused for something else) by then.
+final class LookUp: Sendable {
+    /// Readable once the answer is there; -1 when the process has no descriptor to spare.
+    let descriptor: Int32
+    private let result = Mutex<Resolver.Answer?>(nil)
+
+    init() { descriptor = clinux_eventfd() }
+    deinit { if descriptor >= 0 { close(descriptor) } }
+
+    /// The answer, once there is one.
+    var answer: Resolver.Answer? { result.withLock { $0 } }
+
+    fileprivate func deliver(_ answer: Resolver.Answer) {
+        result.withLock { $0 = answer }
+        var one: UInt64 = 1
+        write(descriptor, &one, MemoryLayout<UInt64>.size)
+    }
+}
+
+/// Runs `body` on a detached thread; false when there is none to be had (pthread_create(3)).
+private func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
+    final class Work: Sendable {
+        let body: @Sendable () -> Void
+        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+    var attributes = pthread_attr_t()
+    pthread_attr_init(&attributes)
+    defer { pthread_attr_destroy(&attributes) }
+    pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+    // The thread owns the retained work: it takes it over below, or we take it back when there is no thread.
+    let work = Unmanaged.passRetained(Work(body))
+    var thread = pthread_t()
+    let result = pthread_create(
+        &thread, &attributes,
+        { context in
+            // Signals belong to those who wait for them, not to whichever thread the kernel finds.
+            var all = sigset_t()
+            sigfillset(&all)
+            pthread_sigmask(SIG_SETMASK, &all, nil)
+            if let context { Unmanaged<Work>.fromOpaque(context).takeRetainedValue().body() }
+            return nil
+        }, work.toOpaque())
+    if result != 0 { work.release() }
+    return result == 0
+}
+
+/// getaddrinfo(3), as numeric addresses in its order of preference.
+private func systemLookUp(_ host: String) -> Resolver.Answer { numericAddresses(host, flags: 0) }
+
+/// The address itself when the host is one ("10.0.0.1", "::1", "fe80::1%eth0"), without asking anybody.
+func numericAddress(_ host: String) -> String? {
+    guard case .success(let addresses) = numericAddresses(host, flags: AI_NUMERICHOST) else { return nil }
+    return addresses.first
+}
+
+private func numericAddresses(_ host: String, flags: Int32) -> Resolver.Answer {
+    var hints = addrinfo()
+    hints.ai_family = AF_UNSPEC
+    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    hints.ai_flags = flags
+    var list: UnsafeMutablePointer<addrinfo>?
+    let error = getaddrinfo(host, nil, &hints, &list)
+    guard error == 0 else {
+        let system = error == EAI_SYSTEM ? ": " + String(cString: strerror(errno)) : ""
+        return .failure(ResolveError(reason: String(cString: gai_strerror(error)) + system))
+    }
+    defer { freeaddrinfo(list) }
+    var addresses: [String] = []
+    var next = list
+    while let entry = next?.pointee {
+        var name = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+        if getnameinfo(entry.ai_addr, entry.ai_addrlen, &name, socklen_t(name.count), nil, 0, NI_NUMERICHOST) == 0 {
+            let text = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            if !addresses.contains(text) { addresses.append(text) }
+        }
+        next = entry.ai_next
+    }
+    return addresses.isEmpty ? .failure(ResolveError(reason: "it has no address")) : .success(addresses)
+}

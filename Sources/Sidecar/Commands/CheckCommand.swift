@@ -1,0 +1,131 @@
+// `sidecar check`: everything `run` will need, tried one by one: a line each, ok or what to do.
+
+import ArgumentParser
+import Clock
+import Glibc
+import Lease
+import Metastore
+import Postgres
+
+struct CheckCommand: ExitingCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "check", abstract: "Check settings, connection, privileges and latency before the first run.")
+
+    @OptionGroup var database: DatabaseOptions
+    @Option(help: "Name of the lease (SIDECAR_LEASE; default airflow-scheduler).")
+    var lease: String?
+    @Option(help: "How long the lease will last (SIDECAR_TTL; default 10s).")
+    var ttl: String?
+
+    func execute() throws -> Int32 {
+        var report = CheckReport()
+        let environment = Environment.current
+        var options = RunOptions()
+        options.databaseURL = database.databaseUrl
+        options.lease = lease
+        options.ttl = ttl
+        options.allowSessionPooler = database.allowSessionPooler
+        let settings: RunSettings
+        do {
+            settings = try RunSettings(options: options, command: [], environment: environment)
+        } catch let failure as Failure {
+            report.bad("settings", failure.message)
+            return failure.code
+        }
+        report.good(
+            "settings",
+            "lease \(settings.identity.lease), node \(settings.identity.node), TTL \(Durations.text(settings.timing.ttl)), database from \(settings.database.origin)"
+        )
+        do {
+            try checkServer(settings, &report)
+        } catch let failure as Failure {
+            report.bad("database", failure.message)
+            return failure.code
+        }
+        return report.failed ? 1 : 0
+    }
+
+    private func checkServer(_ settings: RunSettings, _ report: inout CheckReport) throws {
+        let tool = try ToolSession.open(
+            settings.database.settings == settings.database.settings ? settings.database : settings.database,
+            purpose: .look, allowPooler: settings.allowSessionPooler)
+        let facts = tool.facts
+        report.good(
+            "connection",
+            "\(facts.user) in \(facts.database) at \(tool.session.peer ?? "?"), a primary, no transaction pooler")
+        let encrypted = tool.session.isTLS ?? false
+        report.good("TLS", encrypted ? "on" : "off (sslmode=\(settings.database.settings.sslmode))")
+        report.good("server", "PostgreSQL \(facts.serverVersion / 10000)")
+        try checkSchema(tool, &report)
+        try checkFencing(tool, &report)
+        checkLatency(tool, settings.timing, &report)
+    }
+
+    private func checkSchema(_ tool: ToolSession, _ report: inout CheckReport) throws {
+        let facts = tool.facts
+        if facts.schemaVersion == 0 {
+            let may = try tool.query(Query("SELECT has_database_privilege(current_database(), 'CREATE') AS may"))
+            if may.bool(0, "may") == true {
+                report.good("schema", "not there yet; `run` or `sidecar migrate` creates it")
+            } else {
+                report.bad(
+                    "schema", PreparationError.notAllowed(user: facts.user, database: facts.database).description)
+            }
+            return
+        }
+        let rights = try tool.query(
+            Query(
+                """
+                SELECT bool_and(has_table_privilege('sidecar.' || t.name, r.right)) AS may
+                FROM unnest(ARRAY['lease', 'member', 'history']) AS t (name),
+                    unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r ("right")
+                """))
+        if rights.bool(0, "may") == true {
+            report.good("schema", "version \(facts.schemaVersion), readable and writable")
+        } else {
+            report.bad("schema", "role \"\(facts.user)\" may not write its tables: GRANT ALL ON ALL TABLES IN SCHEMA sidecar TO \"\(facts.user)\"")
+        }
+    }
+
+    private func checkFencing(_ tool: ToolSession, _ report: inout CheckReport) throws {
+        let rights = try tool.query(
+            Query("SELECT pg_has_role('pg_signal_backend', 'USAGE') AND pg_has_role('pg_read_all_stats', 'USAGE') AS may"))
+        report.good(
+            "fencing",
+            rights.bool(0, "may") == true
+                ? "may end the sessions of any role's child"
+                : "may end the sessions of a child that connects as \"\(tool.facts.user)\"; for a child with another role, grant pg_signal_backend and pg_read_all_stats"
+        )
+    }
+
+    private func checkLatency(_ tool: ToolSession, _ timing: Timing, _ report: inout CheckReport) {
+        var slowest = Duration.zero
+        for _ in 0..<5 {
+            let start = BootClock.now()
+            guard (try? tool.query(Query("SELECT 1"))) != nil else {
+                return report.bad("latency", "the connection broke while measuring")
+            }
+            slowest = max(slowest, BootClock.now().since(start))
+        }
+        let shown = "slowest of five round trips \(slowest.nanoseconds / 1_000_000) ms, limit of a call \(Durations.text(timing.callLimit))"
+        if slowest * 4 < timing.callLimit {
+            report.good("latency", shown)
+        } else {
+            report.bad("latency", "\(shown): raise --ttl")
+        }
+    }
+}
+
+/// Lines of the check.
+struct CheckReport {
+    private(set) var failed = false
+
+    func good(_ what: String, _ text: String) { Console.out("ok    \(pad(what)) \(text)") }
+
+    mutating func bad(_ what: String, _ text: String) {
+        failed = true
+        Console.out("FAIL  \(pad(what)) \(text)")
+    }
+
+    private func pad(_ word: String) -> String { word + String(repeating: " ", count: max(0, 10 - word.count)) }
+}

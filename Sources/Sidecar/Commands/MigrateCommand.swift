@@ -1,0 +1,30 @@
+// `sidecar migrate`: creates or upgrades the schema, or prints the SQL for somebody who may.
+
+import ArgumentParser
+import Metastore
+
+struct MigrateCommand: ExitingCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "migrate", abstract: "Create or upgrade the schema; `run` does it itself where it may.")
+
+    @OptionGroup var database: DatabaseOptions
+    @Flag(help: "Print the SQL for an empty database instead of running it.")
+    var print = false
+
+    func execute() throws -> Int32 {
+        if print {
+            Console.out("BEGIN;\n\n\(Schema.upgrade(from: 0) ?? "")\n\nCOMMIT;")
+            return 0
+        }
+        let environment = Environment.current
+        let source = try database.source(environment)
+        let allow = try database.poolerAllowed(environment)
+        let before = try ToolSession.open(source, purpose: .look, allowPooler: allow).facts.schemaVersion
+        let after = try ToolSession.open(source, purpose: .migrate, allowPooler: allow).facts
+        Console.out(
+            before == after.schemaVersion
+                ? "schema \"sidecar\" in \(after.database) is up to date (version \(before))"
+                : "schema \"sidecar\" in \(after.database): version \(before) -> \(after.schemaVersion)")
+        return 0
+    }
+}

@@ -1,0 +1,47 @@
+// `sidecar probe`: answers from the readiness file alone, in milliseconds, without a database. For exec probes.
+
+import ArgumentParser
+import Clock
+
+/// What can be asked.
+enum Probe: String, CaseIterable, ExpressibleByArgument {
+    /// As `--ready-when` said.
+    case ready
+    /// It leads and its child runs.
+    case leader
+    /// Its loop turns.
+    case live
+
+    /// 0 for yes, 1 for no.
+    func answer(file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID()) -> Int32 {
+        guard let state = (self == .live ? file.live : file).read(), state.bootID == bootID,
+            state.deadline > now.nanoseconds
+        else { return 1 }
+        return self == .leader && state.role != "leader" ? 1 : 0
+    }
+
+    /// Answers the plain forms without the option parser; nil for all others.
+    static func fastPath(_ arguments: [String]) -> Int32? {
+        guard let first = arguments.first, let probe = Probe(rawValue: first) else { return nil }
+        switch arguments.count {
+        case 1: return probe.answer(file: .forReading(Environment.current["SIDECAR_READY_FILE"]))
+        case 3 where arguments[1] == "--ready-file": return probe.answer(file: .forReading(arguments[2]))
+        default: return nil
+        }
+    }
+}
+
+struct ProbeCommand: ExitingCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "probe", abstract: "Answer an exec probe from the readiness file: exit code 0 for yes, 1 for no.")
+
+    @Argument(help: "ready: as --ready-when says; leader: it leads and its child runs; live: its loop turns.")
+    var question: Probe
+
+    @Option(help: "The readiness file of the sidecar that is asked about ($SIDECAR_READY_FILE).")
+    var readyFile: String?
+
+    func execute() throws -> Int32 {
+        question.answer(file: .forReading(readyFile ?? Environment.current["SIDECAR_READY_FILE"]))
+    }
+}

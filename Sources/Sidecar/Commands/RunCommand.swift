@@ -1,0 +1,146 @@
+// `sidecar run`: reads the settings, sets the scene (signals, log, watchdog, readiness), and hands over to the keeper's
+// loop.
+
+import ArgumentParser
+import Clock
+import Glibc
+import Guard
+import Logging
+
+struct RunCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "run",
+        abstract: "Run the command while holding the lease; stand by while another node does.",
+        usage: "sidecar run [options] -- COMMAND [ARG ...]",
+        discussion: """
+            Every option can also be set by the variable in parentheses. Durations: 10s, 1500ms, 5m, 1h.
+            Exit codes: 0 stopped as asked; 82 stopped, but the command had to be killed; the command's own with
+            --once; 126/127 the command cannot be executed/found; 64, 78 usage, configuration; 80 the guard process was
+            lost; 81 the keeper hung.
+            """)
+
+    @Option(help: "PostgreSQL of the lease, URL or keywords (SIDECAR_DATABASE_URL; else PG*, else Airflow's setting).")
+    var databaseUrl: String?
+    @Option(help: "Name of the lease (SIDECAR_LEASE; default airflow-scheduler).")
+    var lease: String?
+    @Option(help: "Name of this place (SIDECAR_NODE; default the host name).")
+    var node: String?
+    @Option(help: "How long the lease lasts after a renewal (SIDECAR_TTL; default 10s).")
+    var ttl: String?
+    @Option(help: "How often the leader renews (SIDECAR_RENEW_INTERVAL; default TTL / 5).")
+    var renewInterval: String?
+    @Option(help: "How much before the TTL the child is killed (SIDECAR_MARGIN; default TTL / 5).")
+    var margin: String?
+    @Option(help: "How long the command may take to end after SIGTERM (SIDECAR_GRACE; default 30s).")
+    var grace: String?
+    @Option(help: "The readiness file (SIDECAR_READY_FILE; default /run/sidecar/ready).")
+    var readyFile: String?
+    @Option(help: "healthy: leader and standbys are ready; leader: only the leader (SIDECAR_READY_WHEN; default healthy).")
+    var readyWhen: String?
+    @Option(help: "resume: keep the child until its deadline; kill: at once (SIDECAR_ON_SESSION_LOSS; default resume).")
+    var onSessionLoss: String?
+    @Flag(help: "Accept a connection pooler in session mode (SIDECAR_ALLOW_SESSION_POOLER).")
+    var allowSessionPooler = false
+    @Option(help: "Restarts of a failing command before another node gets its turn (SIDECAR_MAX_RESTARTS; default 3).")
+    var maxRestarts: String?
+    @Option(help: "The time in which they are counted (SIDECAR_RESTART_WINDOW; default 5m).")
+    var restartWindow: String?
+    @Option(help: "How long this node then stays out (SIDECAR_COOLDOWN; default 1m).")
+    var cooldown: String?
+    @Flag(help: "End with the command's exit code instead of restarting it (SIDECAR_ONCE).")
+    var once = false
+    @Option(help: "trace, debug, info, notice, warning, error or critical (SIDECAR_LOG_LEVEL; default info).")
+    var logLevel: String?
+    @Option(help: "text or json (SIDECAR_LOG_FORMAT; default text).")
+    var logFormat: String?
+    @Argument(parsing: .postTerminator, help: "The command and its arguments, after `--`.")
+    var command: [String] = []
+
+    /// Runs until the end and returns the exit code.
+    func execute(guardProcess: GuardProcess?, guardError: Int32) throws -> Int32 {
+        guard let name = command.first else {
+            throw Failure.usage("no command given: sidecar run [options] -- COMMAND [ARG ...]")
+        }
+        guard let guardProcess else {
+            throw Failure(
+                code: Failure.operatingSystem, message: "cannot make the guard process: \(errorText(guardError))")
+        }
+        let environment = Environment.current
+        let settings = try RunSettings(options: options, command: command, environment: environment)
+        if let code = Executable.problem(name, path: environment["PATH"]) { throw code }
+        let commandIndex = CommandLine.arguments.count - command.count
+        return try keep(settings, guardProcess: guardProcess, commandIndex: commandIndex, environment: environment)
+    }
+
+    private func keep(
+        _ settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int, environment: Environment
+    ) throws -> Int32 {
+        let (level, format) = try logSettings(environment)
+        guard let signals = KeeperSignals() else {
+            throw Failure(code: Failure.operatingSystem, message: "cannot take signals: \(errorText(errno))")
+        }
+        let sink = LogSink()
+        var log = Logger(label: "sidecar") { _ in SinkLogHandler(sink: sink, format: format, logLevel: level) }
+        log[metadataKey: "lease"] = "\(settings.identity.lease)"
+        log[metadataKey: "node"] = "\(settings.identity.node)"
+        let watchdog = Watchdog()
+        watchdog.start(ttl: settings.timing.ttl) {
+            sink.append("sidecar: the keeper's loop has hung for a TTL: ending, so that the guard kills and somebody restarts us")
+            sink.flush(milliseconds: 200)
+            _exit(ExitCode.loopHung)
+        }
+        let publisher = Publisher(file: settings.readyFile) { [log] in log.warning("\($0)") }
+        log.info(
+            "sidecar \(Program.version) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
+        )
+        var loop = KeeperLoop(
+            settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, log: log, signals: signals,
+            watchdog: watchdog, publisher: publisher)
+        let code = loop.run()
+        sink.flush(milliseconds: 500)
+        return code
+    }
+
+    private func logSettings(_ environment: Environment) throws -> (Logger.Level, LogFormat) {
+        let reader = SettingReader(environment: environment)
+        let level = try reader.choice(
+            logLevel, "--log-level", "SIDECAR_LOG_LEVEL", Logger.Level.allCases.map(\.rawValue))
+        let format = try reader.choice(
+            logFormat, "--log-format", "SIDECAR_LOG_FORMAT", LogFormat.allCases.map(\.rawValue))
+        return (level.flatMap { Logger.Level(rawValue: $0) } ?? .info, format.flatMap { LogFormat(rawValue: $0) } ?? .text)
+    }
+
+    private var options: RunOptions {
+        RunOptions(
+            databaseURL: databaseUrl, lease: lease, node: node, ttl: ttl, renewInterval: renewInterval, margin: margin,
+            grace: grace, readyFile: readyFile, readyWhen: readyWhen, onSessionLoss: onSessionLoss,
+            allowSessionPooler: allowSessionPooler, maxRestarts: maxRestarts, restartWindow: restartWindow,
+            cooldown: cooldown, once: once, logLevel: logLevel, logFormat: logFormat)
+    }
+}
+
+/// Whether a command can be executed at all, looked at before any lease is claimed for it.
+enum Executable {
+    /// The failure to report, with the exit code a shell would give: 127 not found, 126 not executable.
+    static func problem(_ name: String, path: String?) -> Failure? {
+        if name.contains("/") { return problem(at: name, named: name) }
+        var found: Failure?
+        for folder in (path ?? "/bin:/usr/bin").split(separator: ":", omittingEmptySubsequences: false) {
+            let file = (folder.isEmpty ? "." : String(folder)) + "/" + name
+            guard let problem = problem(at: file, named: name) else { return nil }
+            if problem.code == 126 { found = problem }
+        }
+        return found ?? Failure(code: 127, message: "cannot execute '\(name)': not found in PATH")
+    }
+
+    private static func problem(at file: String, named name: String) -> Failure? {
+        var status = stat()
+        guard stat(file, &status) == 0 else {
+            return Failure(code: 127, message: "cannot execute '\(name)': \(errorText(errno))")
+        }
+        guard status.st_mode & S_IFMT == S_IFREG, access(file, X_OK) == 0 else {
+            return Failure(code: 126, message: "cannot execute '\(name)': \(file) is not an executable file")
+        }
+        return nil
+    }
+}

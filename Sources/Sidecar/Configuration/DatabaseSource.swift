@@ -1,0 +1,93 @@
+// Where the lease lives when nobody says: our own setting, else libpq's PG* variables, else the database that Airflow
+// itself is configured with. So that around Airflow no setting of our own is needed.
+
+import Postgres
+
+/// A database and the setting that named it, for messages.
+struct DatabaseSource {
+    let settings: ConnectionSettings
+    /// For example `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`.
+    let origin: String
+
+    private static let airflowNames = ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__SQL_ALCHEMY_CONN"]
+    private static let libpqNames = ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE"]
+
+    /// Finds the database. `option` is the value of `--database-url`.
+    /// - Throws: `Failure` with exit code 78 and what to do.
+    static func find(option: String?, environment: Environment) throws -> DatabaseSource {
+        if let option { return try from(option, origin: "--database-url") }
+        if let url = environment["SIDECAR_DATABASE_URL"] { return try from(url, origin: "SIDECAR_DATABASE_URL") }
+        if let name = libpqNames.first(where: { environment[$0] != nil }) { return try from(nil, origin: name) }
+        for name in airflowNames {
+            if let url = environment[name] { return try fromAirflow(url, origin: name) }
+            if let command = environment[name + "_CMD"] {
+                return try fromAirflow(try output(of: command, origin: name + "_CMD"), origin: name + "_CMD")
+            }
+            if environment[name + "_SECRET"] != nil {
+                throw Failure.configuration(
+                    "\(name)_SECRET names a secret that only Airflow can read: give the database to --database-url or "
+                        + "SIDECAR_DATABASE_URL")
+            }
+        }
+        throw Failure.configuration(
+            "no database given: set --database-url, SIDECAR_DATABASE_URL, libpq's PGHOST and friends, or Airflow's "
+                + "\(airflowNames[0]) (airflow.cfg is not read)")
+    }
+
+    private static func from(_ url: String?, origin: String) throws -> DatabaseSource {
+        // A SQLAlchemy URL in our own setting is understood, too: people copy it from Airflow.
+        if let url, let scheme = url.firstRange(of: "://").map({ url[..<$0.lowerBound] }), scheme.contains("+") {
+            return try fromAirflow(url, origin: origin)
+        }
+        do {
+            return DatabaseSource(settings: try ConnectionSettings(url), origin: origin)
+        } catch {
+            throw Failure.configuration("cannot use the database URL in \(origin): \(error)")
+        }
+    }
+
+    private static func fromAirflow(_ url: String, origin: String) throws -> DatabaseSource {
+        let translated: String
+        do {
+            translated = try SQLAlchemyURL.libpq(url)
+        } catch .otherDatabase(let name) {
+            // Only a plain word is repeated: a broken URL may start with anything, a password included.
+            let shown = name.count <= 12 && name.utf8.allSatisfy { (97...122).contains($0) } ? name : "another database"
+            throw Failure.configuration(
+                "\(origin) points to \(shown), and the lease needs PostgreSQL: give it a PostgreSQL of its own with "
+                    + "--database-url or SIDECAR_DATABASE_URL")
+        } catch {
+            throw Failure.configuration(
+                "\(origin) holds no database URL (dialect://...): correct it, or use --database-url")
+        }
+        do {
+            return DatabaseSource(settings: try ConnectionSettings(translated), origin: origin)
+        } catch {
+            throw Failure.configuration("cannot use the database URL in \(origin): \(error)")
+        }
+    }
+
+    /// What Airflow would read from its `..._CMD` setting.
+    private static func output(of command: String, origin: String) throws -> String {
+        guard let words = ShellWords.split(command), !words.isEmpty else {
+            throw Failure.configuration("\(origin) is not a command line: an open quote, or nothing in it")
+        }
+        switch Subprocess.output(of: words, limit: .seconds(30)) {
+        case .success(let text):
+            let url = text.trimming()
+            guard !url.isEmpty else { throw Failure.configuration("the command in \(origin) printed nothing") }
+            return url
+        case .failure(let problem): throw Failure.configuration("the command in \(origin) \(problem.reason)")
+        }
+    }
+}
+
+extension String {
+    /// Without white space at both ends.
+    func trimming() -> String {
+        var view = self[...]
+        while let first = view.first, first.isWhitespace { view.removeFirst() }
+        while let last = view.last, last.isWhitespace { view.removeLast() }
+        return String(view)
+    }
+}

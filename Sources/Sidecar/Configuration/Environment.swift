@@ -1,0 +1,30 @@
+// The environment as the settings see it. An empty variable counts as not set: that is how container tools unset one.
+
+import Glibc
+
+/// Variables by name.
+struct Environment {
+    private let values: [String: String]
+
+    /// This process's environment.
+    static var current: Environment {
+        var values: [String: String] = [:]
+        var entry = environ
+        while let variable = entry.pointee {
+            let text = String(cString: variable)
+            if let split = text.firstIndex(of: "=") {
+                values[String(text[..<split])] = String(text[text.index(after: split)...])
+            }
+            entry += 1
+        }
+        return Environment(values)
+    }
+
+    init(_ values: [String: String]) { self.values = values }
+
+    /// The value, unless it is absent or empty.
+    subscript(name: String) -> String? {
+        guard let value = values[name], !value.isEmpty else { return nil }
+        return value
+    }
+}

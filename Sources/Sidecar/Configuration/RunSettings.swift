@@ -1,0 +1,132 @@
+// All settings of `sidecar run`: options, then their SIDECAR_... variables, then defaults; validated together, so that a
+// contradiction ends the start with one line that names both sides.
+
+import Clock
+import FoundationEssentials
+import Glibc
+import Lease
+import Metastore
+import Postgres
+
+/// When the readiness file is there.
+enum ReadyWhen: String, CaseIterable {
+    /// The leader with a running child, and standbys in touch with the database.
+    case healthy
+    /// Only the leader with a running child.
+    case leader
+}
+
+enum LogFormat: String, CaseIterable {
+    case text
+    case json
+}
+
+/// What the option parser found; nil where nothing was given.
+struct RunOptions {
+    var databaseURL: String?
+    var lease: String?
+    var node: String?
+    var ttl: String?
+    var renewInterval: String?
+    var margin: String?
+    var grace: String?
+    var readyFile: String?
+    var readyWhen: String?
+    var onSessionLoss: String?
+    var allowSessionPooler = false
+    var maxRestarts: String?
+    var restartWindow: String?
+    var cooldown: String?
+    var once = false
+    var logLevel: String?
+    var logFormat: String?
+}
+
+/// The validated settings of one `run`.
+struct RunSettings {
+    let database: DatabaseSource
+    let machine: LeaseMachine.Settings
+    let readyFile: ReadyFile
+    let readyWhen: ReadyWhen
+    let allowSessionPooler: Bool
+    let command: [String]
+
+    var identity: Identity { machine.identity }
+    var timing: Timing { machine.timing }
+
+    /// - Throws: `Failure` with exit code 78 (64 for an option's own value).
+    init(options: RunOptions, command: [String], environment: Environment) throws {
+        let reader = SettingReader(environment: environment)
+        let timing = try Self.timing(options, reader)
+        let lease = try leaseName(options.lease, environment: environment)
+        let node = try reader.text(options.node, "--node", "SIDECAR_NODE") ?? hostName()
+        guard node.utf8.count <= 255, !node.utf8.contains(where: { $0 < 32 }) else {
+            throw Failure.configuration("the node's name (--node) must be at most 255 bytes without control characters")
+        }
+        let loss = try reader.choice(
+            options.onSessionLoss, "--on-session-loss", "SIDECAR_ON_SESSION_LOSS", ["resume", "kill"])
+        let restarts = RestartPolicy(
+            maxRestarts: try reader.count(options.maxRestarts, "--max-restarts", "SIDECAR_MAX_RESTARTS") ?? 3,
+            window: try reader.duration(options.restartWindow, "--restart-window", "SIDECAR_RESTART_WINDOW")
+                ?? .seconds(300),
+            cooldown: try reader.duration(options.cooldown, "--cooldown", "SIDECAR_COOLDOWN") ?? .seconds(60))
+        machine = LeaseMachine.Settings(
+            identity: Identity(
+                lease: lease, node: node, instance: InstanceID(UUID().uuidString.lowercased())),
+            timing: timing, restarts: restarts,
+            grace: try reader.duration(options.grace, "--grace", "SIDECAR_GRACE") ?? .seconds(30),
+            once: try reader.flag(options.once, "SIDECAR_ONCE"), killOnSessionLoss: loss == "kill")
+        readyWhen =
+            ReadyWhen(
+                rawValue: try reader.choice(
+                    options.readyWhen, "--ready-when", "SIDECAR_READY_WHEN", ReadyWhen.allCases.map(\.rawValue))
+                    ?? "healthy") ?? .healthy
+        allowSessionPooler = try reader.flag(options.allowSessionPooler, "SIDECAR_ALLOW_SESSION_POOLER")
+        readyFile = ReadyFile.forWriting(try reader.text(options.readyFile, "--ready-file", "SIDECAR_READY_FILE"))
+        self.command = command
+        database = try DatabaseSource.find(option: options.databaseURL, environment: environment)
+    }
+
+    private static func timing(_ options: RunOptions, _ reader: SettingReader) throws -> Timing {
+        let ttl = try reader.duration(options.ttl, "--ttl", "SIDECAR_TTL") ?? .seconds(10)
+        let renew = try reader.duration(options.renewInterval, "--renew-interval", "SIDECAR_RENEW_INTERVAL")
+        let margin = try reader.duration(options.margin, "--margin", "SIDECAR_MARGIN")
+        let shownMargin = Durations.text(margin ?? ttl / 5)
+        let shownRenew = Durations.text(renew ?? ttl / 5)
+        let shownTTL = Durations.text(ttl)
+        do {
+            return try Timing(ttl: ttl, renewInterval: renew, margin: margin)
+        } catch {
+            let text =
+                switch error {
+                case .ttlOutOfRange: "--ttl \(shownTTL) is outside 500ms to 1h"
+                case .marginTooSmall:
+                    "--margin \(shownMargin) is too small for --ttl \(shownTTL): at least a twentieth of it and 50ms "
+                        + "are needed to kill the child before another node may start its own"
+                case .marginTooLarge:
+                    "--margin \(shownMargin) is more than half of --ttl \(shownTTL): lower it, or raise the TTL"
+                case .renewIntervalTooSmall: "--renew-interval \(shownRenew) is below 20ms"
+                case .renewIntervalTooLarge:
+                    "--renew-interval \(shownRenew) is too long for --ttl \(shownTTL) with --margin \(shownMargin): two "
+                        + "renewals must fit into the \(Durations.text(ttl - (margin ?? ttl / 5))) that a child may live"
+                }
+            throw Failure.configuration(text)
+        }
+    }
+}
+
+/// The lease's name from its option, its variable or the default.
+func leaseName(_ option: String?, environment: Environment) throws -> String {
+    let name = option ?? environment["SIDECAR_LEASE"] ?? "airflow-scheduler"
+    guard LeaseKey.isValidName(name) else {
+        throw Failure.configuration("the lease's name (--lease) takes 1 to 63 letters, digits and . _ - /")
+    }
+    return name
+}
+
+/// gethostname(2).
+func hostName() -> String {
+    var buffer = [CChar](repeating: 0, count: 256)
+    guard gethostname(&buffer, buffer.count - 1) == 0 else { return "unknown" }
+    return String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+}

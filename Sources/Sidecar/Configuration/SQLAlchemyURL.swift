@@ -1,0 +1,73 @@
+// Turns the database URL of Airflow, as SQLAlchemy reads it, into one that libpq reads: without the driver, with the
+// parameters that only a Python driver knows left out or translated, with SQLAlchemy's several hosts.
+
+/// Translates SQLAlchemy URLs.
+enum SQLAlchemyURL {
+    enum Problem: Error, Equatable {
+        /// Another database; its name.
+        case otherDatabase(String)
+        case noURL
+    }
+
+    /// Parameters that libpq does not know, and what becomes of them: a libpq name, or nothing.
+    private static let translated: [String: String?] = [
+        "ssl": "sslmode", "async_fallback": nil, "prepared_statement_cache_size": nil, "server_settings": nil,
+        "command_timeout": nil, "statement_cache_size": nil, "timeout": nil, "prepared_statement_name_func": nil,
+        "executemany_mode": nil, "cursor_factory": nil, "connection_factory": nil, "options": nil,
+        "application_name": nil, "max_cached_statement_lifetime": nil, "keepalives": "keepalives",
+    ]
+
+    /// The same database as a libpq URI.
+    static func libpq(_ url: String) throws(Problem) -> String {
+        guard let (scheme, rest) = cut(url, at: "://") else { throw .noURL }
+        let dialect = scheme.split(separator: "+", omittingEmptySubsequences: false).first.map(String.init) ?? ""
+        guard dialect == "postgresql" || dialect == "postgres" else { throw .otherDatabase(dialect) }
+        guard let (address, query) = cut(rest, at: "?") else { return "postgresql://\(rest)" }
+        var hosts: [String] = []
+        var ports: [String] = []
+        var kept: [String] = []
+        for pair in query.split(separator: "&").map(String.init) {
+            let (name, value) = cut(pair, at: "=") ?? (pair, "")
+            if name == "host" {
+                // Several hosts come as several parameters, each with its port behind a colon.
+                for one in value.split(separator: ",").map(String.init) {
+                    let (host, port) = hostAndPort(one)
+                    hosts.append(host)
+                    ports.append(port)
+                }
+            } else if let known = translated[name] {
+                guard let to = known else { continue }
+                kept.append("\(to)=\(name == "ssl" ? sslMode(value) : value)")
+            } else {
+                kept.append(pair)
+            }
+        }
+        if !hosts.isEmpty {
+            kept.append("host=\(hosts.joined(separator: ","))")
+            if ports.contains(where: { !$0.isEmpty }) { kept.append("port=\(ports.joined(separator: ","))") }
+        }
+        return "postgresql://\(address)" + (kept.isEmpty ? "" : "?" + kept.joined(separator: "&"))
+    }
+
+    /// asyncpg also takes booleans.
+    private static func sslMode(_ value: String) -> String {
+        switch value.lowercased() {
+        case "true", "1": "require"
+        case "false", "0": "disable"
+        default: value
+        }
+    }
+
+    private static func hostAndPort(_ text: String) -> (String, String) {
+        // A path or an IPv6 address in brackets may hold colons of its own.
+        guard !text.hasPrefix("/"), !text.hasPrefix("%2F"), !text.hasPrefix("%2f"), let colon = text.lastIndex(of: ":"),
+            text[text.index(after: colon)...].utf8.allSatisfy({ (48...57).contains($0) })
+        else { return (text, "") }
+        return (String(text[..<colon]), String(text[text.index(after: colon)...]))
+    }
+
+    private static func cut(_ text: String, at separator: String) -> (String, String)? {
+        guard let range = text.firstRange(of: separator) else { return nil }
+        return (String(text[..<range.lowerBound]), String(text[range.upperBound...]))
+    }
+}

@@ -1,0 +1,54 @@
+// Reads one setting from its option or, failing that, its variable, and says which of the two was wrong.
+
+import Clock
+
+/// Options first, then the environment.
+struct SettingReader {
+    let environment: Environment
+
+    private func find(_ option: String?, _ name: String, _ variable: String) -> (value: String, origin: String)? {
+        if let option { return (option, name) }
+        return environment[variable].map { ($0, variable) }
+    }
+
+    func text(_ option: String?, _ name: String, _ variable: String) throws -> String? {
+        guard let (value, origin) = find(option, name, variable) else { return nil }
+        guard !value.isEmpty else { throw Failure.configuration("\(origin) is empty") }
+        return value
+    }
+
+    func duration(_ option: String?, _ name: String, _ variable: String) throws -> Duration? {
+        guard let (value, origin) = find(option, name, variable) else { return nil }
+        guard let duration = Durations.parse(value) else {
+            throw Failure.configuration(
+                "\(origin) '\(value)' is no duration: write a number with a unit, such as 10s, 1500ms, 5m or 1h")
+        }
+        return duration
+    }
+
+    func count(_ option: String?, _ name: String, _ variable: String) throws -> Int? {
+        guard let (value, origin) = find(option, name, variable) else { return nil }
+        guard let count = Int(value), (0...1_000_000).contains(count) else {
+            throw Failure.configuration("\(origin) '\(value)' is no number from 0 to 1000000")
+        }
+        return count
+    }
+
+    func choice(_ option: String?, _ name: String, _ variable: String, _ allowed: [String]) throws -> String? {
+        guard let (value, origin) = find(option, name, variable) else { return nil }
+        guard allowed.contains(value) else {
+            throw Failure.configuration("\(origin) '\(value)' is none of \(allowed.joined(separator: ", "))")
+        }
+        return value
+    }
+
+    /// A switch: the option's presence, or a variable that says yes or no.
+    func flag(_ option: Bool, _ variable: String) throws -> Bool {
+        guard !option, let value = environment[variable] else { return option }
+        switch value.lowercased() {
+        case "1", "true", "yes", "on": return true
+        case "0", "false", "no", "off": return false
+        default: throw Failure.configuration("\(variable) '\(value)' is neither true nor false")
+        }
+    }
+}

@@ -1,0 +1,155 @@
+// The keeper's one session: opened, prepared, asked, closed, and its news turned into the protocol's events. It decides
+// nothing about the lease.
+
+import Clock
+import Lease
+import Metastore
+import Postgres
+
+/// Carries the machine's statements to the database and the answers back.
+struct DatabaseLink {
+    /// What came of advancing the session.
+    enum News {
+        case event(Event)
+        case ready(SessionFacts)
+        /// The database will not do until somebody changes a setting. The session's loss follows.
+        case refused(PreparationError)
+        case unfenced(Int)
+    }
+
+    private enum Stage {
+        case preparing(Preparation)
+        case ready(SessionFacts)
+        case asking(Statement, SessionFacts)
+    }
+
+    private let settings: RunSettings
+    private var session: Session?
+    private var id = SessionID(0)
+    private var stage: Stage?
+    private(set) var statements: Statements
+    /// Where the session is connected to, for messages.
+    var peer: (name: String, encrypted: Bool) { (session?.peer ?? "?", session?.isTLS ?? false) }
+
+    private var callLimit: Duration { settings.timing.callLimit }
+
+    init(settings: RunSettings) {
+        self.settings = settings
+        statements = Statements(
+            identity: settings.identity, timing: settings.timing, version: Program.version)
+    }
+
+    /// What poll(2) shall watch for the session.
+    var pollDescriptors: [(fd: Int32, events: Int16)] { session?.pollDescriptors ?? [] }
+
+    /// When to advance at the latest.
+    var deadline: Instant? { session?.deadline }
+
+    mutating func open(_ id: SessionID) {
+        session?.close()
+        self.id = id
+        stage = nil
+        let seconds = Duration.seconds(1)
+        let limits = Limits(
+            attempt: callLimit, connect: settings.timing.life, keepaliveIdle: max(seconds, callLimit),
+            keepaliveInterval: max(seconds, callLimit), keepaliveCount: 3, userTimeout: settings.timing.ttl)
+        session = Session(
+            settings: settings.database.settings,
+            applicationName: "sidecar-keeper:\(settings.identity.lease):\(settings.identity.node)", limits: limits)
+    }
+
+    mutating func close(_ id: SessionID) {
+        guard id == self.id else { return }
+        session?.close()
+        session = nil
+        stage = nil
+    }
+
+    mutating func send(_ statement: Statement, through id: SessionID) {
+        // A session that broke a moment ago says so on its next advance.
+        guard id == self.id, let session, session.isIdle, case .ready(let facts) = stage else { return }
+        stage = .asking(statement, facts)
+        session.send(statements.query(statement), now: BootClock.now(), limit: callLimit)
+    }
+
+    /// Reads whatever there is.
+    mutating func advance() -> [News] {
+        guard let session else { return [] }
+        var news: [News] = []
+        for event in session.advance(now: BootClock.now()) {
+            switch event {
+            case .connected: prepare(session)
+            case .result(let result): news += answered(result, session)
+            case .queryFailed(let error): news += failed(error)
+            case .notification(Statements.channel, settings.identity.lease): news.append(.event(.notified))
+            case .notification: break
+            case .lost(let failure): news.append(lost(failure.description))
+            }
+        }
+        return news
+    }
+
+    private mutating func prepare(_ session: Session) {
+        let preparation = Preparation(
+            purpose: .lead(callLimit: callLimit, idleLimit: settings.timing.ttl * 3 / 2),
+            protocolPID: session.backendPID ?? 0, allowSessionPooler: settings.allowSessionPooler)
+        stage = .preparing(preparation)
+        session.send(preparation.first, now: BootClock.now(), limit: callLimit)
+    }
+
+    private mutating func answered(_ result: QueryResult, _ session: Session) -> [News] {
+        switch stage {
+        case .preparing(var preparation):
+            switch preparation.next(after: result) {
+            case .query(let query):
+                stage = .preparing(preparation)
+                session.send(query, now: BootClock.now(), limit: callLimit)
+                return []
+            case .ready(let facts):
+                stage = .ready(facts)
+                statements.database = facts.database
+                return [.ready(facts), .event(.sessionOpened(id))]
+            case .refuse(let error): return refused(error)
+            }
+        case .asking(let statement, let facts):
+            stage = .ready(facts)
+            if statement == .observe, let pid = Statements.backend(result), pid != facts.backendPID {
+                return refused(.pooler)
+            }
+            do {
+                let reply = try statements.reply(to: statement, result)
+                var news: [News] = [.event(.reply(id, reply))]
+                switch statement {
+                case .claim, .renew, .resume: news.insert(.unfenced(Statements.unfenced(result)), at: 0)
+                default: break
+                }
+                return news
+            } catch {
+                return [.event(.statementFailed(id, reason: "cannot read \(error.what) from the database"))]
+            }
+        case .ready, nil: return []
+        }
+    }
+
+    private mutating func failed(_ error: ServerError) -> [News] {
+        switch stage {
+        case .preparing(let preparation): return refused(preparation.explain(error))
+        case .asking(_, let facts):
+            stage = .ready(facts)
+            return [.event(.statementFailed(id, reason: "PostgreSQL refused a statement: \(error)"))]
+        case .ready, nil: return [lost("PostgreSQL: \(error)")]
+        }
+    }
+
+    private mutating func refused(_ error: PreparationError) -> [News] {
+        let event = lost(error.description)
+        return error.isPermanent ? [.refused(error), event] : [event]
+    }
+
+    private mutating func lost(_ reason: String) -> News {
+        session?.close()
+        session = nil
+        stage = nil
+        return .event(.sessionLost(id, reason: reason))
+    }
+}

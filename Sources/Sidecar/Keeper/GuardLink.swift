@@ -1,0 +1,141 @@
+// The keeper's guard: orders out, answers in, and when the guard is dead, its heritage: the keeper kills whatever of the
+// tree fell to it. It decides nothing about the lease.
+
+import CLinux
+import Clock
+import Glibc
+import Guard
+import Lease
+
+/// Carries the machine's orders to the guard and the answers back.
+struct GuardLink: ~Copyable {
+    private enum State {
+        case alive
+        /// Its channel is closed or it was told to die; not reaped yet.
+        case dying
+        case dead
+    }
+
+    private let process: GuardProcess
+    private let commandIndex: Int
+    private var state = State.alive
+    private var tree = Tree()
+    /// Whether the keeper has to sweep its descendants.
+    private(set) var sweeping = false
+
+    /// `commandIndex`: where the command begins in the program's own arguments.
+    init(process: GuardProcess, commandIndex: Int) {
+        self.process = process
+        self.commandIndex = commandIndex
+    }
+
+    /// What poll(2) shall watch; -1 when there is nothing more to hear.
+    var descriptor: Int32 {
+        switch state {
+        case .alive: process.channel
+        case .dying, .dead: -1
+        }
+    }
+
+    /// Delivers an order. A guard that does not take it is either gone, which will be seen, or does not answer, which
+    /// will be noticed.
+    func order(_ order: GuardOrder, environment: (Epoch) -> [String]) {
+        guard case .alive = state else { return }
+        switch order {
+        case .ping(let token): _ = process.send(.ping(token: token))
+        case .start(let id, let deadline, let epoch):
+            _ = process.send(
+                .start(
+                    generation(id), deadline: deadline, commandIndex: commandIndex, environment: environment(epoch)))
+        case .extend(let id, let deadline): _ = process.send(.extend(generation(id), deadline: deadline))
+        case .signal(let id, let number): _ = process.send(.signal(generation(id), number: number))
+        case .kill(let id): _ = process.send(.kill(generation(id)))
+        }
+    }
+
+    mutating func killGuard() {
+        guard case .alive = state else { return }
+        process.kill()
+        state = .dying
+    }
+
+    mutating func startSweeping() { sweeping = true }
+
+    /// Whatever the guard said.
+    mutating func receive() -> [Event] {
+        var events: [Event] = []
+        while case .alive = state {
+            switch process.receive() {
+            case .nothing: return events
+            case .answer(let answer): if let answer = translate(answer) { events.append(.guardAnswered(answer)) }
+            case .closed, .nonsense: killGuard()
+            }
+        }
+        return events
+    }
+
+    /// After SIGCHLD: reaps whatever ended below the keeper.
+    mutating func reap() -> [Event] {
+        var gone = false
+        _ = tree.reap { pid, _ in if pid == process.pid { gone = true } }
+        return guardEnded(gone)
+    }
+
+    /// Kills what is left below the keeper.
+    mutating func sweep() -> [Event] {
+        guard sweeping else { return [] }
+        var gone = false
+        let empty = tree.sweep { pid, _ in if pid == process.pid { gone = true } }
+        var events = guardEnded(gone)
+        if empty {
+            sweeping = false
+            events.append(.descendantsGone)
+        }
+        return events
+    }
+
+    private mutating func guardEnded(_ gone: Bool) -> [Event] {
+        guard gone else { return [] }
+        state = .dead
+        process.close()
+        return [.guardGone]
+    }
+
+    /// Sends an idle guard home and waits a moment for it, so that nothing outlives the keeper.
+    mutating func dismiss(waitingMilliseconds: Int32) {
+        if case .dead = state { return }
+        process.close()
+        for _ in 0..<max(1, waitingMilliseconds / 5) {
+            if !reap().isEmpty { return }
+            poll(nil, 0, 5)
+        }
+    }
+
+    private func generation(_ id: StartID) -> Generation { Generation(rawValue: id.rawValue) }
+
+    private func translate(_ answer: Answer) -> GuardAnswer? {
+        switch answer {
+        case .ready, .extended: nil
+        case .pong(let token): .pong(token)
+        case .started(let generation, let pid): .started(StartID(generation.rawValue), pid: pid)
+        case .notStarted(let generation, let why): .notStarted(StartID(generation.rawValue), notStarted(why))
+        case .exited(let generation, let status): .exited(StartID(generation.rawValue), exit(status))
+        case .killing(let generation, let cause):
+            .killing(StartID(generation.rawValue), byDeadline: cause == .deadline)
+        case .empty(let generation): .empty(StartID(generation.rawValue))
+        }
+    }
+
+    private func notStarted(_ why: Guard.NotStarted) -> Lease.NotStarted {
+        switch why {
+        case .cannotExecute(let errno): .cannotExecute(errno: errno)
+        case .cannotFork(let errno): .cannotFork(errno: errno)
+        case .deadlinePassed: .deadlinePassed
+        case .treeAlive, .stale: .refused
+        }
+    }
+
+    private func exit(_ status: Int32) -> ChildExit {
+        clinux_exited(status) != 0 ? .code(clinux_exit_status(status)) : .signal(clinux_term_signal(status))
+    }
+}

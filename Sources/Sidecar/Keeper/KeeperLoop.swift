@@ -1,0 +1,211 @@
+// The keeper's loop: wait for the next thing (reply, notification, guard's answer, signal, time), feed it to the lease
+// machine, carry out the actions it returns. It runs on one thread, waits only in poll(2), and decides nothing itself.
+//
+// The clock is read after news has arrived and before anything is sent: the machine's rules count on that order (R2, R3).
+
+import Clock
+import Glibc
+import Guard
+import Lease
+import Logging
+import Metastore
+
+/// One run of the keeper, from start to exit code.
+struct KeeperLoop: ~Copyable {
+    private let settings: RunSettings
+    private let log: Logger
+    private let signals: KeeperSignals
+    private let watchdog: Watchdog
+    private let publisher: Publisher
+    private let bootID = ReadyFile.bootID()
+    private var machine: LeaseMachine
+    private var narrator: Narrator
+    private var database: DatabaseLink
+    private var guardLink: GuardLink
+    private var everReady = false
+    private var ending: Ending?
+    private var published: (status: Status, at: Instant)?
+
+    /// How the loop ends.
+    private enum Ending {
+        case exit(Exit)
+        case refused(PreparationError)
+    }
+
+    init(
+        settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int, log: Logger, signals: KeeperSignals,
+        watchdog: Watchdog, publisher: Publisher
+    ) {
+        self.settings = settings
+        self.log = log
+        self.signals = signals
+        self.watchdog = watchdog
+        self.publisher = publisher
+        machine = LeaseMachine(settings: settings.machine, at: BootClock.now())
+        narrator = Narrator(
+            log: log, identity: settings.identity, database: settings.database.settings.description)
+        database = DatabaseLink(settings: settings)
+        guardLink = GuardLink(process: guardProcess, commandIndex: commandIndex)
+    }
+
+    /// Runs until there is a reason to end, and returns the exit code.
+    mutating func run() -> Int32 {
+        feed(.tick)
+        while ending == nil {
+            wait()
+            watchdog.beat()
+            // The guard's news first: what it says about the tree matters more than any reply.
+            feed(guardLink.receive())
+            feed(takeSignals())
+            feed(guardLink.sweep())
+            takeDatabaseNews()
+            feed(.tick)
+            publish()
+        }
+        publisher.remove(waitingMilliseconds: 300)
+        guardLink.dismiss(waitingMilliseconds: 1000)
+        return exitCode()
+    }
+
+    /// Sleeps until something may have happened.
+    private func wait() {
+        let now = BootClock.now()
+        // Often enough for the watchdog, whatever else is due.
+        var until = now + settings.timing.ttl / 10
+        until = min(until, machine.nextWake, database.deadline ?? until)
+        if guardLink.sweeping { until = min(until, now + .milliseconds(10)) }
+        var entries = [
+            pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(fd: guardLink.descriptor, events: Int16(POLLIN), revents: 0),
+        ]
+        entries += database.pollDescriptors.map { pollfd(fd: $0.fd, events: $0.events, revents: 0) }
+        let left = until.since(now)
+        // Rounded up: waking just before the time would make the loop spin.
+        let milliseconds = left <= .zero ? 0 : Int32(clamping: left.milliseconds + 1)
+        poll(&entries, nfds_t(entries.count), milliseconds)
+    }
+
+    private mutating func takeSignals() -> [Event] {
+        var events: [Event] = []
+        while let number = signals.next() {
+            if number == SIGCHLD {
+                events += guardLink.reap()
+            } else if KeeperSignals.stopping.contains(number) {
+                log.info("got \(number == SIGTERM ? "SIGTERM" : "SIGINT")")
+                events.append(.stopRequested(stopAsked ? .now : .drain))
+                stopAsked = true
+            } else {
+                events.append(.signalReceived(number))
+            }
+        }
+        return events
+    }
+
+    private var stopAsked = false
+
+    private mutating func takeDatabaseNews() {
+        for news in database.advance() {
+            switch news {
+            case .event(let event): feed(event)
+            case .ready(let facts):
+                everReady = true
+                let (peer, encrypted) = database.peer
+                narrator.sessionReady(
+                    at: BootClock.now(), peer: peer, serverVersion: facts.serverVersion, encrypted: encrypted)
+            case .unfenced(let count): narrator.unfenced(count)
+            case .refused(let error): if !everReady { ending = .refused(error) }
+            }
+        }
+    }
+
+    private mutating func feed(_ events: [Event]) {
+        for event in events { feed(event) }
+    }
+
+    private mutating func feed(_ event: Event) {
+        guard ending == nil else { return }
+        let now = BootClock.now()
+        for action in machine.handle(event, at: now) { carryOut(action, at: now) }
+    }
+
+    private mutating func carryOut(_ action: Action, at now: Instant) {
+        switch action {
+        case .openSession(let id): database.open(id)
+        case .closeSession(let id): database.close(id)
+        case .send(let id, let statement): database.send(statement, through: id)
+        case .order(let order):
+            guardLink.order(order) { [settings, name = database.statements.database] epoch in
+                ChildEnvironment.additions(identity: settings.identity, epoch: epoch, database: name)
+            }
+        case .killGuard: guardLink.killGuard()
+        case .killDescendants: guardLink.startSweeping()
+        case .report(let notice): narrator.say(notice, epoch: machine.status(at: now).epoch, at: now)
+        case .exit(let exit): ending = .exit(exit)
+        }
+    }
+
+    /// Hands the publisher a new picture when there is one, and often enough that the old one does not run out.
+    private mutating func publish() {
+        let now = BootClock.now()
+        let status = machine.status(at: now)
+        if let published, published.status == status, now.since(published.at) < settings.timing.ttl / 5 { return }
+        published = (status, now)
+        let ready = status.healthy && (settings.readyWhen == .healthy || status.role == .leader)
+        publisher.publish(
+            Publisher.Picture(
+                ready: ready ? state(status, until: status.validUntil) : nil,
+                live: state(status, until: now + settings.timing.ttl)))
+    }
+
+    private func state(_ status: Status, until: Instant) -> ReadyState {
+        ReadyState(
+            role: status.role.rawValue, lease: settings.identity.lease, node: settings.identity.node,
+            instance: settings.identity.instance.rawValue, epoch: status.epoch?.rawValue, healthy: status.healthy,
+            deadline: until.nanoseconds, bootID: bootID, pid: getpid(), version: Program.version)
+    }
+
+    private func exitCode() -> Int32 {
+        switch ending {
+        case .exit(let exit):
+            let code = ExitCode.of(exit)
+            log.info("ends with exit code \(code)")
+            return code
+        case .refused(let error):
+            log.error("\(error)")
+            return Failure.configuration
+        case nil: return Failure.software
+        }
+    }
+}
+
+/// What the child finds in its environment (R8).
+enum ChildEnvironment {
+    static func additions(identity: Identity, epoch: Epoch, database: String) -> [String] {
+        [
+            "SIDECAR_LEASE=\(identity.lease)",
+            "SIDECAR_EPOCH=\(epoch)",
+            "SIDECAR_NODE=\(identity.node)",
+            "SIDECAR_INSTANCE=\(identity.instance)",
+            "PGAPPNAME=\(LeaseKey.label(identity: identity, epoch: epoch, database: database))",
+        ]
+    }
+}
+
+/// The exit codes of `run`, besides those of sysexits.h for usage and configuration.
+enum ExitCode {
+    static let guardLost: Int32 = 80
+    static let loopHung: Int32 = 81
+    static let graceExceeded: Int32 = 82
+
+    static func of(_ exit: Exit) -> Int32 {
+        switch exit {
+        case .stopped(killed: false): 0
+        case .stopped(killed: true): graceExceeded
+        case .childEnded(.code(let code)): code
+        case .childEnded(.signal(let number)): 128 + number
+        case .cannotExecute(errno: ENOENT): 127
+        case .cannotExecute: 126
+        case .guardLost: guardLost
+        }
+    }
+}

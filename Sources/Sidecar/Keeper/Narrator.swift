@@ -1,0 +1,116 @@
+// Says what the machine did, each state change once. A database that stays away is said once and then, unchanged, only
+// every minute.
+
+import Clock
+import Lease
+import Logging
+
+/// Turns notices into log lines.
+struct Narrator {
+    private let log: Logger
+    private let identity: Identity
+    private var lastProblem: (text: String, at: Instant)?
+    private var unfenced = false
+    private var database: String
+
+    init(log: Logger, identity: Identity, database: String) {
+        self.log = log
+        self.identity = identity
+        self.database = database
+    }
+
+    /// Something repeats itself when a database is away: say it when it is new, and every minute.
+    mutating func problem(_ text: String, at now: Instant) {
+        if let lastProblem, lastProblem.text == text, now.since(lastProblem.at) < .seconds(60) { return }
+        lastProblem = (text, now)
+        log.warning("\(text)")
+    }
+
+    /// The session is usable: the next problem is a new one.
+    mutating func sessionReady(at now: Instant, peer: String, serverVersion: Int, encrypted: Bool) {
+        let text = "connected to PostgreSQL \(serverVersion / 10000) at \(peer)\(encrypted ? " with TLS" : "")"
+        if lastProblem != nil { log.info("\(text) again") } else { log.info("\(text)") }
+        lastProblem = nil
+    }
+
+    /// R8: sessions of an earlier child that this role may not end.
+    mutating func unfenced(_ count: Int) {
+        defer { unfenced = count > 0 }
+        guard count > 0, !unfenced else { return }
+        log.warning(
+            "\(count) database sessions of an earlier child may not be terminated by this role: grant it pg_signal_backend, or the role of the child"
+        )
+    }
+
+    mutating func say(_ notice: Notice, epoch: Epoch?, at now: Instant) {
+        var log = log
+        if let epoch { log[metadataKey: "epoch"] = "\(epoch)" }
+        switch notice {
+        case .sessionLost(let reason), .statementFailed(let reason): problem(reason, at: now)
+        default:
+            let (level, text) = line(for: notice)
+            log.log(level: level, "\(text)")
+        }
+    }
+
+    private func line(for notice: Notice) -> (Logger.Level, String) {
+        switch notice {
+        case .sessionLost(let reason), .statementFailed(let reason): return (.warning, reason)
+        case .recordCreated(let wait):
+            return (
+                .info,
+                "the lease has no record yet: made one, and wait \(Durations.text(wait)) (one TTL) before the first claim, because the leader of a lost record could still be running"
+            )
+        case .standby(let record, let wait): return (.info, standby(record, wait: wait))
+        case .suspended: return (.warning, "the lease is suspended: nobody runs the command until it is resumed")
+        case .claimed(let epoch, .released): return (.info, "claimed the released lease, epoch \(epoch)")
+        case .claimed(let epoch, .expired): return (.info, "claimed the lease after its TTL ran out, epoch \(epoch)")
+        case .lockHeldByStranger:
+            return (
+                .warning,
+                "a session that is not in the record holds the advisory lock: waiting for it (`sidecar lease` shows which)"
+            )
+        case .holdersTerminated(let count):
+            return (.warning, "terminated \(count) session(s) that held the lock of a lease that ran out")
+        case .sessionsFenced(let count):
+            return (.warning, "terminated \(count) database session(s) of an earlier child")
+        case .resumed(let epoch): return (.info, "resumed the lease through a new session, epoch \(epoch)")
+        case .starting: return (.info, "starting the command")
+        case .started(_, let pid): return (.info, "the command runs, pid \(pid)")
+        case .cannotExecute(let errno):
+            return (.error, "the command cannot be executed: \(errorText(errno)); giving the lease up")
+        case .cannotFork(let errno): return (.error, "no process could be made for the command: \(errorText(errno))")
+        case .childExited(.code(let code)): return (code == 0 ? .info : .warning, "the command ended with code \(code)")
+        case .childExited(.signal(let number)): return (.warning, "the command was killed by signal \(number)")
+        case .restarting(let after, let attempt):
+            return (.warning, "restart \(attempt) of the command in \(Durations.text(after))")
+        case .gaveUp(let cooldown):
+            return (
+                .error,
+                "the command failed too often: giving the lease up and staying out for \(Durations.text(cooldown))"
+            )
+        case .draining(let grace):
+            return (.info, "stopping: SIGTERM to the command, which has \(Durations.text(grace)) to end")
+        case .killing(let reason): return (.warning, "killing the process tree: \(reason)")
+        case .treeEmpty: return (.info, "the process tree is empty")
+        case .lost(.deadlinePassed):
+            return (.error, "lost the lease: no renewal succeeded in time; killing the process tree")
+        case .lost(.recordTaken):
+            return (.error, "lost the lease: its record was changed or removed; killing the process tree")
+        case .lost(.sessionLost):
+            return (.error, "lost the session (--on-session-loss kill); killing the process tree")
+        case .released: return (.info, "released the lease")
+        case .releaseRefused: return (.warning, "could not release the lease: it runs out by its TTL")
+        case .guardSilent: return (.error, "the guard does not answer: killing it")
+        case .guardLost: return (.error, "the guard is gone: killing what is left of the process tree")
+        }
+    }
+
+    private func standby(_ record: Record, wait: Duration) -> String {
+        if record.holder == nil {
+            return "standing by: nobody holds the lease; claiming it if nothing changes for \(Durations.text(wait))"
+        }
+        return
+            "standing by: \(record.node ?? "somebody") leads, epoch \(record.epoch); a silence of \(Durations.text(wait)) ends that"
+    }
+}

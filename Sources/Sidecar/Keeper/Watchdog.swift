@@ -1,0 +1,36 @@
+// Sees whether the lease loop turns. A loop that hangs for longer than a TTL cannot renew any more, its child is already
+// dead (the guard's deadline), and nobody would restart it: so the watchdog ends the process.
+
+import Clock
+import Glibc
+import Synchronization
+
+/// A thread that watches the loop's pulse.
+final class Watchdog: Sendable {
+    /// How often the watchdog looks within a TTL.
+    private static let looks = 10
+
+    private let pulse = Atomic<UInt64>(0)
+
+    /// Called by the loop every time round.
+    func beat() { pulse.wrappingAdd(1, ordering: .relaxed) }
+
+    /// Starts to watch; `onHang` is called once and must end the process.
+    ///
+    /// It counts its own looks instead of reading a clock: when the whole process was stopped or starved, the watchdog
+    /// was, too, and that is no reason to end.
+    func start(ttl: Duration, onHang: @escaping @Sendable () -> Never) {
+        let pause = Int32(clamping: max(10, ttl.milliseconds / Int64(Self.looks)))
+        Threads.start("sidecar-watch") { [self] in
+            var last = pulse.load(ordering: .relaxed)
+            var still = 0
+            while true {
+                poll(nil, 0, pause)
+                let now = pulse.load(ordering: .relaxed)
+                still = now == last ? still + 1 : 0
+                last = now
+                if still > Self.looks + 1 { onHang() }
+            }
+        }
+    }
+}

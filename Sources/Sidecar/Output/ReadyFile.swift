@@ -1,0 +1,107 @@
+// The readiness file: what a probe may believe about a sidecar, and until when. It is there while the sidecar is ready; a
+// second file beside it (`.live`) is there while its loop turns. Both are written whole (rename), readable by all, and
+// carry a deadline in CLOCK_BOOTTIME, so that the file of a stopped, hung or killed sidecar is worth nothing.
+
+import CLinux
+import Clock
+import FoundationEssentials
+import Glibc
+
+/// What the file holds, as JSON.
+struct ReadyState: Codable, Equatable {
+    /// `leader`, `standby` or `stopping`.
+    var role: String
+    var lease: String
+    var node: String
+    var instance: String
+    var epoch: Int64?
+    var healthy: Bool
+    /// CLOCK_BOOTTIME in nanoseconds: for a leader until when its child may live, for a standby until when its contact
+    /// with the database counts, in the `.live` file until when the loop counts as turning.
+    var deadline: Int64
+    /// Which boot the deadline is measured in (/proc/sys/kernel/random/boot_id).
+    var bootID: String
+    var pid: Int32
+    var version: String
+
+    enum CodingKeys: String, CodingKey {
+        case role, lease, node, instance, epoch, healthy, deadline, pid, version
+        case bootID = "boot_id"
+    }
+}
+
+/// Where the file is.
+struct ReadyFile: Equatable {
+    static let standard = "/run/sidecar/ready"
+
+    let path: String
+
+    /// The file that shows the loop turning.
+    var live: ReadyFile { ReadyFile(path: path + ".live") }
+
+    /// Where a sidecar writes: as told, else /run/sidecar, else the temporary folder.
+    static func forWriting(_ given: String?) -> ReadyFile {
+        if let given { return ReadyFile(path: given) }
+        _ = mkdir("/run/sidecar", 0o755)
+        return ReadyFile(path: access("/run/sidecar", W_OK) == 0 ? standard : temporary)
+    }
+
+    /// Where a probe looks: as told, else the first place that has one.
+    static func forReading(_ given: String?) -> ReadyFile {
+        if let given { return ReadyFile(path: given) }
+        let standardExists = access(standard, F_OK) == 0 || access(standard + ".live", F_OK) == 0
+        return ReadyFile(path: standardExists ? standard : temporary)
+    }
+
+    private static var temporary: String {
+        let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        return "\(folder)/sidecar-\(getuid())/ready"
+    }
+
+    /// Writes it whole or not at all.
+    /// - Returns: 0, or the errno of the step that failed.
+    func write(_ state: ReadyState) -> Int32 {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        guard let data = try? encoder.encode(state) else { return EINVAL }
+        let bytes = Array(data) + [10]
+        if let slash = path.lastIndex(of: "/"), slash != path.startIndex { _ = mkdir(String(path[..<slash]), 0o755) }
+        let temporary = "\(path).\(getpid())"
+        let file = clinux_create(temporary, O_WRONLY | O_TRUNC | O_NOFOLLOW, 0o644)
+        guard file >= 0 else { return errno }
+        // Not as the umask would have it: probes may run as somebody else.
+        fchmod(file, 0o644)
+        let written = Glibc.write(file, bytes, bytes.count)
+        let problem = written == bytes.count ? 0 : (written < 0 ? errno : ENOSPC)
+        close(file)
+        guard problem == 0, rename(temporary, path) == 0 else {
+            let number = problem == 0 ? errno : problem
+            unlink(temporary)
+            return number
+        }
+        return 0
+    }
+
+    func remove() { unlink(path) }
+
+    /// What it says, or nil when it is absent or unreadable.
+    func read() -> ReadyState? {
+        let file = clinux_open(path, O_RDONLY | O_NONBLOCK)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        var bytes = [UInt8](repeating: 0, count: 8192)
+        let count = Glibc.read(file, &bytes, bytes.count)
+        guard count > 0 else { return nil }
+        return try? JSONDecoder().decode(ReadyState.self, from: Data(bytes.prefix(count)))
+    }
+
+    /// The boot that CLOCK_BOOTTIME counts from.
+    static func bootID() -> String {
+        let file = clinux_open("/proc/sys/kernel/random/boot_id", O_RDONLY)
+        guard file >= 0 else { return "" }
+        defer { close(file) }
+        var bytes = [UInt8](repeating: 0, count: 64)
+        let count = Glibc.read(file, &bytes, bytes.count)
+        return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self).trimming()
+    }
+}

@@ -1,0 +1,52 @@
+// Plain threads and the flags that wake them: for the few jobs beside the lease loop that may block (writing logs and
+// files) or must not depend on it (the watchdog). Not the cooperative pool, which one blocked job could starve.
+
+import CLinux
+import Glibc
+
+/// Detached POSIX threads.
+enum Threads {
+    private final class Body {
+        let name: String
+        let run: () -> Void
+
+        init(name: String, run: @escaping () -> Void) {
+            self.name = name
+            self.run = run
+        }
+    }
+
+    /// Starts a thread that nobody joins. `name` is cut at 15 bytes (prctl(2), PR_SET_NAME).
+    static func start(_ name: String, _ run: @escaping @Sendable () -> Void) {
+        let body = Unmanaged.passRetained(Body(name: name, run: run))
+        var thread = pthread_t()
+        let failed = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { return nil }
+                let body = Unmanaged<Body>.fromOpaque(argument).takeRetainedValue()
+                _ = clinux_set_name(body.name)
+                body.run()
+                return nil
+            }, body.toOpaque())
+        if failed == 0 { pthread_detach(thread) } else { body.release() }
+    }
+}
+
+/// An eventfd as a flag that one thread waits for.
+enum EventFlag {
+    static func make() -> Int32 { clinux_eventfd() }
+
+    static func raise(_ flag: Int32) {
+        var one: UInt64 = 1
+        _ = write(flag, &one, 8)
+    }
+
+    /// Waits until it is raised, and lowers it.
+    static func wait(_ flag: Int32) {
+        var entry = pollfd(fd: flag, events: Int16(POLLIN), revents: 0)
+        poll(&entry, 1, flag >= 0 ? -1 : 1000)
+        var count: UInt64 = 0
+        _ = read(flag, &count, 8)
+    }
+}

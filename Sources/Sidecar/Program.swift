@@ -1,0 +1,103 @@
+// From arguments to an exit code: parses, runs one command, and turns every error into one line on stderr.
+
+import ArgumentParser
+import Glibc
+import Guard
+
+/// The root command; it only holds the others.
+struct SidecarCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sidecar",
+        abstract: "Runs a command on exactly one of many nodes, by a lease in PostgreSQL.",
+        discussion: "Put it in front of the command: sidecar run -- airflow scheduler",
+        version: Program.version,
+        subcommands: [
+            RunCommand.self, LeaseCommand.self, ProbeCommand.self, CheckCommand.self, MigrateCommand.self,
+            VersionCommand.self,
+        ])
+}
+
+/// The program as a whole.
+enum Program {
+    static let version = "0.1.0"
+
+    /// Runs the command the arguments name and returns the exit code.
+    static func main(guardProcess: GuardProcess?, guardError: Int32) -> Int32 {
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        if arguments.first == "probe", let code = Probe.fastPath(Array(arguments.dropFirst())) { return code }
+        // The keeper's own copy of the arguments is made: a password in the memory that ps reads is not needed any more.
+        scrubArguments()
+        do {
+            let command = try SidecarCommand.parseAsRoot(arguments)
+            switch command {
+            case let run as RunCommand:
+                return try run.execute(guardProcess: guardProcess, guardError: guardError)
+            case let command as any ExitingCommand: return try command.execute()
+            default:
+                var command = command
+                try command.run()
+                return 0
+            }
+        } catch let failure as Failure {
+            complain(failure.message)
+            return failure.code
+        } catch {
+            return explain(error)
+        }
+    }
+
+    /// One line on stderr, after the program's name.
+    static func complain(_ message: String) {
+        Console.error("sidecar: \(message)")
+    }
+
+    /// Help and version as they come; usage errors in one line.
+    private static func explain(_ error: any Error) -> Int32 {
+        let code = SidecarCommand.exitCode(for: error)
+        if code == .success {
+            Console.out(SidecarCommand.fullMessage(for: error))
+            return 0
+        }
+        let message = SidecarCommand.message(for: error)
+        complain("\(message.split(separator: "\n").joined(separator: " ")) (see `sidecar --help`)")
+        return Failure.usage
+    }
+}
+
+/// A command with exit codes of its own.
+protocol ExitingCommand: ParsableCommand {
+    func execute() throws -> Int32
+}
+
+/// An error people can act on, with the exit code that tells scripts what kind it is (sysexits.h).
+struct Failure: Error, Equatable {
+    static let usage: Int32 = 64
+    static let unavailable: Int32 = 69
+    static let software: Int32 = 70
+    static let operatingSystem: Int32 = 71
+    static let noPermission: Int32 = 77
+    static let configuration: Int32 = 78
+
+    let code: Int32
+    let message: String
+
+    static func configuration(_ message: String) -> Failure { Failure(code: configuration, message: message) }
+    static func usage(_ message: String) -> Failure { Failure(code: usage, message: message) }
+    static func unavailable(_ message: String) -> Failure { Failure(code: unavailable, message: message) }
+}
+
+/// Plain output of the short commands. (`run` logs through LogSink, which never blocks.)
+enum Console {
+    static func out(_ text: String) { write(text, to: STDOUT_FILENO) }
+    static func error(_ text: String) { write(text, to: STDERR_FILENO) }
+
+    private static func write(_ text: String, to file: Int32) {
+        var bytes = Array((text.hasSuffix("\n") ? text : text + "\n").utf8)[...]
+        while !bytes.isEmpty {
+            let count = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
+            if count < 0 && errno == EINTR { continue }
+            guard count > 0 else { return }
+            bytes = bytes.dropFirst(count)
+        }
+    }
+}

@@ -1,0 +1,64 @@
+// The machine's processes as the tests see them, independently of the code under test, and where the built helpers are.
+
+import Glibc
+
+enum Processes {
+    static func all(in folder: String = "/proc") -> [pid_t] {
+        guard let directory = opendir(folder) else { return [] }
+        defer { closedir(directory) }
+        var pids: [pid_t] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if let pid = pid_t(name) { pids.append(pid) }
+        }
+        return pids
+    }
+
+    static func text(_ path: String) -> String {
+        let file = open(path, O_RDONLY)
+        guard file >= 0 else { return "" }
+        defer { close(file) }
+        var text: [UInt8] = []
+        var part = [UInt8](repeating: 0, count: 65536)
+        while true {
+            let count = read(file, &part, part.count)
+            guard count > 0 else { return String(decoding: text, as: UTF8.self) }
+            text += part[..<count]
+        }
+    }
+
+    static func environment(of pid: pid_t) -> [Substring] {
+        let own = text("/proc/\(pid)/environ").split(separator: "\0")
+        if !own.isEmpty { return own }
+        // The main thread may have ended while others run on.
+        return all(in: "/proc/\(pid)/task").flatMap { text("/proc/\(pid)/task/\($0)/environ").split(separator: "\0") }
+    }
+
+    /// Not even a zombie's main thread counts as life, unless others run on.
+    static func isAlive(_ pid: pid_t) -> Bool {
+        let state = text("/proc/\(pid)/status")
+        guard let line = state.split(separator: "\n").first(where: { $0.hasPrefix("State:") }) else { return false }
+        return !line.contains("Z") && !line.contains("X")
+    }
+}
+
+enum Products {
+    /// A built executable of this package: next to the test bundle.
+    static func path(_ name: String) -> String {
+        let places = CommandLine.arguments + [own()]
+        for place in places where place.contains("/") {
+            let directory = place.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(
+                separator: "/")
+            if access(directory + "/" + name, X_OK) == 0 { return directory + "/" + name }
+        }
+        return name
+    }
+
+    private static func own() -> String {
+        var path = [UInt8](repeating: 0, count: 4096)
+        let count = path.withUnsafeMutableBytes { $0.baseAddress.map { readlink("/proc/self/exe", $0, 4095) } ?? 0 }
+        return String(decoding: path.prefix(max(count, 0)), as: UTF8.self)
+    }
+}

@@ -1,0 +1,173 @@
+/*
+ * A command in one of the shapes that process trees take, well-behaved or not. Prints "shape ready" once it has that shape.
+ * Endless forking comes in two kinds: chains, whose population stays the same while every member forks and exits, and a bomb,
+ * which grows up to a limit. Both count their forks in a file that the test can read, so that it can tell that they were
+ * still forking when they were killed.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* More forks than any test should see: what is left then only waits to be killed. */
+#define LIMIT 2000000
+#define BOMB_LIMIT 4000
+
+static _Atomic long *forks;
+
+static void ready(void) {
+    if (write(1, "shape ready\n", 12) != 12) _exit(3);
+}
+
+static void hang(void) {
+    for (;;) pause();
+}
+
+static void ignore_all(void) {
+    for (int number = 1; number < 65; number++) signal(number, SIG_IGN);
+}
+
+/* A child that runs `what`, in a session of its own if asked for. */
+static pid_t child(int own_session, void (*what)(void)) {
+    pid_t pid = fork();
+    if (pid) return pid;
+    if (own_session) setsid();
+    what();
+    _exit(0);
+}
+
+/* The classic daemon: forked twice, so that it is nobody's child, in its own session. */
+static void daemonize(void (*what)(void)) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        setsid();
+        if (fork() == 0) {
+            what();
+            _exit(0);
+        }
+        _exit(0);
+    }
+    waitpid(pid, 0, 0);
+}
+
+static void stop(void) {
+    raise(SIGSTOP);
+    hang();
+}
+
+static void stubborn(void) {
+    ignore_all();
+    hang();
+}
+
+/* Forks its own successor and exits, for ever. */
+static void chain(int own_session) {
+    while (atomic_fetch_add(forks, 1) < LIMIT) {
+        pid_t pid = fork();
+        if (pid > 0) _exit(0);
+        if (pid == 0 && own_session) setsid();
+    }
+    hang();
+}
+static void chain_in_group(void) { chain(0); }
+static void chain_of_sessions(void) { chain(1); }
+
+/* Every member keeps forking. */
+static void bomb(int own_session) {
+    for (;;) {
+        if (atomic_load(forks) >= BOMB_LIMIT) hang();
+        atomic_fetch_add(forks, 1);
+        if (fork() == 0 && own_session) setsid();
+    }
+}
+
+static void nested_subreaper(void) {
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    daemonize(hang);
+    daemonize(stubborn);
+    hang();
+}
+
+static void *run_for_ever(void *unused) {
+    (void)unused;
+    ready();
+    hang();
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    const char *shape = argc > 1 ? argv[1] : "";
+    if (argc > 2) {
+        int file = open(argv[2], O_RDWR | O_CREAT, 0600);
+        if (file < 0 || ftruncate(file, sizeof *forks)) return 3;
+        forks = mmap(0, sizeof *forks, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        if (forks == MAP_FAILED) return 3;
+    }
+    if (!strcmp(shape, "plain")) {
+        child(0, hang);
+    } else if (!strcmp(shape, "deep")) {
+        for (int depth = 0; depth < 50; depth++)
+            if (fork()) hang();
+    } else if (!strcmp(shape, "stubborn")) {
+        ignore_all();
+        child(0, hang);
+        child(1, hang);
+    } else if (!strcmp(shape, "sessions")) {
+        for (int i = 0; i < 5; i++) child(1, hang);
+    } else if (!strcmp(shape, "daemon")) {
+        daemonize(stubborn);
+    } else if (!strcmp(shape, "daemon-left")) {
+        daemonize(stubborn);
+        ready();
+        return 42;
+    } else if (!strcmp(shape, "stopped")) {
+        pid_t pid = child(1, stop);
+        waitpid(pid, 0, WUNTRACED);
+    } else if (!strcmp(shape, "vfork")) {
+        ready();
+        if (vfork() == 0) hang();
+    } else if (!strcmp(shape, "subreaper")) {
+        child(1, nested_subreaper);
+    } else if (!strcmp(shape, "headless")) {
+        pthread_t thread;
+        pthread_create(&thread, 0, run_for_ever, 0);
+        pthread_exit(0);
+    } else if (!strcmp(shape, "groups")) {
+        for (int i = 0; i < 5; i++)
+            if (fork() == 0) {
+                setpgid(0, 0);
+                child(0, hang);
+                hang();
+            }
+    } else if (!strcmp(shape, "chains")) {
+        for (int i = 0; i < 8; i++) child(0, chain_in_group);
+    } else if (!strcmp(shape, "session-chains")) {
+        for (int i = 0; i < 8; i++) child(1, chain_of_sessions);
+    } else if (!strcmp(shape, "bomb") || !strcmp(shape, "session-bomb")) {
+        ready();
+        bomb(shape[0] == 's');
+    } else if (!strcmp(shape, "exit")) {
+        return argc > 3 ? atoi(argv[3]) : 7;
+    } else if (!strcmp(shape, "exit-on-term")) {
+        sigset_t set;
+        int number;
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigprocmask(SIG_BLOCK, &set, 0);
+        ready();
+        sigwait(&set, &number);
+        return 9;
+    } else {
+        return 2;
+    }
+    ready();
+    hang();
+}
