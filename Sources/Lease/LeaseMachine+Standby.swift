@@ -78,6 +78,7 @@ extension LeaseMachine {
         case .renewal(.renewed(let beat, let fenced)):
             guard case .resume(let epoch) = statement else { return }
             report(.resumed(epoch))
+            chores.add(.historyBegin(epoch, previousRenewedAgo: .zero))
             lead(epoch, beat: beat, fenced: fenced, sentAt: sentAt, through: session, at: now)
         case .renewal(.lockBusy):
             update { $0.intention = .observe(at: now + .milliseconds(100)) }
@@ -85,8 +86,10 @@ extension LeaseMachine {
             if count > 0 { report(.holdersTerminated(count)) } else { reportOnce(.stranger, .lockHeldByStranger) }
             let interval = settings.timing.renewInterval
             update { standby in
+                // First look again: the record may have moved meanwhile, and then the watch starts anew.
                 standby.claimPausesUntil = now + (count > 0 ? .milliseconds(50) : interval / 2)
-                standby.intention = .observe(at: now + interval)
+                standby.lockBusyDuring = nil
+                standby.intention = .observe(at: now)
             }
         case .renewal(.notOurs), .released, .done: update { $0.intention = .observe(at: now) }
         }
@@ -105,11 +108,14 @@ extension LeaseMachine {
             return update { $0.intention = .resumeOwn(record.epoch) }
         }
         let next = now + pollPause(record, age: observation.age)
+        let longest = largestTTL
         update { standby in
-            standby.watch = Watch.after(
+            let watch = Watch.after(
                 standby.watch, seeing: record, from: observation.server, through: session, age: observation.age,
                 at: now)
-            standby.intention = .observe(at: next)
+            standby.watch = watch
+            let inTheWay = standby.lockBusyDuring == watch && watch.basis(at: now, largestTTL: longest) == .expired
+            standby.intention = inTheWay ? .terminateHolder : .observe(at: next)
         }
         noteStanding(record, at: now)
     }
@@ -147,17 +153,17 @@ extension LeaseMachine {
             chores.add(.historyBegin(epoch, previousRenewedAgo: ago))
             lead(epoch, beat: 0, fenced: fenced, sentAt: sentAt, through: session, at: now)
         case .changed:
-            update { $0.intention = .observe(at: now) }
+            update {
+                $0.watch = nil
+                $0.intention = .observe(at: now)
+            }
         case .lockBusy:
-            // Never because of `released`: its holder is about to let go, or is not the one in the record (R4).
-            let expired = watch.expiry(largestTTL: largestTTL) <= now
+            // Another claimer, most likely: look again. Who holds the lock of a record that is merely released is about
+            // to let go, or is not the one in the record (R4): `observed` terminates holders of expired ones only.
             update { standby in
-                if expired {
-                    standby.intention = .terminateHolder
-                } else {
-                    standby.claimPausesUntil = now + .milliseconds(100)
-                    standby.intention = .observe(at: now + .milliseconds(100))
-                }
+                standby.claimPausesUntil = now + .milliseconds(100)
+                standby.lockBusyDuring = watch
+                standby.intention = .observe(at: now)
             }
         }
     }

@@ -44,12 +44,16 @@ struct Standby: Equatable, Sendable {
     var watch: Watch?
     /// No claim before: the cool-down of a failed child.
     var coolsUntil: Instant?
-    /// No claim before: the lock was busy a moment ago.
+    /// No claim before: one failed a moment ago.
     var claimPausesUntil: Instant?
+    /// The watch whose claim found the lock busy. If the record still looks the same, its holder is in the way.
+    var lockBusyDuring: Watch?
 
     /// Nothing seen yet.
     static func fresh(at now: Instant, coolsUntil: Instant? = nil) -> Standby {
-        Standby(intention: .observe(at: now), watch: nil, coolsUntil: coolsUntil, claimPausesUntil: nil)
+        Standby(
+            intention: .observe(at: now), watch: nil, coolsUntil: coolsUntil, claimPausesUntil: nil,
+            lockBusyDuring: nil)
     }
 }
 

@@ -35,10 +35,10 @@ extension Statements {
                     AND last_seen < clock_timestamp() - greatest(ttl_ms * 10 * interval '1 ms', interval '1 hour')
             )
             INSERT INTO sidecar.member AS m
-                (lease, instance, node, version, leading, healthy, ttl_ms, backend_pid, started_at, last_seen)
+                (lease, instance, node, version, leads, healthy, ttl_ms, backend_pid, started_at, last_seen)
             VALUES ($1, $2::uuid, $3, $4, $5::boolean, $6::boolean, $7::bigint, pg_backend_pid(), clock_timestamp(),
                 clock_timestamp())
-            ON CONFLICT (lease, instance) DO UPDATE SET leading = excluded.leading, healthy = excluded.healthy,
+            ON CONFLICT (lease, instance) DO UPDATE SET leads = excluded.leads, healthy = excluded.healthy,
                 backend_pid = excluded.backend_pid, last_seen = excluded.last_seen
             """,
             [

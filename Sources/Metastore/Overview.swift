@@ -37,12 +37,12 @@ public struct Overview: Sendable {
     public var members: Query {
         Query(
             """
-            SELECT m.instance, m.node, m.version, m.leading, m.healthy, m.backend_pid,
+            SELECT m.instance, m.node, m.version, m.leads, m.healthy, m.ttl_ms, m.backend_pid,
                 (extract(epoch FROM clock_timestamp() - m.last_seen) * 1000)::bigint AS age_ms,
                 (extract(epoch FROM clock_timestamp() - m.started_at) * 1000)::bigint AS up_ms
             FROM sidecar.member AS m
             WHERE m.lease = $1 AND m.last_seen > clock_timestamp() - 3 * m.ttl_ms * interval '1 ms'
-            ORDER BY m.leading DESC, m.node, m.instance
+            ORDER BY m.leads DESC, m.node, m.instance
             """, [lease])
     }
 

@@ -88,7 +88,7 @@ public enum Schema {
             node        text NOT NULL,
             version     text NOT NULL,
             priority    integer NOT NULL DEFAULT 0,
-            leading     boolean NOT NULL,
+            leads       boolean NOT NULL,
             healthy     boolean NOT NULL,
             ttl_ms      bigint NOT NULL,
             backend_pid integer,

@@ -176,7 +176,7 @@ public struct Statements: Sendable {
             """
             WITH done AS (
                 UPDATE sidecar.lease AS l SET beat = l.beat + 1, released = true, holder = NULL,
-                    \(Self.writerColumns(ttl: 5, renew: 6)), backend_pid = NULL, backend_start = NULL
+                    \(Self.everyWrite(ttl: 5, renew: 6)), backend_pid = NULL, backend_start = NULL
                 WHERE l.name = $1 AND l.epoch = $2::bigint AND l.holder = $3::uuid AND l.beat = $4::bigint
                     AND l.server = pg_postmaster_start_time() AND NOT l.released
                 RETURNING 1
@@ -202,10 +202,17 @@ extension Statements {
     static func micros(_ time: String) -> String { "(extract(epoch FROM \(time)) * 1000000)::bigint" }
 
     /// What every write sets (design: "Record").
-    static func writerColumns(ttl: Int, renew: Int) -> String {
+    static func everyWrite(ttl: Int, renew: Int) -> String {
         """
         ttl_ms = $\(ttl)::bigint, renew_ms = $\(renew)::bigint, server = pg_postmaster_start_time(),
-        renewed_at = clock_timestamp(), backend_pid = pg_backend_pid(),
+        renewed_at = clock_timestamp()
+        """
+    }
+
+    /// What every write of a holder sets.
+    static func writerColumns(ttl: Int, renew: Int) -> String {
+        """
+        \(everyWrite(ttl: ttl, renew: renew)), backend_pid = pg_backend_pid(),
         backend_start = (SELECT s.backend_start FROM pg_stat_get_activity(pg_backend_pid()) AS s)
         """
     }

@@ -47,8 +47,7 @@ struct CheckCommand: ExitingCommand {
 
     private func checkServer(_ settings: RunSettings, _ report: inout CheckReport) throws {
         let tool = try ToolSession.open(
-            settings.database.settings == settings.database.settings ? settings.database : settings.database,
-            purpose: .look, allowPooler: settings.allowSessionPooler)
+            settings.database, purpose: .look, allowPooler: settings.allowSessionPooler)
         let facts = tool.facts
         report.good(
             "connection",
@@ -83,13 +82,18 @@ struct CheckCommand: ExitingCommand {
         if rights.bool(0, "may") == true {
             report.good("schema", "version \(facts.schemaVersion), readable and writable")
         } else {
-            report.bad("schema", "role \"\(facts.user)\" may not write its tables: GRANT ALL ON ALL TABLES IN SCHEMA sidecar TO \"\(facts.user)\"")
+            report.bad(
+                "schema",
+                "role \"\(facts.user)\" may not write its tables: GRANT ALL ON ALL TABLES IN SCHEMA sidecar TO \"\(facts.user)\""
+            )
         }
     }
 
     private func checkFencing(_ tool: ToolSession, _ report: inout CheckReport) throws {
         let rights = try tool.query(
-            Query("SELECT pg_has_role('pg_signal_backend', 'USAGE') AND pg_has_role('pg_read_all_stats', 'USAGE') AS may"))
+            Query(
+                "SELECT pg_has_role('pg_signal_backend', 'USAGE') AND pg_has_role('pg_read_all_stats', 'USAGE') AS may")
+        )
         report.good(
             "fencing",
             rights.bool(0, "may") == true
@@ -107,7 +111,8 @@ struct CheckCommand: ExitingCommand {
             }
             slowest = max(slowest, BootClock.now().since(start))
         }
-        let shown = "slowest of five round trips \(slowest.nanoseconds / 1_000_000) ms, limit of a call \(Durations.text(timing.callLimit))"
+        let shown =
+            "slowest of five round trips \(slowest.nanoseconds / 1_000_000) ms, limit of a call \(Durations.text(timing.callLimit))"
         if slowest * 4 < timing.callLimit {
             report.good("latency", shown)
         } else {

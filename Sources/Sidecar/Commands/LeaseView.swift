@@ -65,7 +65,7 @@ struct LeaseView {
         for row in 0..<members.rows.count {
             table.append(
                 [
-                    members.string(row, "node") ?? "", isLeader(row) ? "leader" : "standby",
+                    members.string(row, "node") ?? "", role(row),
                     members.bool(row, "healthy") == true ? "yes" : "no",
                     "\(Self.age(members.int64(row, "age_ms"))) ago", Self.age(members.int64(row, "up_ms")),
                     members.string(row, "version") ?? "",
@@ -77,13 +77,17 @@ struct LeaseView {
     }
 
     /// As the record says, not as the member last said of itself.
-    private func isLeader(_ row: Int) -> Bool { led && members.string(row, "instance") == record.string(0, "holder") }
+    private func role(_ row: Int) -> String {
+        if led && members.string(row, "instance") == record.string(0, "holder") { return "leader" }
+        let silence = members.int64(row, "age_ms") ?? 0
+        return silence > members.int64(row, "ttl_ms") ?? 0 ? "silent" : "standby"
+    }
 
     var json: String {
         let list = (0..<members.rows.count).map { row in
             JSONObject([
                 ("node", .text(members.string(row, "node"))), ("instance", .text(members.string(row, "instance"))),
-                ("role", .text(isLeader(row) ? "leader" : "standby")),
+                ("role", .text(role(row))),
                 ("healthy", .truth(members.bool(row, "healthy"))), ("age_ms", .number(members.int64(row, "age_ms"))),
                 ("up_ms", .number(members.int64(row, "up_ms"))), ("version", .text(members.string(row, "version"))),
             ])

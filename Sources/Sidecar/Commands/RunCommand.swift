@@ -35,7 +35,8 @@ struct RunCommand: ParsableCommand {
     var grace: String?
     @Option(help: "The readiness file (SIDECAR_READY_FILE; default /run/sidecar/ready).")
     var readyFile: String?
-    @Option(help: "healthy: leader and standbys are ready; leader: only the leader (SIDECAR_READY_WHEN; default healthy).")
+    @Option(
+        help: "healthy: leader and standbys are ready; leader: only the leader (SIDECAR_READY_WHEN; default healthy).")
     var readyWhen: String?
     @Option(help: "resume: keep the child until its deadline; kill: at once (SIDECAR_ON_SESSION_LOSS; default resume).")
     var onSessionLoss: String?
@@ -85,7 +86,9 @@ struct RunCommand: ParsableCommand {
         log[metadataKey: "node"] = "\(settings.identity.node)"
         let watchdog = Watchdog()
         watchdog.start(ttl: settings.timing.ttl) {
-            sink.append("sidecar: the keeper's loop has hung for a TTL: ending, so that the guard kills and somebody restarts us")
+            sink.append(
+                "sidecar: the keeper's loop has hung for a TTL: ending, so that the guard kills and somebody restarts us"
+            )
             sink.flush(milliseconds: 200)
             _exit(ExitCode.loopHung)
         }
@@ -107,7 +110,9 @@ struct RunCommand: ParsableCommand {
             logLevel, "--log-level", "SIDECAR_LOG_LEVEL", Logger.Level.allCases.map(\.rawValue))
         let format = try reader.choice(
             logFormat, "--log-format", "SIDECAR_LOG_FORMAT", LogFormat.allCases.map(\.rawValue))
-        return (level.flatMap { Logger.Level(rawValue: $0) } ?? .info, format.flatMap { LogFormat(rawValue: $0) } ?? .text)
+        return (
+            level.flatMap { Logger.Level(rawValue: $0) } ?? .info, format.flatMap { LogFormat(rawValue: $0) } ?? .text
+        )
     }
 
     private var options: RunOptions {

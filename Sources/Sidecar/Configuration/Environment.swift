@@ -1,6 +1,6 @@
 // The environment as the settings see it. An empty variable counts as not set: that is how container tools unset one.
 
-import Glibc
+import CLinux
 
 /// Variables by name.
 struct Environment {
@@ -9,7 +9,7 @@ struct Environment {
     /// This process's environment.
     static var current: Environment {
         var values: [String: String] = [:]
-        var entry = environ
+        guard var entry = clinux_environment() else { return Environment([:]) }
         while let variable = entry.pointee {
             let text = String(cString: variable)
             if let split = text.firstIndex(of: "=") {

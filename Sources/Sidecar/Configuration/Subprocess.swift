@@ -23,7 +23,7 @@ enum Subprocess {
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { arguments.forEach { free($0) } }
         var pid: pid_t = 0
-        let error = posix_spawnp(&pid, words[0], &actions, nil, &arguments, environ)
+        let error = posix_spawnp(&pid, words[0], &actions, nil, &arguments, clinux_environment())
         close(ends[1])
         guard error == 0 else { return .failure(Problem(reason: "cannot be executed: \(errorText(error))")) }
         let (text, finished) = read(ends[0], until: BootClock.now() + limit)

@@ -23,7 +23,8 @@ struct SinkLogHandler: LogHandler {
         switch format {
         case .text:
             let details = all.map { " \($0.key)=\(Self.quoted("\($0.value)"))" }.joined()
-            sink.append("\(Timestamp.now()) \(event.level.rawValue.uppercased()) \(Self.oneLine("\(event.message)"))\(details)")
+            sink.append(
+                "\(Timestamp.now()) \(event.level.rawValue.uppercased()) \(Self.oneLine("\(event.message)"))\(details)")
         case .json:
             var fields = [("time", Timestamp.now()), ("level", event.level.rawValue), ("message", "\(event.message)")]
             fields += all.map { ($0.key, "\($0.value)") }
