@@ -29,6 +29,11 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
+        .testTarget(name: "LeaseTests", dependencies: ["Lease", "Clock"], swiftSettings: strict),
+        .testTarget(
+            name: "MetastoreTests", dependencies: ["Metastore", "Postgres", "Lease", "Clock", "TestSupport"],
+            swiftSettings: strict),
+        .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Postgres"], swiftSettings: strict),
         .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),

@@ -54,6 +54,8 @@ enum Channel {
             if length == 0 { return .closed }
             switch errno {
             case EINTR: continue
+            // Said once, when the peer ended with packets of ours unread; what it had sent before comes after it.
+            case ECONNRESET: continue
             case EAGAIN: return .nothing
             default: return .closed
             }

@@ -174,6 +174,12 @@ private struct GuardLoop: ~Copyable {
         hunt = Hunt(priority: clinux_get_priority())
         // Best effort: the guard must get its turn beside a tree that takes all the processors.
         _ = clinux_set_priority(-20)
+        // The first strokes need no look at /proc, which takes long on a machine with many processes. The command is not
+        // reaped, so both its pid and the group of that number are still its own.
+        if let command = machine.commandPid {
+            Glibc.kill(-command, SIGKILL)
+            Glibc.kill(command, SIGKILL)
+        }
         cgroup?.killAll()
     }
 

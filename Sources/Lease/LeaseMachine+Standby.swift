@@ -37,6 +37,8 @@ extension LeaseMachine {
             if let watch = claimable(standby, session: session, at: now) {
                 send(.claim(seen: watch.record, epochAbove: highestEpoch), at: now)
             } else if now >= at {
+                // The guard must be known to answer before a claim: ask it while the database is being asked.
+                if guardian == .answering { ask(at: now) }
                 send(.observe, at: now)
             } else {
                 sendChores(leading: false, at: now)
@@ -96,8 +98,6 @@ extension LeaseMachine {
     }
 
     private mutating func observed(_ observation: Observation, through session: SessionID, at now: Instant) {
-        // The guard must be known to answer before a claim; standing by is a good time to ask.
-        if guardian == .answering { ask(at: now) }
         guard let record = observation.record else { return update { $0.intention = .create } }
         largestTTL = max(largestTTL, record.ttl)
         highestEpoch = max(highestEpoch, record.epoch)

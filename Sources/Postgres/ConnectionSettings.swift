@@ -47,7 +47,7 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
             throw SettingsError(
                 reason: "target_session_attrs must be read-write, primary or any: a lease lives on a primary")
         }
-        // The server's default `prefer` asks a Kerberos library that looks names up and waits for its network.
+        // libpq's default `prefer` asks a Kerberos library that looks names up and waits for its network.
         if given["gssencmode"] == nil, values["gssencmode"] != "require" { values["gssencmode"] = "disable" }
         values["client_encoding"] = "UTF8"
         entries = try hostEntries(values)

@@ -7,6 +7,7 @@ import Glibc
 /// The keywords in a connection string. PQconninfoParse takes both forms; empty gives none.
 func parseConninfo(_ conninfo: String) throws(SettingsError) -> [String: String] {
     guard !conninfo.utf8.contains(0) else { throw SettingsError(reason: "it contains a NUL character") }
+    try refuseStrayAt(conninfo)
     var message: UnsafeMutablePointer<CChar>?
     let options = PQconninfoParse(conninfo, &message)
     defer { PQfreemem(message) }
@@ -15,6 +16,17 @@ func parseConninfo(_ conninfo: String) throws(SettingsError) -> [String: String]
     }
     defer { PQconninfoFree(options) }
     return optionValues(options)
+}
+
+/// Refuses a URL with an '@' where none belongs. libpq would take "me:p@ss@host" for a host "ss@host" and "me:12/ss@host/db"
+/// for a database "ss@host/db": half a password, shown wherever host or database are.
+private func refuseStrayAt(_ conninfo: String) throws(SettingsError) {
+    guard let scheme = ["postgresql://", "postgres://"].first(where: { conninfo.hasPrefix($0) }) else { return }
+    let parts = conninfo.dropFirst(scheme.count).prefix { $0 != "?" }.split(
+        separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
+    guard parts.count < 2 || !parts[0].contains("/") && !parts[1].contains("@") else {
+        throw SettingsError(reason: "a '@' or '/' in the URL's user or password must be written %40 or %2F")
+    }
 }
 
 /// Merges what was given with the service file, the PG* environment and the defaults.

@@ -106,7 +106,8 @@ final class LibPQConnection {
     /// Reads what has arrived; false when the connection has failed. What arrived before the failure can still be read.
     func consumeInput() -> Bool {
         // With TLS, bytes may wait inside the TLS library where poll(2) cannot see them: libpq reads a decrypted record
-        // only as far as its buffer has room, 8 kB at least. A record has 16 kB, so three more reads leave none behind.
+        // only as far as its buffer has room, 8 kB at least. PostgreSQL's own records fit; a proxy's may have 16 kB, so
+        // three more reads leave none behind.
         var rounds = 0
         repeat {
             guard PQconsumeInput(connection) == 1 else { return false }

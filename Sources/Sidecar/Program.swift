@@ -59,7 +59,9 @@ enum Program {
             return 0
         }
         let message = SidecarCommand.message(for: error)
-        complain("\(message.split(separator: "\n").joined(separator: " ")) (see `sidecar --help`)")
+        // The parser quotes what it does not understand, and that may be a URL in the wrong place.
+        let line = Redaction.withoutSecrets(message.split(separator: "\n").joined(separator: " "))
+        complain("\(line) (see `sidecar --help`)")
         return Failure.usage
     }
 }

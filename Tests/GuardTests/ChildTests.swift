@@ -80,6 +80,29 @@ extension RealTrees {
             await host.hears("empty 2")
         }
 
+        @Test func `tells exits even where SIGCHLD was inherited as ignored`() async throws {
+            let host = try Host(["/bin/sh", "-c", "exit 3"], prelude: "trap '' CHLD")
+            await host.hears("ready")
+            host.order("start 1 100000")
+            await host.hears("empty 1")
+            #expect(host.story == ["started", "killing 1 childExited", "exited 1 \(3 << 8)", "empty 1"])
+        }
+
+        @Test func `a closed standard stream does not let the command write into the channel`() async throws {
+            let host = try Host(["/bin/sh", "-c", "echo junk >&2; exec sleep 1000"], prelude: "exec 2>&-")
+            host.order("start 1 100000")
+            await host.hears("started 1")
+            host.order("ping 1")
+            await host.hears("pong 1")
+            await host.eventually("the shell to have written") {
+                Processes.text("/proc/\(host.commandPid)/comm") == "sleep\n"
+            }
+            host.order("ping 2")
+            await host.hears("pong 2")
+            #expect(host.story == ["started"])
+            #expect(Processes.isAlive(host.commandPid))
+        }
+
         @Test func `does not start after the deadline`() async throws {
             let host = try Host(["/bin/echo", "ran"])
             host.order("start 1 -1")

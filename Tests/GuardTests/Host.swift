@@ -20,8 +20,8 @@ final class Host {
     private var isReaped = false
 
     /// Starts a host whose guard can start `command`.
-    /// - Parameter cgroup: a cgroup.procs file to move the host into before it forks its guard.
-    init(options: [String] = [], _ command: [String], cgroup: String? = nil) throws {
+    /// - Parameter prelude: what a shell does to itself before it becomes the host.
+    init(options: [String] = [], _ command: [String], prelude: String? = nil) throws {
         mark = "GUARD_TEST=\(BootClock.now().nanoseconds)-\(Int.random(in: 0...Int.max))"
         var orders: [Int32] = [-1, -1]
         var answers: [Int32] = [-1, -1]
@@ -41,7 +41,7 @@ final class Host {
         sigaddset(&blocked, SIGTERM)
         posix_spawnattr_setsigmask(&attributes, &blocked)
         _ = Glibc.signal(SIGUSR2, SIG_IGN)
-        let enter = cgroup.map { ["/bin/sh", "-c", "echo $$ > \($0) && exec \"$@\"", "sh"] } ?? []
+        let enter = prelude.map { ["/bin/sh", "-c", $0 + " && exec \"$@\"", "sh"] } ?? []
         let line = enter + [Products.path("GuardHost")] + options + ["--"] + command
         var arguments: [UnsafeMutablePointer<CChar>?] = line.map { strdup($0) } + [nil]
         var environment: [UnsafeMutablePointer<CChar>?] = [

@@ -82,6 +82,28 @@ extension RealTrees {
             #expect(host.tree.isEmpty)
         }
 
+        @Test func `guard killed with orders unread: what it had said is still heard`() async throws {
+            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            await host.startShape()
+            host.order("deaf")
+            host.order("kill 1")
+            await host.treeDies()
+            host.order("ping 1")
+            host.order("settle")
+            await host.hears("settled")
+            kill(host.guardPid, SIGSTOP)
+            host.order("ping 2")
+            host.order("settle")
+            await host.eventually("the order to be sent") {
+                host.line("settled") != nil && host.lines.filter { $0.text == "settled" }.count == 2
+            }
+            kill(host.guardPid, SIGKILL)
+            await host.guardDies()
+            host.order("hear")
+            await host.hears("closed")
+            #expect(host.story == ["started", "killing 1 ordered", "exited 1 9", "empty 1", "closed"])
+        }
+
         @Test func `guard stopped: the keeper kills it and clears up`() async throws {
             let host = try Host([Products.path("TreeShapes"), "daemon"])
             await host.startShape()

@@ -69,7 +69,7 @@ struct DatabaseLink {
         // A session that broke a moment ago says so on its next advance.
         guard id == self.id, let session, session.isIdle, case .ready(let facts) = stage else { return }
         stage = .asking(statement, facts)
-        session.send(statements.query(statement), now: BootClock.now(), limit: callLimit)
+        ask(statements.query(statement), session)
     }
 
     /// Reads whatever there is.
@@ -94,7 +94,13 @@ struct DatabaseLink {
             purpose: .lead(callLimit: callLimit, idleLimit: settings.timing.ttl * 3 / 2),
             protocolPID: session.backendPID ?? 0, allowSessionPooler: settings.allowSessionPooler)
         stage = .preparing(preparation)
-        session.send(preparation.first, now: BootClock.now(), limit: callLimit)
+        ask(preparation.first, session)
+    }
+
+    /// A session that broke within the same batch of events takes no question any more; its loss follows.
+    private func ask(_ query: Query, _ session: Session) {
+        guard session.isIdle else { return }
+        session.send(query, now: BootClock.now(), limit: callLimit)
     }
 
     private mutating func answered(_ result: QueryResult, _ session: Session) -> [News] {
@@ -103,7 +109,7 @@ struct DatabaseLink {
             switch preparation.next(after: result) {
             case .query(let query):
                 stage = .preparing(preparation)
-                session.send(query, now: BootClock.now(), limit: callLimit)
+                ask(query, session)
                 return []
             case .ready(let facts):
                 stage = .ready(facts)

@@ -38,19 +38,25 @@ struct GuardLink: ~Copyable {
     }
 
     /// Delivers an order. A guard that does not take it is either gone, which will be seen, or does not answer, which
-    /// will be noticed.
-    func order(_ order: GuardOrder, environment: (Epoch) -> [String]) {
-        guard case .alive = state else { return }
+    /// will be noticed. Only a start is answered for: else the machine would wait for its child for ever.
+    func order(_ order: GuardOrder, environment: (Epoch) -> [String]) -> [Event] {
+        guard case .alive = state else { return [] }
         switch order {
         case .ping(let token): _ = process.send(.ping(token: token))
-        case .start(let id, let deadline, let epoch):
-            _ = process.send(
-                .start(
-                    generation(id), deadline: deadline, commandIndex: commandIndex, environment: environment(epoch)))
         case .extend(let id, let deadline): _ = process.send(.extend(generation(id), deadline: deadline))
         case .signal(let id, let number): _ = process.send(.signal(generation(id), number: number))
         case .kill(let id): _ = process.send(.kill(generation(id)))
+        case .start(let id, let deadline, let epoch):
+            let delivered = process.send(
+                .start(
+                    generation(id), deadline: deadline, commandIndex: commandIndex, environment: environment(epoch)))
+            guard delivered else {
+                return [
+                    .guardAnswered(.notStarted(id, .cannotFork(errno: EAGAIN))), .guardAnswered(.empty(id)),
+                ]
+            }
         }
+        return []
     }
 
     mutating func killGuard() {

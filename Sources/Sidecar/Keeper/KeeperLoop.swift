@@ -23,6 +23,8 @@ struct KeeperLoop: ~Copyable {
     private var database: DatabaseLink
     private var guardLink: GuardLink
     private var everReady = false
+    private var stopAsked = false
+    private var undelivered: [Event] = []
     private var ending: Ending?
     private var published: (status: Status, at: Instant)?
 
@@ -56,6 +58,7 @@ struct KeeperLoop: ~Copyable {
             watchdog.beat()
             // The guard's news first: what it says about the tree matters more than any reply.
             feed(guardLink.receive())
+            feed(takeUndelivered())
             feed(takeSignals())
             feed(guardLink.sweep())
             takeDatabaseNews()
@@ -74,6 +77,7 @@ struct KeeperLoop: ~Copyable {
         var until = now + settings.timing.ttl / 10
         until = min(until, machine.nextWake, database.deadline ?? until)
         if guardLink.sweeping { until = min(until, now + .milliseconds(10)) }
+        if !undelivered.isEmpty { until = now }
         var entries = [
             pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
             pollfd(fd: guardLink.descriptor, events: Int16(POLLIN), revents: 0),
@@ -101,7 +105,11 @@ struct KeeperLoop: ~Copyable {
         return events
     }
 
-    private var stopAsked = false
+    /// What came of orders that the guard did not take.
+    private mutating func takeUndelivered() -> [Event] {
+        defer { undelivered = [] }
+        return undelivered
+    }
 
     private mutating func takeDatabaseNews() {
         for news in database.advance() {
@@ -134,7 +142,7 @@ struct KeeperLoop: ~Copyable {
         case .closeSession(let id): database.close(id)
         case .send(let id, let statement): database.send(statement, through: id)
         case .order(let order):
-            guardLink.order(order) { [settings, name = database.statements.database] epoch in
+            undelivered += guardLink.order(order) { [settings, name = database.statements.database] epoch in
                 ChildEnvironment.additions(identity: settings.identity, epoch: epoch, database: name)
             }
         case .killGuard: guardLink.killGuard()

@@ -88,6 +88,7 @@ struct GuardHost {
         case "kill-guard": guardian.kill()
         case "deaf": isDeaf = true
         case "hear": isDeaf = false
+        case "settle": GuardHost.say("settled")
         case "flood": flood()
         case "sweep": sweep(excluding: nil)
         case "sweep-others": sweep(excluding: guardian.pid)
@@ -101,12 +102,10 @@ struct GuardHost {
 
     private func sendRaw(_ bytes: [UInt8]) { _ = Glibc.send(guardian.channel, bytes, bytes.count, Int32(MSG_NOSIGNAL)) }
 
-    /// Pings until the guard's answers no longer fit, which takes two full directions.
+    /// More pings than the channel holds answers: the guard reads them all and cannot answer any more.
     private func flood() {
-        var misses = 0
-        while misses < 20 {
-            if guardian.send(.ping(token: 0)) { misses = 0 } else { misses += 1 }
-            if misses > 0 { usleep(2000) }
+        for token in 0..<5000 {
+            while !guardian.send(.ping(token: UInt64(token))) { usleep(100) }
         }
     }
 

@@ -102,10 +102,13 @@ func send(_ signal: Int32, postmaster: pid_t) {
 }
 
 /// The supervisor. It stays the postmaster's parent and reaps it only on WAIT or at its end, so the pid in our hands can
-/// never come to mean another process. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the
+/// never come to mean another process. At its end it kills the postmaster's children, too: a frozen one would not notice
+/// that its parent is gone. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the
 /// postmaster ends, and Swift's pool ends threads as it likes.)
 func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
+    // HUP: when the test process dies while the postmaster is stopped, the kernel sends it to the orphaned group.
     let script = """
+        trap '' HUP
         directory=$1; shift
         pid=
         while read -r word; do
@@ -115,7 +118,8 @@ func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
             esac
         done
         if [ -n "$pid" ]; then
-            kill -s CONT "$pid"; kill -s KILL "$pid"; wait "$pid"
+            kill -s STOP "$pid"
+            kill -s KILL $(cat "/proc/$pid/task/$pid/children") "$pid"; wait "$pid"
         fi 2>/dev/null
         rm -rf -- "$directory"
         """

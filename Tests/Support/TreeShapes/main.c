@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 /* More forks than any test should see: what is left then only waits to be killed. */
-#define LIMIT 2000000
+#define LIMIT 200000
 #define BOMB_LIMIT 4000
 
 static _Atomic long *forks;
@@ -58,6 +58,18 @@ static void daemonize(void (*what)(void)) {
     waitpid(pid, 0, 0);
 }
 
+/* Takes the kernel long to end: tens of thousands of mappings have to be torn down. */
+static void slow_to_die(void) {
+    for (int i = 0; i < 60000; i++) {
+        int protection = i % 2 ? PROT_READ : PROT_READ | PROT_WRITE;
+        char *page = mmap(0, 4096, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED) break;
+        if (protection & PROT_WRITE) *page = 1;
+    }
+    ready();
+    hang();
+}
+
 static void stop(void) {
     raise(SIGSTOP);
     hang();
@@ -68,9 +80,12 @@ static void stubborn(void) {
     hang();
 }
 
-/* Forks its own successor and exits, for ever. */
+/*
+ * Forks its own successor and exits, for ever; unless it has escaped its guard and fallen to init: then the test has
+ * failed, and must not take the machine with it, since an init may reap more slowly than this forks.
+ */
 static void chain(int own_session) {
-    while (atomic_fetch_add(forks, 1) < LIMIT) {
+    while (getppid() != 1 && atomic_fetch_add(forks, 1) < LIMIT) {
         pid_t pid = fork();
         if (pid > 0) _exit(0);
         if (pid == 0 && own_session) setsid();
@@ -156,13 +171,14 @@ int main(int argc, char **argv) {
         bomb(shape[0] == 's');
     } else if (!strcmp(shape, "exit")) {
         return argc > 3 ? atoi(argv[3]) : 7;
-    } else if (!strcmp(shape, "exit-on-term")) {
+    } else if (!strcmp(shape, "exit-on-term") || !strcmp(shape, "slow-left")) {
         sigset_t set;
         int number;
         sigemptyset(&set);
         sigaddset(&set, SIGTERM);
         sigprocmask(SIG_BLOCK, &set, 0);
-        ready();
+        if (shape[0] == 's') daemonize(slow_to_die);
+        else ready();
         sigwait(&set, &number);
         return 9;
     } else {

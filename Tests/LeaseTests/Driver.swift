@@ -1,0 +1,136 @@
+// Drives one lease machine by hand: a clock that only moves when told, a session and a guard that say what the test wants.
+// Every step returns the actions, so that a test reads as "event in, action out".
+
+import Clock
+import Testing
+
+@testable import Lease
+
+struct Driver {
+    static let me = InstanceID("11111111-1111-1111-1111-111111111111")
+    static let other = InstanceID("22222222-2222-2222-2222-222222222222")
+    static let server = ServerID(1000)
+    static let otherServer = ServerID(2000)
+
+    var machine: LeaseMachine
+    var now = Instant(nanoseconds: 1_000_000_000_000)
+    /// All actions so far.
+    var log: [Action] = []
+    var session: SessionID { SessionID(sessions) }
+    private var sessions = 0
+    /// Answers pings at once when true.
+    var guardAnswers = true
+
+    init(ttl: Duration = .seconds(10), maxRestarts: Int = 3, once: Bool = false, killOnSessionLoss: Bool = false) throws
+    {
+        let settings = LeaseMachine.Settings(
+            identity: Identity(lease: "test", node: "node", instance: Self.me), timing: try Timing(ttl: ttl),
+            restarts: RestartPolicy(maxRestarts: maxRestarts, window: .seconds(300), cooldown: .seconds(60)),
+            grace: .seconds(30), once: once, killOnSessionLoss: killOnSessionLoss)
+        machine = LeaseMachine(settings: settings, at: now)
+        feed(.tick)
+    }
+
+    /// One event; answers pings that come of it.
+    @discardableResult
+    mutating func feed(_ event: Event) -> [Action] {
+        var actions = machine.handle(event, at: now)
+        for action in actions {
+            if case .openSession(let id) = action { sessions = id.rawValue }
+        }
+        if guardAnswers {
+            for case .order(.ping(let token)) in actions { actions += feed(.guardAnswered(.pong(token))) }
+        } else {
+            log += actions
+            return actions
+        }
+        log += actions
+        return actions
+    }
+
+    @discardableResult
+    mutating func advance(_ duration: Duration) -> [Action] {
+        settle()
+        now = now + duration
+        return feed(.tick)
+    }
+
+    @discardableResult
+    mutating func reply(_ reply: Reply) -> [Action] { feed(.reply(session, reply)) }
+
+    /// Opens the session and answers the chores it starts with, up to the first poll.
+    @discardableResult
+    mutating func open() -> [Action] { feed(.sessionOpened(session)) }
+
+    /// Answers auxiliary statements until something else is in flight or nothing is.
+    mutating func settle() {
+        while case .busy(_, .auxiliary, _) = machine.link { reply(.done) }
+    }
+
+    @discardableResult
+    mutating func observe(
+        epoch: Int64 = 5, beat: Int64 = 1, holder: InstanceID? = Driver.other, ttl: Duration = .seconds(10),
+        released: Bool = false, suspended: Bool = false, writer: ServerID = Driver.server,
+        server: ServerID = Driver.server
+    ) -> [Action] {
+        reply(
+            .observed(
+                Observation(
+                    record: Self.record(
+                        epoch: epoch, beat: beat, holder: holder, ttl: ttl, released: released, suspended: suspended,
+                        writer: writer), server: server, age: .zero)))
+    }
+
+    static func record(
+        epoch: Int64 = 5, beat: Int64 = 1, holder: InstanceID? = Driver.other, ttl: Duration = .seconds(10),
+        released: Bool = false, suspended: Bool = false, writer: ServerID = Driver.server
+    ) -> Record {
+        Record(
+            epoch: Epoch(epoch), beat: beat, holder: holder, node: "there", ttl: ttl, renewInterval: ttl / 5,
+            released: released, suspended: suspended, server: writer)
+    }
+
+    /// Leading epoch 6 since `now`, the claim sent just now, the child not started yet.
+    static func leading(
+        once: Bool = false, maxRestarts: Int = 3, killOnSessionLoss: Bool = false
+    ) throws -> Driver {
+        var driver = try Driver(maxRestarts: maxRestarts, once: once, killOnSessionLoss: killOnSessionLoss)
+        driver.open()
+        let actions = driver.observe(holder: nil, released: true)
+        try #require(actions.statements.contains { if case .claim = $0 { true } else { false } })
+        driver.reply(.claim(.claimed(Epoch(6), fenced: 0)))
+        driver.settle()
+        return driver
+    }
+
+    /// Leading with a running child.
+    static func running(
+        once: Bool = false, maxRestarts: Int = 3, killOnSessionLoss: Bool = false
+    ) throws -> Driver {
+        var driver = try leading(once: once, maxRestarts: maxRestarts, killOnSessionLoss: killOnSessionLoss)
+        driver.feed(.guardAnswered(.started(driver.start, pid: 99)))
+        return driver
+    }
+
+    /// The start under way, or the last one.
+    var start: StartID { machine.lastStart }
+
+    var leadership: Leadership? { if case .leading(let leadership) = machine.role { leadership } else { nil } }
+
+    var isStandby: Bool { if case .standby = machine.role { true } else { false } }
+}
+
+extension [Action] {
+    var statements: [Statement] { compactMap { if case .send(_, let statement) = $0 { statement } else { nil } } }
+    var orders: [GuardOrder] {
+        compactMap { action in
+            guard case .order(let order) = action else { return nil }
+            if case .ping = order { return nil }
+            return order
+        }
+    }
+    var exits: [Exit] { compactMap { if case .exit(let exit) = $0 { exit } else { nil } } }
+    var claims: Bool { statements.contains { if case .claim = $0 { true } else { false } } }
+    var starts: Bool { orders.contains { if case .start = $0 { true } else { false } } }
+    var kills: Bool { orders.contains { if case .kill = $0 { true } else { false } } }
+}

@@ -1,0 +1,222 @@
+// R3, R4, R9, R10: when a standby may claim, and when it must not.
+
+import Clock
+import Testing
+
+@testable import Lease
+
+@Suite("Observation and claim") struct ObservationTests {
+    @Test("A released record written by this server is claimed at once") func claimsReleased() throws {
+        var driver = try Driver()
+        driver.open()
+        #expect(driver.observe(holder: nil, released: true).claims)
+    }
+
+    @Test("R3: `released` is not believed when another postmaster wrote it") func distrustsForeignRelease() throws {
+        var driver = try Driver()
+        driver.open()
+        #expect(!driver.observe(holder: nil, released: true, writer: Driver.otherServer).claims)
+        driver.settle()
+        #expect(!driver.advance(.milliseconds(9_900)).claims)
+        driver.observe(holder: nil, released: true, writer: Driver.otherServer)
+        #expect(driver.advance(.milliseconds(200)).claims)
+    }
+
+    @Test("R3: a live record is claimed after its own TTL, not after ours, and not earlier") func waitsForRecordsTTL()
+        throws
+    {
+        var driver = try Driver(ttl: .seconds(10))
+        driver.open()
+        driver.observe(ttl: .seconds(30))
+        driver.settle()
+        for _ in 0..<29 {
+            #expect(!driver.advance(.milliseconds(1_030)).claims)
+            if case .busy(_, .observe, _) = driver.machine.link { driver.observe(ttl: .seconds(30)) }
+            driver.settle()
+        }
+        #expect(driver.advance(.milliseconds(1_000)).claims)
+    }
+
+    @Test("R3: any new beat starts the wait anew") func newBeatRestartsTheWait() throws {
+        var driver = try Driver()
+        driver.open()
+        driver.observe(beat: 1)
+        driver.settle()
+        driver.advance(.seconds(9))
+        driver.observe(beat: 2)
+        driver.settle()
+        #expect(!driver.advance(.seconds(9)).claims)
+        driver.observe(beat: 2)
+        #expect(driver.advance(.seconds(2)).claims)
+    }
+
+    @Test("R3: a new session counts from nothing") func newSessionRestartsTheWait() throws {
+        var driver = try Driver()
+        driver.open()
+        driver.observe()
+        driver.settle()
+        driver.now = driver.now + .seconds(9)
+        driver.feed(.sessionLost(driver.session, reason: "gone"))
+        driver.advance(.seconds(1))
+        driver.open()
+        #expect(!driver.observe().claims)
+        driver.settle()
+        driver.advance(.seconds(9))
+        #expect(!driver.observe().claims)
+        #expect(driver.advance(.milliseconds(1_001)).claims)
+    }
+
+    @Test("R3: the wait counts from the arrival of the first reply, not from its request") func countsFromArrival()
+        throws
+    {
+        var driver = try Driver()
+        driver.open()
+        driver.now = driver.now + .milliseconds(1_500)
+        driver.observe()
+        driver.settle()
+        driver.advance(.milliseconds(8_600))
+        driver.observe()
+        #expect(!driver.log.claims)
+    }
+
+    @Test("R3: a record of another postmaster needs the longest TTL ever seen") func largestTTLAfterFailOver() throws {
+        var driver = try Driver(ttl: .seconds(10))
+        driver.open()
+        driver.observe(epoch: 5, ttl: .seconds(60))
+        driver.settle()
+        driver.advance(.seconds(3))
+        // Fail-over to a replica that lost the claim with the long TTL.
+        driver.observe(epoch: 4, ttl: .seconds(10), writer: Driver.server, server: Driver.otherServer)
+        driver.settle()
+        driver.advance(.seconds(59))
+        driver.observe(epoch: 4, ttl: .seconds(10), writer: Driver.server, server: Driver.otherServer)
+        #expect(!driver.log.claims)
+        #expect(driver.advance(.seconds(2)).claims)
+    }
+
+    @Test("A suspended record is never claimed") func respectsSuspension() throws {
+        var driver = try Driver()
+        driver.open()
+        driver.observe(holder: nil, released: true, suspended: true)
+        driver.settle()
+        driver.advance(.seconds(60))
+        driver.observe(holder: nil, released: true, suspended: true)
+        driver.advance(.seconds(60))
+        #expect(!driver.log.claims)
+    }
+
+    @Test("R10: a missing record is made with the largest TTL known, then waited for") func createsMissingRecord()
+        throws
+    {
+        var driver = try Driver()
+        driver.open()
+        driver.observe(epoch: 7, ttl: .seconds(40))
+        driver.settle()
+        driver.advance(.seconds(3))
+        let actions = driver.reply(.observed(Observation(record: nil, server: Driver.server, age: .zero)))
+        #expect(actions.statements == [.create(ttl: .seconds(40), epochAbove: Epoch(7))])
+        driver.reply(.created)
+        #expect(!driver.observe(epoch: 8, beat: 0, holder: nil, ttl: .seconds(40)).claims)
+        driver.settle()
+        driver.advance(.seconds(39))
+        driver.observe(epoch: 8, beat: 0, holder: nil, ttl: .seconds(40))
+        #expect(!driver.log.claims)
+        #expect(driver.advance(.seconds(2)).claims)
+    }
+
+    @Test("R9: our own record is taken up again when this server took it from us") func takesUpOwnRecord() throws {
+        var driver = try Driver()
+        driver.open()
+        #expect(driver.observe(holder: Driver.me).statements == [.resume(Epoch(5))])
+        driver.reply(.renewal(.renewed(beat: 2, fenced: 0)))
+        #expect(driver.leadership?.epoch == Epoch(5))
+        #expect(driver.log.starts)
+    }
+
+    @Test("R9: our own record is observed like anyone's when another postmaster wrote it") func ownRecordOfOtherServer()
+        throws
+    {
+        var driver = try Driver()
+        driver.open()
+        let actions = driver.observe(holder: Driver.me, writer: Driver.otherServer)
+        #expect(!actions.statements.contains(.resume(Epoch(5))))
+        #expect(!actions.claims)
+    }
+
+    @Test("R9: our own record is not taken up after a release was sent in its epoch") func ownRecordAfterRelease()
+        throws
+    {
+        var driver = try Driver.running(maxRestarts: 0)
+        driver.feed(.guardAnswered(.exited(driver.start, .code(1))))
+        driver.feed(.guardAnswered(.empty(driver.start)))
+        #expect(driver.log.statements.contains(.release(Epoch(6), beat: 0)))
+        driver.feed(.sessionLost(driver.session, reason: "the answer is lost"))
+        #expect(driver.isStandby)
+        driver.advance(.seconds(1))
+        driver.open()
+        let actions = driver.observe(epoch: 6, beat: 0, holder: Driver.me)
+        #expect(!actions.statements.contains(.resume(Epoch(6))))
+    }
+
+    @Test("R4: nothing is claimed while the guard has not answered") func needsAGuard() throws {
+        var driver = try Driver()
+        driver.guardAnswers = false
+        driver.open()
+        driver.observe(holder: nil, released: true)
+        driver.settle()
+        #expect(!driver.log.claims)
+        #expect(driver.feed(.guardAnswered(.pong(driver.machine.lastToken))).claims)
+    }
+
+    @Test("R4: a failed claim gives the lock back and observes again") func failedClaimUnlocks() throws {
+        var driver = try Driver()
+        driver.open()
+        driver.observe(holder: nil, released: true)
+        let actions = driver.feed(.statementFailed(driver.session, reason: "deadlock"))
+        #expect(actions.statements == [.unlock])
+        driver.reply(.done)
+        #expect(driver.log.statements.last == .observe)
+    }
+
+    @Test("R4: a changed record is looked at again before another claim") func changedRecordIsObserved() throws {
+        var driver = try Driver()
+        driver.open()
+        driver.observe(holder: nil, released: true)
+        #expect(driver.reply(.claim(.changed)).statements == [.observe])
+    }
+
+    @Test("R4: the holder of the lock is terminated only when the record is expired and still the same")
+    func terminatesOnlyAfterExpiry() throws {
+        var driver = try Driver()
+        driver.open()
+        driver.observe(holder: nil, released: true)
+        // Released: wait, never terminate.
+        #expect(driver.reply(.claim(.lockBusy)).statements == [.observe])
+        #expect(!driver.observe(holder: nil, released: true).statements.contains { $0.terminates })
+        driver.settle()
+        // Expired, and nothing moved: its holder goes.
+        driver.advance(.milliseconds(10_001))
+        #expect(driver.log.claims)
+        driver.reply(.claim(.lockBusy))
+        #expect(driver.observe(holder: nil, released: true).statements.contains { $0.terminates })
+    }
+
+    @Test("R4: a lock that was busy because of another claimer terminates nobody") func lostRaceTerminatesNobody()
+        throws
+    {
+        var driver = try Driver()
+        driver.open()
+        driver.observe()
+        driver.settle()
+        driver.advance(.milliseconds(10_001))
+        driver.reply(.claim(.lockBusy))
+        driver.observe(epoch: 9, beat: 0)
+        driver.settle()
+        driver.advance(.seconds(1))
+        #expect(!driver.log.statements.contains { $0.terminates })
+    }
+}
+
+extension Statement {
+    var terminates: Bool { if case .terminateHolder = self { true } else { false } }
+}

@@ -1,0 +1,148 @@
+// The schema and its migrations, the preparation of a session, the registry and the history, against a real PostgreSQL.
+
+import Clock
+import Lease
+import Postgres
+import TestSupport
+import Testing
+
+@testable import Metastore
+
+@Suite("Schema and sessions", .serialized) final class SchemaTests {
+    let server: PrivatePostgres
+
+    init() throws { server = try PrivatePostgres.started() }
+    deinit { server.remove() }
+
+    @Test("The first session makes the schema; the next finds it") func migrates() throws {
+        #expect(try Node.open(server, purpose: .look).1.schemaVersion == 0)
+        #expect(try Node.open(server).1.schemaVersion == Schema.current)
+        #expect(try Node.open(server, purpose: .look).1.schemaVersion == Schema.current)
+        #expect(try server.psql("SELECT count(*) FROM sidecar.schema_version") == "\(Schema.current)")
+    }
+
+    @Test("Two that migrate at once: one does it, the other is told to try again") func migratesOnce() throws {
+        let blocker = try Node.open(server, purpose: .look).0
+        _ = try blocker.query(.script("BEGIN; SELECT pg_advisory_xact_lock(\(Schema.lockKey))"), limit: .seconds(20))
+        #expect(throws: PreparationError.migrationUnderWay) { try Node.open(server) }
+        _ = try blocker.query(Query("ROLLBACK"), limit: .seconds(20))
+        #expect(try Node.open(server).1.schemaVersion == Schema.current)
+    }
+
+    @Test("A role without rights is told what to grant, and nothing is left half-made") func missingRights() throws {
+        _ = try server.psql("CREATE ROLE nobody LOGIN")
+        #expect(throws: PreparationError.notAllowed(user: "nobody", database: "postgres")) {
+            try Node.open(server, user: "nobody")
+        }
+        #expect(try server.psql("SELECT count(*) FROM pg_namespace WHERE nspname = 'sidecar'") == "0")
+        _ = try Node.open(server)
+        #expect(throws: PreparationError.notAllowed(user: "nobody", database: "postgres")) {
+            try Node.open(server, user: "nobody")
+        }
+    }
+
+    @Test("A schema of a newer program that this one cannot work with is refused, a compatible one is not") func newer()
+        throws
+    {
+        _ = try Node.open(server)
+        _ = try server.psql("INSERT INTO sidecar.schema_version VALUES (98, 1)")
+        #expect(try Node.open(server).1.schemaVersion == 98)
+        _ = try server.psql("INSERT INTO sidecar.schema_version VALUES (99, 99)")
+        #expect(throws: PreparationError.schemaTooNew(version: 99)) { try Node.open(server) }
+    }
+
+    @Test("A backend that is not the one the connection was started with is a pooler's") func pooler() throws {
+        let session = try Node.open(server, purpose: .look).0
+        let pid = try #require(session.backendPID)
+        var strict = Preparation(purpose: .look, protocolPID: pid + 1, allowSessionPooler: false)
+        let answer = try session.query(strict.first, limit: .seconds(20))
+        guard case .refuse(.pooler) = strict.next(after: answer) else { throw UnreadableReply(what: "not refused") }
+        var lenient = Preparation(purpose: .look, protocolPID: pid + 1, allowSessionPooler: true)
+        guard case .refuse = lenient.next(after: answer) else { return }
+        Issue.record("refused although a session pooler is allowed")
+    }
+
+    @Test("A prepared session has every limit the protocol asks for") func sessionSettings() throws {
+        let (session, _) = try Node.open(server, purpose: .lead(callLimit: .seconds(2), idleLimit: .seconds(15)))
+        func show(_ name: String) throws -> String? {
+            try session.query(Query("SELECT current_setting($1) AS value", [name]), limit: .seconds(20)).string(
+                0, "value")
+        }
+        #expect(try show("statement_timeout") == "2s")
+        #expect(try show("lock_timeout") == "2s")
+        #expect(try show("idle_in_transaction_session_timeout") == "2s")
+        #expect(try show("idle_session_timeout") == "15s")
+        #expect(try show("synchronous_commit") == "on")
+        #expect(try show("tcp_user_timeout") == "15000")
+        #expect(try show("search_path") == "pg_catalog")
+        #expect(try show("transaction_isolation") == "read committed")
+    }
+
+    @Test("The role's own defaults cannot weaken the session") func hostileDefaults() throws {
+        _ = try server.psql(
+            """
+            ALTER ROLE postgres SET synchronous_commit = off; ALTER ROLE postgres SET statement_timeout = 0;
+            ALTER ROLE postgres SET default_transaction_isolation = 'serializable';
+            """)
+        let (session, _) = try Node.open(server)
+        let result = try session.query(
+            Query(
+                "SELECT current_setting('synchronous_commit') AS commit, current_setting('transaction_isolation') AS level"
+            ),
+            limit: .seconds(20))
+        #expect(result.string(0, "commit") == "on")
+        #expect(result.string(0, "level") == "read committed")
+    }
+
+    @Test("The registry lists who lives and forgets who left") func registry() throws {
+        let (one, two) = (try Node(server, "one"), try Node(server, "two"))
+        try one.ask(.auxiliary(.register(leading: true, healthy: true)))
+        try two.ask(.auxiliary(.register(leading: false, healthy: true)))
+        try two.ask(.auxiliary(.register(leading: false, healthy: false)))
+        let members = try one.session.query(Overview(lease: "test").members, limit: .seconds(20))
+        #expect(members.rows.count == 2)
+        #expect(members.string(0, "node") == "one")
+        #expect(members.bool(1, "healthy") == false)
+        try two.ask(.auxiliary(.leave))
+        #expect(try one.session.query(Overview(lease: "test").members, limit: .seconds(20)).rows.count == 1)
+    }
+
+    @Test("The history has every leadership with its end and reason; a crashed one is closed by the next")
+    func history() throws {
+        let node = try Node(server)
+        for (epoch, end) in [(1, "released: stopped"), (2, nil), (3, nil)] as [(Int64, String?)] {
+            try node.ask(.auxiliary(.historyBegin(Epoch(epoch), previousRenewedAgo: .seconds(7))))
+            if let end { try node.ask(.auxiliary(.historyEnd(Epoch(epoch), reason: end))) }
+        }
+        let history = try node.session.query(Overview(lease: "test").history(limit: 10), limit: .seconds(20))
+        #expect(history.rows.count == 3)
+        #expect(history.string(0, "ended_at") == nil)
+        #expect(history.string(1, "reason") == "expired: no renewal for its TTL")
+        #expect(history.string(2, "reason") == "released: stopped")
+    }
+
+    @Test("A listener hears of a released lease") func notifies() throws {
+        let (one, two) = (try Node(server, "one"), try Node(server, "two"))
+        try one.ask(.auxiliary(.notify))
+        try eventually("the notification arrives") {
+            two.session.wait(limit: .milliseconds(20)).contains(.notification(channel: "sidecar", payload: "test"))
+        }
+    }
+
+    @Test("The overview shows the record, and whether the lock's holder agrees with it") func overview() throws {
+        let node = try Node(server, "here")
+        _ = try node.lead()
+        func look() throws -> QueryResult {
+            try node.session.query(Overview(lease: "test").record, limit: .seconds(20))
+        }
+        #expect(try look().string(0, "node") == "here")
+        #expect(try look().bool(0, "lock_agrees") == true)
+        try node.ask(.unlock)
+        #expect(try look().bool(0, "lock_agrees") == false)
+        let thief = try Node(server, "thief")
+        _ = try thief.session.query(
+            Query("SELECT pg_advisory_lock($1::bigint)", ["\(LeaseKey.lock("test"))"]), limit: .seconds(20))
+        #expect(try look().bool(0, "lock_agrees") == false)
+        #expect(try look().int64(0, "lock_pid") == thief.session.backendPID.map(Int64.init))
+    }
+}

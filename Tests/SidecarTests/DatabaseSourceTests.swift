@@ -1,0 +1,112 @@
+// Where the database is found, what Airflow's settings become, and that no error ever shows a password.
+
+import Postgres
+import Testing
+
+@testable import Sidecar
+
+@Suite("Finding the database") struct DatabaseSourceTests {
+    private func find(_ variables: [String: String], option: String? = nil) throws -> DatabaseSource {
+        try DatabaseSource.find(option: option, environment: Environment(variables))
+    }
+
+    private func refusal(_ variables: [String: String], option: String? = nil) -> Failure? {
+        do {
+            _ = try find(variables, option: option)
+            return nil
+        } catch let failure as Failure {
+            return failure
+        } catch {
+            return nil
+        }
+    }
+
+    @Test("The option wins over its variable, that over PG*, that over Airflow's settings") func precedence() throws {
+        var variables = [
+            "AIRFLOW__CORE__SQL_ALCHEMY_CONN": "postgresql://u@airflow-core/a",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://u@airflow/a",
+        ]
+        #expect(try find(variables).settings.host == "airflow")
+        #expect(try find(variables).origin == "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
+        variables["PGHOST"] = "ignored-by-name-only"
+        #expect(try find(variables).origin == "PGHOST")
+        variables["SIDECAR_DATABASE_URL"] = "postgresql://u@own/a"
+        #expect(try find(variables).settings.host == "own")
+        #expect(try find(variables, option: "host=option user=u").settings.host == "option")
+    }
+
+    @Test(
+        "SQLAlchemy URLs become libpq's",
+        arguments: [
+            ("postgresql+psycopg2://u:p@h:5433/d", "postgresql://u:p@h:5433/d"),
+            ("postgresql+asyncpg://u:p@h/d?ssl=require", "postgresql://u:p@h/d?sslmode=require"),
+            ("postgres://u@h/d", "postgresql://u@h/d"),
+            (
+                "postgresql+psycopg2://u@/d?host=a:5432&host=b:5433",
+                "postgresql://u@/d?host=a,b&port=5432,5433"
+            ),
+            (
+                "postgresql+psycopg://u@h/d?prepared_statement_cache_size=0&sslmode=verify-full",
+                "postgresql://u@h/d?sslmode=verify-full"
+            ),
+            ("postgresql+psycopg2://u@/d?host=/var/run/postgresql", "postgresql://u@/d?host=/var/run/postgresql"),
+            ("postgresql://u:p%40ss%3Aw@h/d?options=-csearch_path%3Dx", "postgresql://u:p%40ss%3Aw@h/d"),
+        ])
+    func translates(from: String, to: String) throws {
+        #expect(try SQLAlchemyURL.libpq(from) == to)
+        _ = try ConnectionSettings(to)
+    }
+
+    @Test(
+        "An Airflow on another database is told about --database-url",
+        arguments: [
+            "mysql+mysqldb://root:secret@h/d", "sqlite:////tmp/airflow.db", "MSSQL://root:secret@h/d",
+        ])
+    func otherDatabase(url: String) throws {
+        let failure = try #require(refusal(["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url]))
+        #expect(failure.code == 78)
+        #expect(failure.message.contains("--database-url"))
+        #expect(!failure.message.contains("secret"))
+    }
+
+    @Test(
+        "No error shows the password, whatever is wrong with the URL",
+        arguments: [
+            "postgresql://u:hunter2@h:port/d", "postgresql://u:hunter2@h/d?nonsense=1", "postgresql://u:hunter2@[::1/d",
+            "postgresql://u:hunter2%zz@h/d", "host=h password=hunter2 nonsense=1", "host=h password='hunter2",
+            "hunter2",
+            "postgresql+psycopg2://u:hunter2@h:port/d", "u:hunter2@h/d", "postgresql//u:hunter2@h/d",
+            "hunter2://x", "postgresql+psycopg2:/u:hunter2@h/d",
+        ])
+    func noPasswordInErrors(url: String) {
+        for variables in [["SIDECAR_DATABASE_URL": url], ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url]] {
+            guard let failure = refusal(variables) else { continue }
+            #expect(failure.code == 78)
+            #expect(!failure.message.contains("hunter2"), "\(failure.message)")
+            #expect(!failure.message.contains("\n"))
+        }
+    }
+
+    @Test("A _CMD setting is run without a shell, as Airflow does") func command() throws {
+        let source = try find(["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD": "printf '%s\\n' 'postgresql://u@cmd/d'"])
+        #expect(source.settings.host == "cmd")
+    }
+
+    @Test(
+        "A _CMD that fails, prints nothing or cannot be run is one clear line",
+        arguments: [
+            "false", "true", "/nonexistent/command", "sh -c 'echo hunter2 >&2; exit 3'", "unbalanced 'quote",
+        ])
+    func failingCommand(command: String) throws {
+        let failure = try #require(refusal(["AIRFLOW__CORE__SQL_ALCHEMY_CONN_CMD": command]))
+        #expect(failure.code == 78)
+        #expect(failure.message.contains("AIRFLOW__CORE__SQL_ALCHEMY_CONN_CMD"))
+        #expect(!failure.message.contains("hunter2"))
+    }
+
+    @Test("Nothing given at all says what could be") func nothing() throws {
+        let failure = try #require(refusal(["PGPASSWORD": "x"]))
+        #expect(failure.code == 78)
+        #expect(failure.message.contains("SIDECAR_DATABASE_URL"))
+    }
+}

@@ -1,0 +1,125 @@
+// Options, variables, defaults, contradictions: what `run` accepts and how it says no.
+
+import Clock
+import Testing
+
+@testable import Sidecar
+
+@Suite("Settings of run") struct SettingsTests {
+    private static let database = ["SIDECAR_DATABASE_URL": "postgresql://u@h/d"]
+
+    private func settings(_ variables: [String: String] = [:], _ change: (inout RunOptions) -> Void = { _ in }) throws
+        -> RunSettings
+    {
+        var options = RunOptions()
+        change(&options)
+        let environment = Environment(variables.merging(Self.database) { $1 })
+        return try RunSettings(options: options, command: ["true"], environment: environment)
+    }
+
+    @Test("The defaults are the documented ones") func defaults() throws {
+        let settings = try settings()
+        #expect(settings.identity.lease == "airflow-scheduler")
+        #expect(settings.identity.node == hostName())
+        #expect(settings.timing.ttl == .seconds(10))
+        #expect(settings.machine.grace == .seconds(30))
+        #expect(settings.machine.restarts.maxRestarts == 3)
+        #expect(settings.machine.restarts.window == .seconds(300))
+        #expect(settings.machine.restarts.cooldown == .seconds(60))
+        #expect(settings.readyWhen == .healthy)
+        #expect(!settings.machine.once && !settings.machine.killOnSessionLoss)
+    }
+
+    @Test("Every setting can come from its variable; the option wins") func variables() throws {
+        let variables = [
+            "SIDECAR_LEASE": "beat", "SIDECAR_NODE": "n1", "SIDECAR_TTL": "6s", "SIDECAR_RENEW_INTERVAL": "500ms",
+            "SIDECAR_MARGIN": "2s", "SIDECAR_GRACE": "1m", "SIDECAR_READY_FILE": "/x/y", "SIDECAR_READY_WHEN": "leader",
+            "SIDECAR_ON_SESSION_LOSS": "kill", "SIDECAR_ALLOW_SESSION_POOLER": "true", "SIDECAR_MAX_RESTARTS": "0",
+            "SIDECAR_RESTART_WINDOW": "1h", "SIDECAR_COOLDOWN": "0s", "SIDECAR_ONCE": "yes",
+        ]
+        let settings = try settings(variables) { $0.ttl = "7s" }
+        #expect(settings.identity.lease == "beat" && settings.identity.node == "n1")
+        #expect(settings.timing.ttl == .seconds(7) && settings.timing.margin == .seconds(2))
+        #expect(settings.timing.renewInterval == .milliseconds(500))
+        #expect(settings.readyFile.path == "/x/y" && settings.readyWhen == .leader)
+        #expect(settings.machine.killOnSessionLoss && settings.machine.once && settings.allowSessionPooler)
+        #expect(settings.machine.restarts.maxRestarts == 0 && settings.machine.restarts.cooldown == .zero)
+    }
+
+    @Test(
+        "Nonsense is refused with code 78 and names the setting",
+        arguments: [
+            ("SIDECAR_TTL", "10"), ("SIDECAR_TTL", "-1s"), ("SIDECAR_TTL", "1e3s"), ("SIDECAR_TTL", "100ms"),
+            ("SIDECAR_TTL", "9999h"), ("SIDECAR_MARGIN", "9s"), ("SIDECAR_MARGIN", "1ms"),
+            ("SIDECAR_RENEW_INTERVAL", "5s"), ("SIDECAR_GRACE", "soon"), ("SIDECAR_MAX_RESTARTS", "-1"),
+            ("SIDECAR_READY_WHEN", "never"), ("SIDECAR_ON_SESSION_LOSS", "maybe"), ("SIDECAR_ONCE", "perhaps"),
+            ("SIDECAR_LEASE", "has space"), ("SIDECAR_LEASE", "semi;colon"), ("SIDECAR_COOLDOWN", "99999999h"),
+        ])
+    func nonsense(variable: String, value: String) {
+        #expect {
+            try settings([variable: value])
+        } throws: { error in
+            guard let failure = error as? Failure else { return false }
+            let option = "--" + variable.dropFirst("SIDECAR_".count).lowercased().replacing("_", with: "-")
+            return failure.code == 78 && (failure.message.contains(variable) || failure.message.contains(option))
+                && !failure.message.contains("\n")
+        }
+    }
+
+    @Test("Durations that contradict each other are both named") func contradiction() {
+        #expect {
+            try settings {
+                $0.ttl = "10s"
+                $0.renewInterval = "5s"
+            }
+        } throws: { error in
+            let message = (error as? Failure)?.message ?? ""
+            return message.contains("--renew-interval 5s") && message.contains("--ttl 10s")
+        }
+    }
+
+    @Test(
+        "Durations read as people write them",
+        arguments: [
+            ("10s", 10_000), ("1500ms", 1500), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0), ("2.5s", 2500),
+            ("0.5m", 30_000),
+        ])
+    func durations(text: String, milliseconds: Int64) throws {
+        let duration = try #require(Durations.parse(text))
+        #expect(duration.milliseconds == milliseconds)
+        #expect(Durations.parse(Durations.text(duration)) == duration)
+    }
+
+    @Test(
+        "What is no duration is none",
+        arguments: ["", "s", "10", "10 s", "-1s", "+1s", "1e3s", "infs", "nans", "0x1s", "1.2.3s", "10d"])
+    func noDurations(text: String) { #expect(Durations.parse(text) == nil) }
+
+    @Test(
+        "Command lines split as a shell splits them",
+        arguments: [
+            ("a b  c", ["a", "b", "c"]), ("'a b' c", ["a b", "c"]), (#"a\ b"#, ["a b"]), (#""a \" b""#, [#"a " b"#]),
+            ("''", [""]), ("a'b'c", ["abc"]), (#"'a\b'"#, [#"a\b"#]), (#""a\b""#, [#"a\b"#]), ("", []),
+        ])
+    func shellWords(line: String, words: [String]) { #expect(ShellWords.split(line) == words) }
+
+    @Test("An open quote is no command line", arguments: ["'a", "\"a", "a\\"])
+    func openQuotes(line: String) { #expect(ShellWords.split(line) == nil) }
+
+    @Test(
+        "Secrets in quoted text are hidden",
+        arguments: [
+            "Unexpected argument 'postgres://u:hunter2@h/db'", "bad 'host=h password=hunter2'",
+            "postgres://hunter2@h x",
+            "postgresql://h/d?user=u&password=hunter2&sslmode=require", "'postgres://u:hunt@er2:hunter2@h/d'",
+        ])
+    func redaction(text: String) { #expect(!Redaction.withoutSecrets(text).contains("hunter2")) }
+
+    @Test("A command that is not there is told from one that may not be executed") func executables() {
+        #expect(Executable.problem("true", path: "/usr/bin:/bin") == nil)
+        #expect(Executable.problem("no-such-command", path: "/usr/bin:/bin")?.code == 127)
+        #expect(Executable.problem("/etc/passwd", path: nil)?.code == 126)
+        #expect(Executable.problem("/etc", path: nil)?.code == 126)
+        #expect(Executable.problem("passwd", path: "/etc")?.code == 126)
+    }
+}
