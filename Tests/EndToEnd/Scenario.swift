@@ -192,6 +192,11 @@ final class Scenario {
         let epochs = IntervalChecker.epochsThatDoNotGrow(in: recording)
         #expect(epochs.isEmpty, "epochs must grow: \(epochs)\n\(report)", sourceLocation: sourceLocation)
         #expect(recording.nonsense.isEmpty, sourceLocation: sourceLocation)
+        // A Swift trap, or a data race when SIDECAR_BINARY was built with --sanitize=thread.
+        for word in ["Fatal error", "ThreadSanitizer"] {
+            let traps = sidecars.filter { $0.log.contains(word) }
+            #expect(traps.isEmpty, "\(word) in \(traps.map(\.node))\n\(report)", sourceLocation: sourceLocation)
+        }
         let (faults, sessionsSeen) = watcher.end()
         #expect(faults.isEmpty, "\(faults.joined(separator: "\n"))", sourceLocation: sourceLocation)
         #expect(
