@@ -4,9 +4,11 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 
@@ -55,8 +57,18 @@ class Postgres:
         sys.exit(f"PostgreSQL does not start:\n{log.read_text()}")
 
     def stop(self) -> None:
-        if (self.data / "postmaster.pid").exists():
-            self._run(self._programs() / "pg_ctl", "stop", "--silent", "-D", self.data, "-m", "immediate", check=False)
+        """An immediate shutdown (PostgreSQL, "Shutting Down the Server"). Needs no new process, on a machine that has run
+        out of them either."""
+        file = self.data / "postmaster.pid"
+        try:
+            pid = int(file.read_text().split()[0])
+        except FileNotFoundError:
+            return
+        os.kill(pid, signal.SIGQUIT)
+        for _ in range(100):
+            if not file.exists():
+                return
+            time.sleep(0.1)
 
     def query(self, sql: str) -> str:
         return subprocess.run(
