@@ -34,11 +34,21 @@ let package = Package(
             name: "MetastoreTests", dependencies: ["Metastore", "Postgres", "Lease", "Clock", "TestSupport"],
             swiftSettings: strict),
         .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Postgres"], swiftSettings: strict),
-        .target(name: "TestSupport", path: "Tests/Support/TestSupport", swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
 
-        // What the tests need: a process whose main forks a guard, and commands of every shape a tree can take.
+        // The built binary against faults of every kind, and what it takes to bring them about and to judge.
+        .target(
+            name: "TestSupport", dependencies: ["CLibPQ", "CLinux", "Clock"], path: "Tests/Support/TestSupport",
+            swiftSettings: strict),
+        .executableTarget(name: "recorder", path: "Tests/Support/Recorder"),
+        .testTarget(
+            name: "TestSupportTests", dependencies: ["TestSupport"], path: "Tests/Support/TestSupportTests",
+            swiftSettings: strict),
+        .testTarget(
+            name: "EndToEnd", dependencies: ["TestSupport", "Clock"], path: "Tests/EndToEnd", swiftSettings: strict),
+
+        // What the guard's tests need: a process whose main forks a guard, commands of every shape a tree can take.
         .executableTarget(
             name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",
             swiftSettings: strict),

@@ -90,7 +90,7 @@ extension LeaseMachine {
             update { standby in
                 // First look again: the record may have moved meanwhile, and then the watch starts anew.
                 standby.claimPausesUntil = now + (count > 0 ? .milliseconds(50) : interval / 2)
-                standby.lockBusyDuring = nil
+                standby.lockWasBusy = false
                 standby.intention = .observe(at: now)
             }
         case .renewal(.notOurs), .released, .done: update { $0.intention = .observe(at: now) }
@@ -114,7 +114,8 @@ extension LeaseMachine {
                 standby.watch, seeing: record, from: observation.server, through: session, age: observation.age,
                 at: now)
             standby.watch = watch
-            let inTheWay = standby.lockBusyDuring == watch && watch.basis(at: now, largestTTL: longest) == .expired
+            if watch.firstSeen == now { standby.lockWasBusy = false }
+            let inTheWay = standby.lockWasBusy && watch.basis(at: now, largestTTL: longest) == .expired
             standby.intention = inTheWay ? .terminateHolder : .observe(at: next)
         }
         noteStanding(record, at: now)
@@ -162,7 +163,7 @@ extension LeaseMachine {
             // to let go, or is not the one in the record (R4): `observed` terminates holders of expired ones only.
             update { standby in
                 standby.claimPausesUntil = now + .milliseconds(100)
-                standby.lockBusyDuring = watch
+                standby.lockWasBusy = true
                 standby.intention = .observe(at: now)
             }
         }

@@ -154,11 +154,8 @@ extension LeaseMachine {
         report(.sessionLost(reason: reason))
         switch role {
         case .standby:
-            // A new session counts from nothing (R3).
-            update {
-                $0.watch = nil
-                $0.intention = .observe(at: now)
-            }
+            // The watch names its session: for a new one it counts from nothing (R3).
+            update { $0.intention = .observe(at: now) }
         case .leading: leaderLostSession(id, at: now)
         case .leaving, .ended: break
         }

@@ -46,14 +46,14 @@ struct Standby: Equatable, Sendable {
     var coolsUntil: Instant?
     /// No claim before: one failed a moment ago.
     var claimPausesUntil: Instant?
-    /// The watch whose claim found the lock busy. If the record still looks the same, its holder is in the way.
-    var lockBusyDuring: Watch?
+    /// The last claim found the lock busy. If the record is still expired, its holder is in the way.
+    var lockWasBusy: Bool
 
     /// Nothing seen yet.
     static func fresh(at now: Instant, coolsUntil: Instant? = nil) -> Standby {
         Standby(
             intention: .observe(at: now), watch: nil, coolsUntil: coolsUntil, claimPausesUntil: nil,
-            lockBusyDuring: nil)
+            lockWasBusy: false)
     }
 }
 

@@ -21,6 +21,8 @@ struct Watch: Equatable, Sendable {
     let firstSeen: Instant
     /// The age of the beat at that time by the server's clock; only a label.
     let ageWhenFirstSeen: Duration
+    /// Something other than a sidecar changed the record: every write of ours is a new beat.
+    let edited: Bool
 
     /// The watch after one more reply, which arrived at `now`: the same one where nothing changed.
     static func after(
@@ -30,13 +32,19 @@ struct Watch: Equatable, Sendable {
         if let previous, previous.session == session, previous.record == record, previous.server == server {
             return previous
         }
-        return Watch(session: session, record: record, server: server, firstSeen: now, ageWhenFirstSeen: age)
+        var edited = false
+        if let previous, previous.record.epoch == record.epoch, previous.record.beat == record.beat {
+            edited = previous.edited || previous.record != record
+        }
+        return Watch(
+            session: session, record: record, server: server, firstSeen: now, ageWhenFirstSeen: age, edited: edited)
     }
 
     /// How long the record must be seen unchanged. A record that another postmaster wrote may be an old copy, made
-    /// before a claim with a longer TTL: then the longest TTL ever seen counts.
+    /// before a claim with a longer TTL, and a TTL that hands have shortened is not the one a child was promised: then
+    /// the longest TTL ever seen counts.
     func patience(largestTTL: Duration) -> Duration {
-        record.server == server ? record.ttl : max(record.ttl, largestTTL)
+        record.server == server && !edited ? record.ttl : max(record.ttl, largestTTL)
     }
 
     /// When `basis` becomes `expired` if nothing moves.

@@ -1,4 +1,4 @@
-// The machine's processes as the tests see them, independently of the code under test, and where the built helpers are.
+// The machine's processes as the tests see them, independently of the code under test, and where the built executables are.
 
 import Glibc
 

@@ -94,6 +94,18 @@ import Testing
         #expect(driver.advance(.seconds(2)).claims)
     }
 
+    @Test("R3: a TTL that was shortened by hand does not shorten the wait") func shortenedTTL() throws {
+        var driver = try Driver()
+        driver.open()
+        driver.observe(ttl: .seconds(10))
+        driver.advance(.seconds(2))
+        driver.observe(ttl: .milliseconds(600))
+        driver.advance(.milliseconds(9_900))
+        driver.observe(ttl: .milliseconds(600))
+        #expect(!driver.log.claims)
+        #expect(driver.advance(.milliseconds(200)).claims)
+    }
+
     @Test("A suspended record is never claimed") func respectsSuspension() throws {
         var driver = try Driver()
         driver.open()

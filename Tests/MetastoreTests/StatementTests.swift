@@ -76,6 +76,22 @@ import Testing
         #expect(try lockHolders() == "0")
     }
 
+    @Test("R4: a record that hands released is not claimed while its leader's session holds the lock")
+    func handsInTheTable()
+        throws
+    {
+        let (leader, standby) = (try Node(server, "leader"), try Node(server, "standby"))
+        let epoch = try leader.lead()
+        _ = try server.psql("UPDATE sidecar.lease SET released = true, holder = NULL")
+        #expect(try standby.claim(try standby.record()) == .lockBusy)
+        #expect(try standby.record().epoch == epoch)
+        #expect(try leader.renewal(.renew(epoch)) == .notOurs)
+        try leader.ask(.unlock)
+        guard case .claimed = try standby.claim(try standby.record()) else {
+            throw UnreadableReply(what: "the claim after the leader let go")
+        }
+    }
+
     @Test("R4: a claim clears the requests of earlier epochs") func claimClearsRequests() throws {
         let node = try Node(server)
         try node.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))

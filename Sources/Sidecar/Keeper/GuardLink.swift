@@ -126,6 +126,9 @@ struct GuardLink: ~Copyable {
         case .started(let generation, let pid): .started(StartID(generation.rawValue), pid: pid)
         case .notStarted(let generation, let why): .notStarted(StartID(generation.rawValue), notStarted(why))
         case .exited(let generation, let status): .exited(StartID(generation.rawValue), exit(status))
+        // `.exited` follows. Told of the killing first, the machine would take the exit for the end of a killed child
+        // and start it again at once, for ever.
+        case .killing(_, .childExited): nil
         case .killing(let generation, let cause):
             .killing(StartID(generation.rawValue), byDeadline: cause == .deadline)
         case .empty(let generation): .empty(StartID(generation.rawValue))

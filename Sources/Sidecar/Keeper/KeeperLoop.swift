@@ -146,7 +146,9 @@ struct KeeperLoop: ~Copyable {
                 ChildEnvironment.additions(identity: settings.identity, epoch: epoch, database: name)
             }
         case .killGuard: guardLink.killGuard()
-        case .killDescendants: guardLink.startSweeping()
+        case .killDescendants:
+            watchdog.retire()
+            guardLink.startSweeping()
         case .report(let notice): narrator.say(notice, epoch: machine.status(at: now).epoch, at: now)
         case .exit(let exit): ending = .exit(exit)
         }

@@ -9,7 +9,9 @@ import Logging
 struct Narrator {
     private let log: Logger
     private let identity: Identity
-    private var lastProblem: (text: String, at: Instant)?
+    /// What was said since the last usable session, and when. Not only the last: an outage may show in turns as a reset
+    /// and as an unexpected end.
+    private var problems: [String: Instant] = [:]
     private var unfenced = false
     private var database: String
 
@@ -21,16 +23,17 @@ struct Narrator {
 
     /// Something repeats itself when a database is away: say it when it is new, and every minute.
     mutating func problem(_ text: String, at now: Instant) {
-        if let lastProblem, lastProblem.text == text, now.since(lastProblem.at) < .seconds(60) { return }
-        lastProblem = (text, now)
+        problems = problems.filter { now.since($0.value) < .seconds(60) }
+        guard problems[text] == nil else { return }
+        problems[text] = now
         log.warning("\(text)")
     }
 
     /// The session is usable: the next problem is a new one.
     mutating func sessionReady(at now: Instant, peer: String, serverVersion: Int, encrypted: Bool) {
         let text = "connected to PostgreSQL \(serverVersion / 10000) at \(peer)\(encrypted ? " with TLS" : "")"
-        if lastProblem != nil { log.info("\(text) again") } else { log.info("\(text)") }
-        lastProblem = nil
+        if !problems.isEmpty { log.info("\(text) again") } else { log.info("\(text)") }
+        problems = [:]
     }
 
     /// R8: sessions of an earlier child that this role may not end.

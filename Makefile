@@ -1,0 +1,39 @@
+# The entry points for people. Each installs what it needs and is missing, on Debian and Ubuntu with Swift and nothing else.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test build lint size tsan airflow-test
+
+# Linked with Swift's own libraries, so that the binary runs where there is no Swift.
+RELEASE := -c release -Xswiftc -static-stdlib
+LIMIT_MB := 20
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS=$$'\t' read -r name what; do printf '  make %-14s%s\n' "$$name" "$$what"; done
+
+demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2.10.5, DATABASE_URL=postgresql://...)
+	@scripts/demo
+
+test: ## Run everything: lint, unit tests, fault matrix, real Airflow (STEPS="unit airflow" for less)
+	@scripts/install-deps build postgres tests tools
+	@scripts/test $(or $(STEPS),lint build size unit endtoend probe airflow)
+
+build: ## Build the release binary, .build/sidecar
+	@scripts/install-deps build
+	swift build $(RELEASE) --product sidecar
+	@strip -o .build/sidecar.new "$$(swift build $(RELEASE) --show-bin-path)/sidecar"
+	@mv -f .build/sidecar.new .build/sidecar
+
+lint: ## Check layout and house rules
+	@scripts/lint
+
+size: build ## Fail when the release binary is over 20 MB
+	@size=$$(stat -c %s .build/sidecar); echo ".build/sidecar: $$((size / 1000)) kB"; \
+	((size <= $(LIMIT_MB) * 1000000)) || { echo "over $(LIMIT_MB) MB" >&2; exit 1; }
+
+tsan: ## Run the unit tests under ThreadSanitizer
+	@scripts/install-deps build postgres tests tools
+	@scripts/test tsan
+
+airflow-test: build ## Prove fail-over with real Airflow (AIRFLOW_VERSIONS="2.10.5 3.3.2")
+	@Tests/Airflow/run $(AIRFLOW_VERSIONS)

@@ -1,0 +1,340 @@
+#!/usr/bin/env python3
+"""Two sidecars around real Airflow schedulers on a real PostgreSQL: the leader is killed in the middle of a DAG run, later told
+to go, and each time everything that Airflow's users would notice is checked. Run by Tests/Airflow/run, with Airflow's Python:
+
+    failover.py VERSION FOLDER
+
+Prints a line a check and at the end `N passed, N failed`; ends with 1 when one failed. Nothing here waits for a time to pass:
+every wait is for a condition and has a deadline.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psycopg2
+from machine import Missing, Tally, alive, children, command, environment, eventually, local_ports, now, started, tree
+
+ROOT = Path(__file__).resolve().parents[2]
+SIDECAR = ROOT / ".build/sidecar"
+LEASE = "airflow-scheduler"
+TTL = 5
+
+
+class Sidecar:
+    """One `sidecar run` around `airflow scheduler`."""
+
+    def __init__(self, place, node):
+        self.place, self.node = place, node
+        self.ready_file = place.folder / f"{node}.ready"
+        log = open(place.folder / f"{node}.log", "ab")
+        self.keeper = subprocess.Popen(
+            [SIDECAR, "run", "--lease", LEASE, "--node", node, "--ttl", f"{TTL}s", "--ready-file", self.ready_file]
+            + ["--", "airflow", "scheduler"],
+            env=place.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        self.seen, self.variables = {}, {}
+
+    def guard(self):
+        return next(iter(children(self.keeper.pid)), None)
+
+    def child(self):
+        """The wrapped command, the guard's first child; None while standing by."""
+        guard = self.guard()
+        child = next(iter(children(guard)), None) if guard else None
+        # Read at once: Airflow gives its processes titles, which are written over the environment.
+        if child and "SIDECAR_EPOCH" not in self.variables:
+            self.variables = environment(child)
+        return child
+
+    def tree(self):
+        """All processes below the guard, which outlives them by the time it takes to say so."""
+        guard = self.guard()
+        found = tree(guard) if guard else {}
+        # The clean-up must find even those whose sidecar is long gone.
+        self.seen |= found
+        found.pop(guard, None)
+        return found
+
+    def leads(self):
+        return subprocess.run([SIDECAR, "probe", "leader", "--ready-file", self.ready_file], capture_output=True).returncode == 0
+
+    def ready(self):
+        return subprocess.run([SIDECAR, "probe", "ready", "--ready-file", self.ready_file], capture_output=True).returncode == 0
+
+
+class Place:
+    """A PostgreSQL, an Airflow with its metadata in it, and the sidecars; all in one folder, all ended together."""
+
+    def __init__(self, version, folder):
+        self.version, self.folder = version, folder
+        self.record = folder / "record"
+        self.parts, self.sidecars = [], []
+        self.url = subprocess.check_output([ROOT / "scripts/postgres", "start", folder / "postgres"], text=True).strip()
+        self.connection = psycopg2.connect(self.url)
+        self.connection.autocommit = True
+        settings = subprocess.check_output(
+            [ROOT / "scripts/airflow", "env", version, folder / "airflow", self.url], text=True
+        )
+        self.environment = os.environ | dict(line.split("=", 1) for line in settings.splitlines())
+        self.environment |= {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).parent / "dags"),
+            "RECORD": str(self.record),
+        }
+
+    def start(self):
+        with open(self.folder / "migrate.log", "wb") as log:
+            subprocess.run(
+                ["airflow", "db", "migrate"], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True
+            )
+        if not self.version.startswith("2."):
+            port = self.environment["AIRFLOW__API__PORT"]
+            self.part("api-server", ["airflow", "api-server", "--host", "127.0.0.1", "--port", port])
+            self.part("dag-processor", ["airflow", "dag-processor"])
+
+    def part(self, name, arguments):
+        log = open(self.folder / f"{name}.log", "wb")
+        self.parts.append(
+            subprocess.Popen(
+                arguments, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        )
+
+    def sidecar(self, node):
+        self.sidecars.append(Sidecar(self, node))
+        return self.sidecars[-1]
+
+    def cli(self, *arguments):
+        return subprocess.run([SIDECAR, *arguments], env=self.environment, capture_output=True, text=True)
+
+    def stop(self):
+        """Ends what is still there: first asked, then made to."""
+        left = {}
+        for process in self.parts + [each.keeper for each in self.sidecars]:
+            if process.poll() is None:
+                left |= tree(process.pid)
+                process.terminate()
+        for each in self.sidecars:
+            left |= each.seen
+        eventually(20, lambda: not alive(left))
+        for pid in alive(left):
+            os.kill(pid, signal.SIGKILL)
+        self.connection.close()
+        subprocess.run([ROOT / "scripts/postgres", "stop", self.folder / "postgres"])
+
+    # What the database says.
+
+    def rows(self, statement, *parameters):
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+            return cursor.fetchall()
+
+    def one(self, statement, *parameters):
+        return self.rows(statement, *parameters)[0][0]
+
+    def scheduler_jobs(self):
+        return {row[0] for row in self.rows("SELECT id FROM job WHERE job_type = 'SchedulerJob'")}
+
+    def runs(self, state, since="-infinity"):
+        return {
+            row[0]
+            for row in self.rows("SELECT run_id FROM dag_run WHERE state = %s AND start_date >= %s::timestamptz", state, since)
+        }
+
+    def heartbeats(self):
+        return dict(self.rows("SELECT id, latest_heartbeat FROM job WHERE job_type = 'SchedulerJob'"))
+
+    def beating(self, times):
+        """The scheduler jobs that had heartbeats while the newest had `times` of them."""
+        first = last = self.heartbeats()
+        newest, moved, count = max(first), set(), 0
+        deadline = now() + 30
+        while count < times and now() < deadline:
+            threading.Event().wait(0.2)
+            current = self.heartbeats()
+            count += current[newest] != last[newest]
+            moved |= {job for job in current if current[job] != first.get(job)}
+            last = current
+        return moved
+
+    def labels(self, ports):
+        """The application names of the sessions that come from the given client ports."""
+        return [
+            row[0]
+            for row in self.rows("SELECT application_name FROM pg_stat_activity WHERE client_port = ANY(%s)", list(ports))
+        ]
+
+    def recorded(self):
+        """(time, what, epoch, run) of every line that the DAG's tasks have written."""
+        lines = self.record.read_text().splitlines() if self.record.exists() else []
+        return [(float(time), what, int(epoch), run) for time, what, epoch, run in map(str.split, lines)]
+
+    def at_work(self, epoch):
+        """The runs whose task of this epoch has begun and not ended."""
+        lines = self.recorded()
+        begun = {run for _, what, its, run in lines if what == "begin" and its == epoch}
+        return begun - {run for _, what, its, run in lines if what == "end" and its == epoch}
+
+
+class Straggler:
+    """A session with a leadership's label that no process of its tree holds: what a machine cut off would leave behind."""
+
+    def __init__(self, place, label):
+        self.ended = None
+        self.connection = psycopg2.connect(place.url, application_name=label)
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self):
+        """An idle session hears nothing from its server until that ends it."""
+        select.select([self.connection.fileno()], [], [])
+        self.ended = now()
+
+
+def need(result, what):
+    if not result:
+        raise Missing(what)
+    return result
+
+
+def leadership(tally, place, sidecar, jobs_before, since):
+    """Checks that a sidecar that was just seen to run the command really has a scheduler at work. Gives its environment."""
+    node = sidecar.node
+    need(eventually(2, lambda: sidecar.child() and "SIDECAR_EPOCH" in sidecar.variables, 0.01), "the command knows its epoch")
+    variables = sidecar.variables
+    new = eventually(60, lambda: place.scheduler_jobs() - jobs_before)
+    tally.check(f"{node}'s scheduler registers as one SchedulerJob", len(new) == 1, f"{now() - since:.1f} s")
+    expected = {"SIDECAR_LEASE": LEASE, "SIDECAR_NODE": node}
+    tally.check(
+        f"{node}'s scheduler knows its lease, node, epoch and instance",
+        expected.items() <= variables.items() and {"SIDECAR_EPOCH", "SIDECAR_INSTANCE", "PGAPPNAME"} <= variables.keys(),
+    )
+    label = variables.get("PGAPPNAME", "")[:63]
+    tally.check("its label carries the epoch", variables.get("SIDECAR_EPOCH", "?") in label, label)
+    labels = eventually(20, lambda: place.labels(local_ports(sidecar.tree())))
+    tally.check(
+        f"every database session of {node}'s tree carries that label", set(labels) == {label}, f"{len(labels)} sessions"
+    )
+    return variables
+
+
+def goes_on(tally, place, since):
+    """Checks that DAG runs that started after `since`, a time of the database, succeed, by the work of one scheduler."""
+    done = eventually(90, lambda: len(place.runs("success", since)) >= 2)
+    tally.check("DAG runs go on", done, f"{len(place.runs('success', since))} runs begun since have succeeded")
+    beating = place.beating(times=3)
+    tally.check("exactly one SchedulerJob has heartbeats", beating == {max(place.scheduler_jobs())}, sorted(beating))
+
+
+def takeover(tally, place, gone_tree, gone_name, successor, began, within):
+    """Checks that a tree ends and that its successor's begins only then."""
+    last_seen = began
+
+    def gone():
+        nonlocal last_seen
+        looked = now()
+        if alive(gone_tree):
+            last_seen = looked
+            return False
+        return True
+
+    eventually(45, gone, interval=0.005)
+    left = [f"{pid} {command(pid)}" for pid in alive(gone_tree)]
+    tally.check(
+        f"none of {gone_name}'s {len(gone_tree)} processes is left", not left, left or f"{last_seen - began:.2f} s"
+    )
+    start = started(need(eventually(within, successor.child, interval=0.01), f"{successor.node} runs the command"))
+    # The kernel gives starts in ticks of 10 ms, rounded down.
+    tally.check("the other's command started only then", not left and last_seen <= start + 0.01, f"{start - began:.2f} s")
+    return start
+
+
+def scenario(tally, place):
+    place.start()
+    first = place.sidecar("node-1")
+    began = now()
+    need(eventually(TTL + 20, first.child), "the first sidecar runs the command")
+    old = leadership(tally, place, first, set(), began)
+    tally.check("its probe says that it leads", eventually(5, first.leads))
+
+    second = place.sidecar("node-2")
+    tally.check("the second sidecar is ready", eventually(20, second.ready))
+    tally.check("and stands by: it runs nothing", second.child() is None and not second.leads())
+    tally.check("sidecar lease ends with 0 and names the leader", (said := place.cli("lease")).returncode == 0 and "node-1" in said.stdout)
+    need(eventually(90, lambda: place.runs("success")), "a DAG run succeeds")
+
+    # The leader is killed in the middle of a DAG run.
+    epoch = int(old["SIDECAR_EPOCH"])
+    straggler = Straggler(place, old["PGAPPNAME"])
+    bystander = Straggler(place, "somebody else's")
+    need(eventually(30, lambda: place.at_work(epoch)), "a task is at work")
+    first_tree, jobs, since = first.tree(), place.scheduler_jobs(), place.one("SELECT now()")
+    first.keeper.kill()
+    killed = now()
+    interrupted = place.at_work(epoch)
+    first.keeper.wait()
+    start = takeover(tally, place, first_tree, "node-1", second, killed, within=TTL + 10)
+    new = leadership(tally, place, second, jobs, killed)
+    tally.check(
+        "a session with the old label was ended when the other's command started",
+        eventually(5, lambda: straggler.ended) and straggler.ended <= start + 0.5,
+        straggler.ended and f"{straggler.ended - start:+.2f} s",
+    )
+    tally.check("a session without one is left alone", not bystander.ended)
+    tally.check("the epoch has grown", int(new["SIDECAR_EPOCH"]) > epoch)
+    goes_on(tally, place, since)
+    tally.check("a run was interrupted", interrupted, len(interrupted))
+    tally.check("and is finished by the other", eventually(120, lambda: interrupted <= place.runs("success")))
+    lines = place.recorded()
+    last_of_old = max(time for time, _, its, _ in lines if its == epoch)
+    first_of_new = min(time for time, _, its, _ in lines if its == int(new["SIDECAR_EPOCH"]))
+    tally.check("no task of the old leadership wrote after the kill", last_of_old < killed + 0.5 and last_of_old < first_of_new)
+
+    # The new leader is told to go, as an orchestrator does.
+    third = place.sidecar("node-1")
+    tally.check("the first node is back and stands by", eventually(20, third.ready) and third.child() is None)
+    second_tree, jobs, since = second.tree(), place.scheduler_jobs(), place.one("SELECT now()")
+    second.keeper.terminate()
+    told = now()
+    start = takeover(tally, place, second_tree, "node-2", third, told, within=10)
+    eventually(10, lambda: second.keeper.poll() is not None)
+    tally.check("the sidecar told to go ends with 0", second.keeper.returncode == 0, f"exit code {second.keeper.returncode}")
+    tally.check("its readiness file is gone", not second.ready_file.exists())
+    leadership(tally, place, third, jobs, told)
+    goes_on(tally, place, since)
+    history = place.cli("lease", "history")
+    tally.check("sidecar lease history tells of both nodes", history.returncode == 0 and {"node-1", "node-2"} <= set(history.stdout.split()))
+
+    # Everybody goes.
+    last_tree = third.tree()
+    third.keeper.terminate()
+    tally.check("the last one goes, too, and leaves nothing", eventually(45, lambda: third.keeper.poll() is not None and not alive(last_tree)))
+    tally.check("then sidecar lease ends with another code than 0", place.cli("lease").returncode != 0)
+
+
+def main():
+    version, folder = sys.argv[1], Path(sys.argv[2])
+    tally = Tally()
+    print(f"Airflow {version}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    place = Place(version, folder)
+    try:
+        scenario(tally, place)
+    except Missing as missing:
+        tally.check(str(missing), False)
+    finally:
+        place.stop()
+    print(f"{tally.passed} passed, {tally.failed} failed")
+    return tally.failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What the Airflow tests need to know of the machine: process trees, who owns which connection, deadlines, and a tally."""
+
+import os
+import time
+
+
+class Tally:
+    """Counts checks and prints each as one line."""
+
+    def __init__(self):
+        self.passed = 0
+        self.failed = 0
+
+    def check(self, what, holds, detail=""):
+        if holds:
+            self.passed += 1
+        else:
+            self.failed += 1
+        print(f"{'ok  ' if holds else 'FAIL'}  {what}{f' ({detail})' if detail != '' else ''}", flush=True)
+        return bool(holds)
+
+
+class Missing(Exception):
+    """Something that the rest of a scenario needs did not come in time."""
+
+
+def now():
+    """The time since boot, suspends included: what /proc gives the start of processes in."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def eventually(seconds, condition, interval=0.05):
+    """What `condition` gave when it was first true, or what it gave last."""
+    deadline = now() + seconds
+    while True:
+        result = condition()
+        if result or now() > deadline:
+            return result
+        time.sleep(interval)
+
+
+def _stat(pid):
+    """(parent, start in ticks, state) of a process; None when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            # The command name, in parentheses, may hold blanks and parentheses of its own.
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[1]), int(fields[19]), fields[0]
+
+
+def started(pid):
+    """When a process started, on the clock of `now`; None when it is gone."""
+    stat = _stat(pid)
+    return stat and stat[1] / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid):
+    """The living children of a process, oldest first."""
+    found = []
+    for each in filter(str.isdigit, os.listdir("/proc")):
+        stat = _stat(each)
+        if stat and stat[0] == pid and stat[2] not in "ZX":
+            found.append((stat[1], int(each)))
+    return [each for _, each in sorted(found)]
+
+
+def tree(root):
+    """A process and all its descendants, as {pid: start}: a PID comes back in time, with its start it does not."""
+    stats = {int(each): _stat(each) for each in os.listdir("/proc") if each.isdigit()}
+    stats = {pid: stat for pid, stat in stats.items() if stat}
+    found = {}
+    for pid in stats:
+        up = pid
+        while up in stats and up != root:
+            up = stats[up][0]
+        if up == root:
+            found[pid] = stats[pid][1]
+    return found
+
+
+def alive(processes):
+    """Those of {pid: start} that still run; a zombie does not."""
+    return [pid for pid, start in processes.items() if (stat := _stat(pid)) and stat[1] == start and stat[2] not in "ZX"]
+
+
+def environment(pid):
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return dict(line.split("=", 1) for line in file.read().decode(errors="replace").split("\0") if "=" in line)
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+
+
+def command(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return "gone"
+
+
+def local_ports(processes):
+    """The local TCP ports that the given processes hold open."""
+    inodes = set()
+    for pid in processes:
+        try:
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+                if target.startswith("socket:["):
+                    inodes.add(target[8:-1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    ports = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        if os.path.exists(table):
+            with open(table) as file:
+                for line in list(file)[1:]:
+                    fields = line.split()
+                    if fields[9] in inodes:
+                        ports.add(int(fields[1].rpartition(":")[2], 16))
+    return ports

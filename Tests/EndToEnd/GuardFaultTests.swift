@@ -1,0 +1,149 @@
+// What happens to the guard: it cannot be talked out of its duty, and when it is killed or stopped, the keeper, heir of
+// its tree, kills that. Both stopped at once is beyond any process: there the database takes the child's sessions away.
+
+import Clock
+import Foundation
+import TestSupport
+import Testing
+
+extension ProcessMatrix {
+    @Suite struct GuardFaults {
+        @Test func signalsThatAskDoNotEndTheGuard() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair()
+                let guardian = try #require(pair.leader.guardian)
+                for number in [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM] {
+                    kill(guardian, number)
+                }
+                try scenario.steady(pair.tree.id)
+                #expect(pair.leader.guardian == guardian, "\(scenario.report)")
+                #expect(scenario.recording.trees.count == 1, "\(scenario.report)")
+                #expect(scenario.recording.trees.first?.main?.signals == [], "\(scenario.report)")
+            }
+        }
+
+        @Test func aKilledGuardsTreeIsKilledByTheKeeper() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair()
+                pair.leader.signalGuard(SIGKILL)
+                let end = try pair.leader.waitForExit()
+                #expect(![.code(0), .code(1), .signal(9)].contains(end), "not a code of its own: \(end)")
+                #expect(!scenario.isAlive(pair.tree.id), "\(scenario.report)")
+                let new = try scenario.takeover(from: pair.tree)
+                #expect(new.sidecar === pair.standby)
+                scenario.expectHandOver(to: new.tree)
+            }
+        }
+
+        @Test func aStoppedGuardsTreeIsKilledByTheKeeperInTime() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair()
+                let guardian = try #require(pair.leader.guardian)
+                try scenario.justRenewed(pair.leader)
+                kill(guardian, SIGSTOP)
+                // The keeper does not renew for a guard that does not answer: one more renewal may have been under way.
+                var deadline = try #require(pair.leader.readiness?.deadline)
+                try scenario.gone(pair.tree.id) {
+                    deadline = max(deadline, pair.leader.readiness?.deadline ?? deadline)
+                }
+                try scenario.expectDead(pair.tree.id, before: deadline)
+                let new = try scenario.takeover(from: pair.tree)
+                kill(guardian, SIGCONT)
+                #expect(new.sidecar === pair.standby)
+                try scenario.steady(new.tree.id)
+                #expect(scenario.recording.trees.count == 2, "\(scenario.report)")
+            }
+        }
+
+        @Test func aShortlyStoppedGuardGoesOn() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair()
+                let guardian = try #require(pair.leader.guardian)
+                let deadline = try scenario.justRenewed(pair.leader)
+                kill(guardian, SIGSTOP)
+                try eventually("a third of the time is gone") { BootClock.now() > deadline - Scenario.ttl * 0.5 }
+                kill(guardian, SIGCONT)
+                try eventually("the first deadline passed") { BootClock.now() > deadline + Scenario.margin }
+                try scenario.steady(pair.tree.id)
+                #expect(scenario.recording.trees.count == 1 && pair.leader.guardian == guardian, "\(scenario.report)")
+            }
+        }
+
+        @Test func keeperAndGuardStoppedTogetherLoseTheDatabaseToTheFence() async throws {
+            // The child lives on, so its overlap is the one that no process can prevent.
+            let exempt: @Sendable (Recording) -> Set<RecordedTree.ID> = { Set($0.trees.prefix(1).map(\.id)) }
+            try await Scenario.run(on: try Servers.shared(), exempt: exempt) { scenario in
+                let holdSession = "psql -X -q -d \"$0\" -c 'SELECT pg_sleep(600)' & exec \"$@\""
+                let command =
+                    ["sh", "-c", holdSession, scenario.url(), SidecarProcess.recorder, scenario.recordings]
+                    + Scenario.allShapes
+                let leader = try scenario.start("a", command: command)
+                let old = try scenario.leader().tree
+                let session = try scenario.session()
+                let sessionsOfOld =
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'sidecar:\(old.id.epoch):%'"
+                try eventually("the child's session carries its label") { try session.value(sessionsOfOld) == "1" }
+                let standby = try scenario.start("b", command: command)
+
+                let guardian = try #require(leader.guardian)
+                leader.signalKeeper(SIGSTOP)
+                kill(guardian, SIGSTOP)
+                let new = try scenario.leader(after: old.id)
+                #expect(new.sidecar === standby)
+                try eventually("the fence took the old child's session") { try session.value(sessionsOfOld) == "0" }
+                #expect(scenario.isAlive(old.id), "both were stopped: who killed it?\n\(scenario.report)")
+
+                kill(guardian, SIGCONT)
+                leader.signalKeeper(SIGCONT)
+                try scenario.gone(old.id)
+                try scenario.steady(new.tree.id)
+                #expect(scenario.recording.trees.count == 2, "\(scenario.report)")
+                let ofNew = sessionsOfOld.replacingOccurrences(of: old.id.epoch, with: new.tree.id.epoch)
+                #expect(try session.value(ofNew) == "1", "the fence must spare the new child\n\(scenario.report)")
+            }
+        }
+    }
+
+    /// As in a container: the keeper is PID 1 of its pid namespace.
+    @Suite(
+        .enabled(
+            if: SidecarProcess.noNamespaces == nil, "\(SidecarProcess.noNamespaces ?? "namespaces are permitted here")")
+    )
+    struct AsInit {
+        @Test func anOrderlyStopHandsOver() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair(asInit: true)
+                pair.leader.signalKeeper(SIGTERM)
+                #expect(try pair.leader.waitForExit() == .code(0), "\(scenario.report)")
+                #expect(!scenario.isAlive(pair.tree.id), "\(scenario.report)")
+                let new = try scenario.takeover(from: pair.tree)
+                #expect(new.sidecar === pair.standby)
+                scenario.expectHandOver(to: new.tree)
+            }
+        }
+
+        @Test func aKilledKeeperTakesItsTreeWithIt() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair(asInit: true)
+                let deadline = try scenario.justRenewed(pair.leader)
+                pair.leader.signalKeeper(SIGKILL)
+                try scenario.gone(pair.tree.id)
+                try scenario.expectDead(pair.tree.id, before: deadline)
+                #expect(try scenario.takeover(from: pair.tree).sidecar === pair.standby)
+            }
+        }
+
+        @Test func aKilledGuardsTreeIsKilledByTheKeeper() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair(asInit: true)
+                pair.leader.signalGuard(SIGKILL)
+                let end = try pair.leader.waitForExit()
+                #expect(![.code(0), .code(1), .signal(9)].contains(end), "not a code of its own: \(end)")
+                #expect(!scenario.isAlive(pair.tree.id), "\(scenario.report)")
+                let new = try scenario.takeover(from: pair.tree)
+                #expect(new.sidecar === pair.standby)
+                scenario.expectHandOver(to: new.tree)
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+// The stage of every fault: a database, a few sidecars around recording children, and the questions a test asks about
+// them. Ends by judging what every scenario must keep: no two trees alive at once, and well-behaved sessions.
+
+import Clock
+import Foundation
+import TestSupport
+import Testing
+
+/// One scenario: one lease in one database.
+final class Scenario {
+    /// Short enough for a quick matrix, long enough for two noisy cores.
+    static let ttl = Duration.seconds(3)
+    static let margin = Duration.milliseconds(600)
+    static let allShapes = ["--members", "plain,stubborn,setsid,daemon,stopped,hopping"]
+
+    let postgres: PrivatePostgres
+    let lease: String
+    let database: String
+    let directory: String
+    /// Where the recorders write.
+    let recordings: String
+    private(set) var sidecars: [SidecarProcess] = []
+    private(set) var proxies: [TCPProxy] = []
+    private let watcher: ActivityWatcher
+
+    /// Runs one scenario on a thread of its own: `body` acts and asserts, then the common judgement follows.
+    /// - Parameter exempt: trees that were beyond any process and may have overlapped.
+    static func run(
+        on postgres: PrivatePostgres, exempt: @escaping @Sendable (Recording) -> Set<RecordedTree.ID> = { _ in [] },
+        sourceLocation: SourceLocation = #_sourceLocation, _ body: @Sendable (Scenario) throws -> Void
+    ) async throws {
+        try await onOwnThread {
+            let scenario = try Scenario(on: postgres)
+            defer { scenario.close() }
+            do { try body(scenario) } catch {
+                Issue.record("\(error)\n\(scenario.report)", sourceLocation: sourceLocation)
+            }
+            scenario.judge(exempt: exempt, sourceLocation)
+        }
+    }
+
+    private init(on postgres: PrivatePostgres) throws {
+        self.postgres = postgres
+        let id = String(UUID().uuidString.prefix(8).lowercased())
+        lease = "lease-\(id)"
+        database = "e2e_\(id)"
+        directory = try makeTemporaryDirectory("sidecar-e2e")
+        recordings = directory + "/recordings"
+        try FileManager.default.createDirectory(atPath: recordings, withIntermediateDirectories: true)
+        // An ordinary role, as Airflow has one: a sidecar must not need more.
+        let admin = try DirectSession(postgres.socketURL)
+        try admin.rows("SELECT pg_advisory_lock(1)")
+        if try admin.value("SELECT 1 FROM pg_roles WHERE rolname = 'airflow'") == nil {
+            try admin.rows("CREATE ROLE airflow LOGIN")
+        }
+        try admin.rows("CREATE DATABASE \(database) OWNER airflow")
+        // The children's sessions are labelled sidecar:EPOCH:...; what they do is their own business.
+        watcher = ActivityWatcher(url: postgres.socketURL, database: database, except: "sidecar:%")
+    }
+
+    /// The database over TCP, straight or through a proxy, as the sidecars' role.
+    func url(through proxy: TCPProxy? = nil) -> String {
+        "postgresql://airflow@127.0.0.1:\(proxy?.port ?? postgres.port)/\(database)"
+    }
+
+    /// A session of the test's own in the scenario's database, as superuser.
+    func session() throws -> DirectSession { try DirectSession(postgres.socketURL(database: database)) }
+
+    /// A proxy in front of the server, ended with the scenario.
+    func proxy() throws -> TCPProxy {
+        let proxy = try TCPProxy(target: postgres.port)
+        proxies.append(proxy)
+        return proxy
+    }
+
+    /// Starts one more sidecar around a recorder with members of every shape (or around `command`).
+    @discardableResult
+    func start(
+        _ node: String, options: [String] = [], child: [String] = Scenario.allShapes, command: [String]? = nil,
+        through proxy: TCPProxy? = nil, asInit: Bool = false
+    ) throws -> SidecarProcess {
+        let recorder = [SidecarProcess.recorder, recordings] + child
+        let ttl = ["--ttl", "\(Scenario.ttl.milliseconds)ms"]
+        let sidecar = try SidecarProcess(
+            node: node, lease: lease, databaseURL: url(through: proxy), options: ttl + options,
+            command: command ?? recorder, directory: directory, asInit: asInit)
+        sidecars.append(sidecar)
+        return sidecar
+    }
+
+    // MARK: What is
+
+    var recording: Recording { Recording(directory: recordings) }
+
+    /// The newest tree that has at least so many living processes, `stopped` ones included.
+    func livingTree() -> (sidecar: SidecarProcess, tree: RecordedTree)? {
+        guard let tree = recording.trees.last, let sidecar = sidecars.first(where: { $0.node == tree.node }),
+            isAlive(tree.id)
+        else { return nil }
+        return (sidecar, tree)
+    }
+
+    /// Any process of that tree is alive.
+    func isAlive(_ tree: RecordedTree.ID) -> Bool { !processes(of: tree).isEmpty }
+
+    /// The living processes of all the trees of that tree's epoch and instance.
+    func processes(of tree: RecordedTree.ID) -> [RunningProcess] {
+        ProcessTable.processes(with: [
+            "SIDECAR_LEASE": lease, "SIDECAR_EPOCH": tree.epoch, "SIDECAR_INSTANCE": tree.instance,
+        ])
+    }
+
+    // MARK: Waiting
+
+    /// Waits until one tree with all its members runs; says whose it is.
+    func leader(
+        after old: RecordedTree.ID? = nil, members: Int = 7, timeout: Duration = .seconds(30)
+    ) throws -> (sidecar: SidecarProcess, tree: RecordedTree) {
+        var found: (sidecar: SidecarProcess, tree: RecordedTree)?
+        try eventually("a child runs\(old.map { " after \($0)" } ?? "")", timeout: timeout) {
+            found = livingTree()
+            guard let tree = found?.tree else { return false }
+            return tree.id != old && tree.processes.count >= members
+        }
+        return try #require(found)
+    }
+
+    /// Waits until the leader has just renewed, so that what follows does not race with the next renewal.
+    /// - Returns: its deadline: when its child must be dead if it never renews again.
+    @discardableResult
+    func justRenewed(_ sidecar: SidecarProcess) throws -> Instant {
+        let before = sidecar.readiness?.deadline
+        var deadline: Instant?
+        try eventually("\(sidecar.node) renews") {
+            guard let readiness = sidecar.readiness, readiness.role == "leader" else { return false }
+            deadline = readiness.deadline
+            return readiness.deadline != before
+        }
+        return try #require(deadline)
+    }
+
+    /// Waits until nothing of that tree is left alive; calls `meanwhile` on every look.
+    func gone(_ tree: RecordedTree.ID, meanwhile: () -> Void = {}) throws {
+        try eventually("nothing of \(tree) is left") {
+            meanwhile()
+            return !isAlive(tree)
+        }
+    }
+
+    /// Waits until a tree other than `old` has run for a second, and checks that it is the only one then.
+    @discardableResult
+    func takeover(
+        from old: RecordedTree, timeout: Duration = .seconds(30), sourceLocation: SourceLocation = #_sourceLocation
+    ) throws -> (sidecar: SidecarProcess, tree: RecordedTree) {
+        let new = try leader(after: old.id, timeout: timeout)
+        try steady(new.tree.id)
+        let others = ProcessTable.processes(with: ["SIDECAR_LEASE": lease])
+            .filter { !ProcessTable.environment(of: $0.pid).contains("SIDECAR_INSTANCE=\(new.tree.id.instance)") }
+        #expect(others.isEmpty, "left over besides \(new.tree.id)\n\(report)", sourceLocation: sourceLocation)
+        return new
+    }
+
+    /// Waits until that tree has run for a second more.
+    func steady(_ tree: RecordedTree.ID) throws {
+        let start = recording.lastAlive(of: tree)
+        try eventually("\(tree) runs steadily") {
+            guard let start, let last = recording.lastAlive(of: tree) else { return false }
+            return last.since(start) >= .seconds(1)
+        }
+    }
+
+    /// R2: the child is dead before anybody else could count its lease as run out, `deadline` being TTL - margin.
+    func expectDead(
+        _ tree: RecordedTree.ID, before deadline: Instant, sourceLocation: SourceLocation = #_sourceLocation
+    ) throws {
+        let last = try #require(recording.lastAlive(of: tree))
+        let late = last.since(deadline)
+        #expect(
+            late < Scenario.margin,
+            "\(tree) lived \(late) past its deadline, the margin is \(Scenario.margin)\n\(report)",
+            sourceLocation: sourceLocation)
+    }
+
+    // MARK: The end
+
+    private func judge(exempt: (Recording) -> Set<RecordedTree.ID>, _ sourceLocation: SourceLocation) {
+        let recording = recording
+        // To look at what a passing scenario did.
+        if ProcessInfo.processInfo.environment["SIDECAR_TEST_TIMELINE"] != nil { print(report) }
+        let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt(recording))
+        #expect(overlaps.isEmpty, "two children at once: \(overlaps)\n\(report)", sourceLocation: sourceLocation)
+        let epochs = IntervalChecker.epochsThatDoNotGrow(in: recording)
+        #expect(epochs.isEmpty, "epochs must grow: \(epochs)\n\(report)", sourceLocation: sourceLocation)
+        #expect(recording.nonsense.isEmpty, sourceLocation: sourceLocation)
+        // A Swift trap, or a data race when SIDECAR_BINARY was built with --sanitize=thread.
+        for word in ["Fatal error", "ThreadSanitizer"] {
+            let traps = sidecars.filter { $0.log.contains(word) }
+            #expect(traps.isEmpty, "\(word) in \(traps.map(\.node))\n\(report)", sourceLocation: sourceLocation)
+        }
+        let (faults, sessionsSeen) = watcher.end()
+        #expect(faults.isEmpty, "\(faults.joined(separator: "\n"))", sourceLocation: sourceLocation)
+        #expect(
+            sessionsSeen > 0, "the watcher saw no sidecar session: it proved nothing", sourceLocation: sourceLocation)
+    }
+
+    /// The timeline and the logs, for failure messages.
+    var report: String {
+        let logs = sidecars.map { sidecar in
+            let end = sidecar.exit.map { "\($0)" } ?? "running"
+            return "--- \(sidecar.node) (\(end)):\n" + String(sidecar.log.suffix(6000))
+        }
+        let left = ProcessTable.processes(with: ["SIDECAR_LEASE": lease]).map { "\($0)" }
+        return (["", "now \(BootClock.now().nanoseconds)", recording.timeline, "alive: \(left)"] + logs)
+            .joined(separator: "\n")
+    }
+
+    private func close() {
+        for sidecar in sidecars { sidecar.destroy() }
+        for proxy in proxies { proxy.close() }
+        try? FileManager.default.removeItem(atPath: directory)
+    }
+}

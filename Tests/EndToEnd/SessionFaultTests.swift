@@ -1,0 +1,135 @@
+// Hands in the database: backends terminated, the advisory lock taken by a stranger, the row deleted or changed. The
+// leader goes on where the record still says it may, and its child is dead in time where it does not.
+
+import Clock
+import Foundation
+import TestSupport
+import Testing
+
+extension DatabaseMatrix {
+    @Suite struct SessionFaults {
+        @Test func aLeaderResumesAfterItsBackendWasTerminated() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair()
+                let session = try scenario.session()
+                let before = try #require(try scenario.lockHolder(session))
+                let deadline = try scenario.justRenewed(pair.leader)
+                try session.rows("SELECT pg_terminate_backend(\(before))")
+                try eventually("a new session of the leader's holds the lock") {
+                    let now = try scenario.lockHolder(session)
+                    return now != nil && now != before
+                }
+                try eventually("the first deadline passed") { BootClock.now() > deadline + Scenario.margin }
+                try scenario.steady(pair.tree.id)
+                #expect(scenario.recording.trees.count == 1, "\(scenario.report)")
+                let holder = try #require(try scenario.lockHolder(session))
+                #expect(try scenario.row(session, "backend_pid") == "\(holder)")
+            }
+        }
+
+        @Test func onSessionLossKillEndsTheChildAtOnce() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair(options: ["--on-session-loss", "kill"])
+                let session = try scenario.session()
+                let deadline = try scenario.justRenewed(pair.leader)
+                try session.rows("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE \(Scenario.ourLock)")
+                try scenario.gone(pair.tree.id)
+                // Not only when the deadline came.
+                let last = try #require(scenario.recording.lastAlive(of: pair.tree.id))
+                #expect(last < deadline, "\(scenario.report)")
+                try scenario.takeover(from: pair.tree)
+            }
+        }
+
+        @Test func aLockStolenByAStrangerCostsTheLeaseButNeverOverlaps() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair()
+                let thief = try DirectSession(scenario.url())
+                let key = try #require(try scenario.lockKey(thief))
+                // The leader takes its lock back as fast as it can: try until the thief was faster.
+                try eventually("the lock is stolen") {
+                    try thief.rows(
+                        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+                    )
+                    for _ in 0..<200 where try thief.value("SELECT pg_try_advisory_lock(\(key))") == "t" { return true }
+                    return false
+                }
+                let deadline = try #require(pair.leader.readiness?.deadline)
+                try scenario.gone(pair.tree.id)
+                // A renewal just before the theft may have been newer than the file that we read.
+                try scenario.expectDead(pair.tree.id, before: deadline + Scenario.ttl / 5)
+                // An idle stranger is terminated once it has been idle for longer than any TTL seen.
+                try scenario.takeover(from: pair.tree)
+                #expect(throws: DirectSession.Failure.self, "the thief's session is gone") {
+                    try thief.value("SELECT 1")
+                }
+            }
+        }
+
+        @Test func aDeletedRowEndsTheLeadershipAndALeaseIsMadeAnew() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair()
+                let session = try scenario.session()
+                let deadline = try scenario.justRenewed(pair.leader)
+                try session.rows("DELETE FROM sidecar.lease")
+                try scenario.gone(pair.tree.id)
+                try scenario.expectDead(pair.tree.id, before: deadline)
+                let new = try scenario.takeover(from: pair.tree)
+                #expect(try scenario.row(session, "epoch") == new.tree.id.epoch)
+                let epochs = (Int64(pair.tree.id.epoch) ?? 0, Int64(new.tree.id.epoch) ?? 0)
+                #expect(epochs.0 < epochs.1, "epochs only grow: \(epochs)")
+            }
+        }
+
+        @Test func anEpochChangedByHandEndsTheLeadership() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair()
+                let session = try scenario.session()
+                let deadline = try scenario.justRenewed(pair.leader)
+                try session.rows("UPDATE sidecar.lease SET epoch = epoch + 1")
+                try scenario.gone(pair.tree.id)
+                try scenario.expectDead(pair.tree.id, before: deadline)
+                let new = try scenario.takeover(from: pair.tree)
+                let epochs = (Int64(pair.tree.id.epoch) ?? 0, Int64(new.tree.id.epoch) ?? 0)
+                // Its holder may go on in the epoch that was set by hand (R9), with a new child; anybody else claims above it.
+                #expect(epochs.0 < epochs.1, "epochs only grow: \(epochs)")
+                #expect(epochs.0 + 1 < epochs.1 || new.sidecar === pair.leader, "\(scenario.report)")
+            }
+        }
+
+        @Test func aRowHeldByNobodyAnyMoreRunsOut() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair()
+                let session = try scenario.session()
+                let deadline = try scenario.justRenewed(pair.leader)
+                try session.rows("UPDATE sidecar.lease SET holder = gen_random_uuid(), node = 'ghost'")
+                try scenario.gone(pair.tree.id)
+                try scenario.expectDead(pair.tree.id, before: deadline)
+                try scenario.takeover(from: pair.tree)
+            }
+        }
+    }
+}
+
+extension Scenario {
+    /// One column of the lease's row.
+    func row(_ session: DirectSession, _ column: String) throws -> String? {
+        try session.value("SELECT \(column) FROM sidecar.lease WHERE name = '\(lease)'")
+    }
+
+    /// The pid of the backend that holds the lease's advisory lock.
+    func lockHolder(_ session: DirectSession) throws -> Int? {
+        try session.value("SELECT pid FROM pg_locks WHERE \(Self.ourLock)").flatMap { Int($0) }
+    }
+
+    /// The key of that lock, as pg_locks tells it.
+    func lockKey(_ session: DirectSession) throws -> String? {
+        try session.value(
+            "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE \(Self.ourLock)")
+    }
+
+    static let ourLock = """
+        locktype = 'advisory' AND granted AND objsubid = 1
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        """
+}

@@ -1,0 +1,81 @@
+// The judge of "never two": a tree is alive from the first to the last sign of life of any process in it, and no two
+// trees may be alive at once. Two witnesses are heard: the intervals (10 ms fine, per process) and the kernel's lock
+// that each tree holds while any process of it lives (exact, also for stopped processes, but only asked at a start).
+
+import Clock
+
+/// What is wrong with a recording.
+public struct Overlap: Sendable, CustomStringConvertible {
+    public let first: RecordedTree.ID
+    public let second: RecordedTree.ID?
+    public let description: String
+}
+
+/// Judges recordings.
+public enum IntervalChecker {
+    /// Every pair of trees that were alive at the same time, by either witness. Empty is what a test wants.
+    /// `exempt`: trees whose overlap with others is beyond any process (keeper and guard both stopped).
+    public static func overlaps(in recording: Recording, exempt: Set<RecordedTree.ID> = []) -> [Overlap] {
+        let trees = recording.trees
+        var found: [Overlap] = []
+        for (index, first) in trees.enumerated() where !exempt.contains(first.id) {
+            for second in trees[(index + 1)...] where !exempt.contains(second.id) && second.start <= first.last {
+                let both = min(first.last, second.last).since(second.start)
+                let last = first.processes.max { $0.last < $1.last }
+                found.append(
+                    Overlap(
+                        first: first.id, second: second.id,
+                        description: """
+                            \(second.id) started at \(second.start.nanoseconds) while \(first.id) was alive until \
+                            \(first.last.nanoseconds) (its \(last?.shape ?? "?") \(last?.pid ?? 0)): both for \(both)
+                            """))
+            }
+            for process in first.processes {
+                for intruder in process.intruders where !exempt.contains(where: { names($0) == intruder.who }) {
+                    found.append(
+                        Overlap(
+                            first: first.id, second: nil,
+                            description: """
+                                \(first.id) was running at \(intruder.at.nanoseconds) while the kernel held the lock of \
+                                \(intruder.who): a process of it was still alive
+                                """))
+                    break
+                }
+            }
+        }
+        return found
+    }
+
+    /// Every tree whose epoch is lower than that of a tree before it, and every epoch that two instances ran in: as a
+    /// fencing token an epoch must only grow and never repeat. Empty is what a test wants.
+    public static func epochsThatDoNotGrow(in recording: Recording) -> [String] {
+        var found: [String] = []
+        for (before, after) in zip(recording.trees, recording.trees.dropFirst()) {
+            guard let low = Int64(before.id.epoch), let high = Int64(after.id.epoch) else {
+                found.append("not a number: \(before.id) or \(after.id)")
+                continue
+            }
+            if high < low || (high == low && before.id.instance != after.id.instance) {
+                found.append("\(after.id) after \(before.id)")
+            }
+        }
+        return found
+    }
+
+    /// The longest time without any child between the first and the last sign of life, and after which tree.
+    public static func longestGap(in recording: Recording) -> (duration: Duration, after: RecordedTree.ID)? {
+        var longest: (Duration, RecordedTree.ID)?
+        var latest: RecordedTree?
+        for tree in recording.trees {
+            if let before = latest {
+                let gap = tree.start.since(before.last)
+                if gap > (longest?.0 ?? .zero) { longest = (gap, before.id) }
+            }
+            if tree.last > (latest?.last ?? Instant(nanoseconds: .min)) { latest = tree }
+        }
+        return longest.map { (duration: $0.0, after: $0.1) }
+    }
+
+    /// How the recorder writes a tree into its lock file.
+    private static func names(_ id: RecordedTree.ID) -> String { "\(id.epoch)-\(id.instance)-\(id.main)" }
+}

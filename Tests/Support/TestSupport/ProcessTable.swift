@@ -1,0 +1,90 @@
+// What /proc says about processes: who is alive, whose child, started with which environment. Tests find the guard and
+// the members of a tree with it, from outside, without asking the program under test.
+
+import CLinux
+import Glibc
+
+/// One living process.
+public struct RunningProcess: Sendable, CustomStringConvertible {
+    public let pid: pid_t
+    public let parent: pid_t
+    /// R, S, D, T, Z ... as in proc(5).
+    public let state: Character
+    /// Its name, cut at 15 bytes by the kernel.
+    public let name: String
+
+    public var description: String { "\(name) \(pid) (\(state), child of \(parent))" }
+
+    /// Reads /proc/PID/stat; nil when there is no such process.
+    public init?(_ pid: pid_t) {
+        // The name stands in brackets and may hold brackets and spaces itself: the last one closes it.
+        guard let bytes = ProcessTable.read("/proc/\(pid)/stat") else { return nil }
+        let text = String(decoding: bytes, as: UTF8.self)
+        guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")")
+        else { return nil }
+        let fields = text[text.index(after: close)...].split(separator: " ")
+        guard fields.count > 2, let state = fields[0].first, let parent = pid_t(fields[1]) else { return nil }
+        self.pid = pid
+        self.parent = parent
+        self.state = state
+        name = String(text[text.index(after: open)..<close])
+    }
+}
+
+/// Every process of this machine that we may see.
+public enum ProcessTable {
+    /// All of them, zombies included.
+    public static func all() -> [RunningProcess] {
+        pids().compactMap { RunningProcess($0) }
+    }
+
+    /// The children of a process.
+    public static func children(of parent: pid_t) -> [RunningProcess] { all().filter { $0.parent == parent } }
+
+    /// The living processes, zombies left out, that were started with all of these variables. Looks up to three times
+    /// before it says that there are none: one look can miss a process that hops from pid to pid.
+    public static func processes(with variables: [String: String]) -> [RunningProcess] {
+        for _ in 1...3 {
+            let found = look(for: variables)
+            if !found.isEmpty { return found }
+        }
+        return []
+    }
+
+    private static func look(for variables: [String: String]) -> [RunningProcess] {
+        let wanted = Set(variables.map { "\($0.key)=\($0.value)" })
+        // A zombie has no environment left; the ones of other tests can be thousands.
+        return pids().filter { wanted.isSubset(of: environment(of: $0)) }.compactMap { RunningProcess($0) }
+            .filter { $0.state != "Z" && $0.state != "X" }
+    }
+
+    /// The environment a process was started with, as KEY=VALUE.
+    public static func environment(of pid: pid_t) -> Set<String> {
+        guard let bytes = read("/proc/\(pid)/environ") else { return [] }
+        return Set(bytes.split(separator: 0).map { String(decoding: $0, as: UTF8.self) })
+    }
+
+    private static func pids() -> [pid_t] {
+        guard let directory = opendir("/proc") else { return [] }
+        defer { closedir(directory) }
+        var pids: [pid_t] = []
+        while let entry = readdir(directory) {
+            let pid = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { atoi($0) }
+            }
+            if pid > 0 { pids.append(pid) }
+        }
+        return pids
+    }
+
+    /// Straight system calls: scenarios look through all of /proc every 10 ms while they wait.
+    fileprivate static func read(_ path: String) -> [UInt8]? {
+        let file = clinux_open(path, O_RDONLY)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        let bytes = [UInt8](unsafeUninitializedCapacity: 32768) { buffer, count in
+            count = max(0, Glibc.read(file, buffer.baseAddress, buffer.count))
+        }
+        return bytes.isEmpty ? nil : bytes
+    }
+}

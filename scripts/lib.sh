@@ -1,0 +1,88 @@
+# What the scripts of this folder share; sourced, never run. It only defines names: nothing happens on reading it.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Virtual environments outlive a clone, so that the second demo takes seconds.
+CACHE=${SIDECAR_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/sidecar}
+
+SIDECAR=$ROOT/.build/sidecar
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# A TCP port that nobody listens on now. Somebody may take it before we do; whoever starts a server on it tells.
+free_port() {
+    local port i
+    for i in {1..50}; do
+        port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
+        # A refused connection is a free port. The kernel hands out ephemeral ports from 32768 up: below is safe from them.
+        (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+    done
+    die "found no free TCP port on 127.0.0.1"
+}
+
+# wait_until SECONDS COMMAND...: true as soon as COMMAND is, false when it was not for that long.
+wait_until() {
+    local deadline=$((SECONDS + $1 + 1))
+    shift
+    until "$@"; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.1
+    done
+}
+
+# Every descendant of a process, itself included, as PID:START. A PID comes back in time; with its start time it does not.
+tree() {
+    local pid
+    for pid in $(ps -eo pid=,ppid= | awk -v root="$1" '
+        { parent[$1] = $2 }
+        END {
+            for (pid in parent)
+                for (up = pid; up in parent; up = parent[up])
+                    if (up == root) { print pid; break }
+        }'); do
+        start_time "$pid" && echo "$pid:$started"
+    done
+}
+
+# Sets `started` to when a process started, in clock ticks since boot; false when it is gone or a zombie.
+start_time() {
+    local stat
+    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+    # The command name, in parentheses, may hold blanks and parentheses of its own.
+    # shellcheck disable=SC2086 # split into fields on purpose
+    set -- ${stat##*) }
+    started=${20}
+    [[ $1 != Z && $1 != X ]]
+}
+
+# Prints those of PID:START... that are still alive.
+alive() {
+    local each
+    for each in "$@"; do
+        start_time "${each%%:*}" && [[ $started == "${each##*:}" ]] && echo "${each%%:*}"
+    done
+    return 0
+}
+
+# The folder of PostgreSQL's server programs, newest first; empty when there are none.
+postgres_bin() {
+    local folder
+    for folder in $(ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin 2>/dev/null | sort -rV); do
+        [[ -x $folder/initdb && -x $folder/postgres ]] && { echo "$folder"; return; }
+    done
+    folder=$(command -v initdb) && dirname "$(readlink -f "$folder")"
+}
+
+# The first Python that can make a virtual environment and is one that Airflow VERSION runs on; empty when there is none.
+python_for() {
+    local low=10 high=14 python
+    [[ $1 == 2.* ]] && low=8 high=12
+    for python in python3 /usr/bin/python3 python3.12 python3.11 python3.10 python3.13; do
+        "$python" -c "import sys, venv, ensurepip; sys.exit(not (3, $low) <= sys.version_info[:2] <= (3, $high))" \
+            2>/dev/null && { command -v "$python"; return; }
+    done
+    return 0
+}
