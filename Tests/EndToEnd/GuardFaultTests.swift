@@ -27,7 +27,7 @@ extension ProcessMatrix {
                 let pair = try scenario.pair()
                 pair.leader.signalGuard(SIGKILL)
                 let end = try pair.leader.waitForExit()
-                #expect(![.code(0), .code(1), .signal(9)].contains(end), "not a code of its own: \(end)")
+                #expect(end == .code(80), "\(end)\n\(scenario.report)")
                 #expect(!scenario.isAlive(pair.tree.id), "\(scenario.report)")
                 let new = try scenario.takeover(from: pair.tree)
                 #expect(new.sidecar === pair.standby)
@@ -133,12 +133,23 @@ extension ProcessMatrix {
             }
         }
 
+        @Test func keeperAndGuardKilledTogetherTakeTheTreeWithThem() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let pair = try scenario.pair(asInit: true)
+                let guardian = try #require(pair.leader.guardian)
+                pair.leader.signalKeeper(SIGKILL)
+                kill(guardian, SIGKILL)
+                try scenario.gone(pair.tree.id)
+                #expect(try scenario.takeover(from: pair.tree).sidecar === pair.standby)
+            }
+        }
+
         @Test func aKilledGuardsTreeIsKilledByTheKeeper() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let pair = try scenario.pair(asInit: true)
                 pair.leader.signalGuard(SIGKILL)
                 let end = try pair.leader.waitForExit()
-                #expect(![.code(0), .code(1), .signal(9)].contains(end), "not a code of its own: \(end)")
+                #expect(end == .code(80), "\(end)\n\(scenario.report)")
                 #expect(!scenario.isAlive(pair.tree.id), "\(scenario.report)")
                 let new = try scenario.takeover(from: pair.tree)
                 #expect(new.sidecar === pair.standby)

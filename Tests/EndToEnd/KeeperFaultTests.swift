@@ -42,7 +42,7 @@ extension ProcessMatrix {
                 #expect(scenario.isAlive(pair.tree.id) && scenario.recording.trees.count == 1, "\(scenario.report)")
                 pair.leader.signalKeeper(SIGTERM)
                 let end = try pair.leader.waitForExit()
-                #expect(end != .code(0), "the child did not end by itself: \(end)\n\(scenario.report)")
+                #expect(end == .code(82), "stopped, but the child had to be killed: \(end)\n\(scenario.report)")
                 #expect(!scenario.isAlive(pair.tree.id), "\(scenario.report)")
                 scenario.expectHandOver(to: try scenario.takeover(from: pair.tree).tree)
             }
@@ -53,7 +53,7 @@ extension ProcessMatrix {
                 let pair = try scenario.pair(options: ["--grace", "500ms"], child: ["--ignore-term"])
                 pair.leader.signalKeeper(SIGTERM)
                 let end = try pair.leader.waitForExit()
-                #expect(end != .code(0), "the child did not end by itself: \(end)\n\(scenario.report)")
+                #expect(end == .code(82), "stopped, but the child had to be killed: \(end)\n\(scenario.report)")
                 let new = try scenario.leader(after: pair.tree.id, members: 1)
                 scenario.expectHandOver(to: new.tree)
             }
@@ -140,6 +140,23 @@ extension ProcessMatrix {
                 for number in [SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH] { pair.standby.signalKeeper(number) }
                 try scenario.steady(pair.tree.id)
                 #expect(scenario.recording.trees.count == 1 && pair.standby.exit == nil, "\(scenario.report)")
+            }
+        }
+
+        @Test func theLeaseGoesFromNodeToNodeUntilTheLast() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                for node in ["a", "b", "c"] { try scenario.start(node) }
+                let first = try scenario.leader()
+                first.sidecar.signalKeeper(SIGTERM)
+                let second = try scenario.takeover(from: first.tree)
+                #expect(second.sidecar !== first.sidecar)
+                second.sidecar.signalGuard(SIGKILL)
+                let third = try scenario.takeover(from: second.tree)
+                #expect(![first.sidecar.node, second.sidecar.node].contains(third.sidecar.node))
+                #expect(first.sidecar.exit == .code(0) && second.sidecar.exit == .code(80), "\(scenario.report)")
+                third.sidecar.signalKeeper(SIGINT)
+                #expect(try third.sidecar.waitForExit() == .code(0))
+                #expect(scenario.recording.trees.count == 3, "\(scenario.report)")
             }
         }
 

@@ -20,7 +20,10 @@ extension DatabaseMatrix {
                 let new = try scenario.takeover(from: pair.tree)
                 #expect(new.sidecar === pair.standby)
                 proxy.set(.pass)
-                try eventually("the lost one stands by again") { pair.leader.readiness?.role == "standby" }
+                // On a busy machine its guard may be too busy killing to answer in time, and be killed itself (R12).
+                try eventually("the lost one stands by again") {
+                    pair.leader.readiness?.role == "standby" || pair.leader.exit == .code(80)
+                }
                 try scenario.steady(new.tree.id)
                 #expect(scenario.recording.trees.count == 2, "\(scenario.report)")
             }

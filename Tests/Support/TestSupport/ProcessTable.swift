@@ -8,6 +8,8 @@ import Glibc
 public struct RunningProcess: Sendable, CustomStringConvertible {
     public let pid: pid_t
     public let parent: pid_t
+    /// Its process group.
+    public let group: pid_t
     /// R, S, D, T, Z ... as in proc(5).
     public let state: Character
     /// Its name, cut at 15 bytes by the kernel.
@@ -23,9 +25,11 @@ public struct RunningProcess: Sendable, CustomStringConvertible {
         guard let open = text.firstIndex(of: "("), let close = text.lastIndex(of: ")")
         else { return nil }
         let fields = text[text.index(after: close)...].split(separator: " ")
-        guard fields.count > 2, let state = fields[0].first, let parent = pid_t(fields[1]) else { return nil }
+        guard fields.count > 2, let state = fields[0].first, let parent = pid_t(fields[1]), let group = pid_t(fields[2])
+        else { return nil }
         self.pid = pid
         self.parent = parent
+        self.group = group
         self.state = state
         name = String(text[text.index(after: open)..<close])
     }

@@ -123,9 +123,9 @@ public final class SidecarProcess: Sendable {
         signalKeeper(SIGKILL)
         if let guardian { kill(guardian, SIGKILL) }
         process.signal(SIGKILL)
-        for process in tree { kill(process.pid, SIGKILL) }
         try? eventually("sidecar \(node) and its tree are gone", timeout: .seconds(10)) {
-            for process in tree { kill(process.pid, SIGKILL) }
+            // Whole groups: a process that hops from pid to pid is in one, and gone before its own pid can be used.
+            for process in tree where process.group > 1 && process.group != getpgrp() { killpg(process.group, SIGKILL) }
             return exit != nil && tree.isEmpty
         }
     }

@@ -1,0 +1,1 @@
+"""What `Benchmarks/run` measures, a module each, and what they share."""
