@@ -148,8 +148,7 @@ extension LeaseMachine {
         guard case .standby(let standby) = role, let watch = standby.watch else { return }
         switch reply {
         case .claimed(let epoch, let fenced):
-            let released = watch.record.released && watch.record.server == watch.server
-            report(.claimed(epoch, basis: released ? .released : .expired))
+            report(.claimed(epoch, basis: basis(watch)))
             let ago = watch.ageWhenFirstSeen + sentAt.since(watch.firstSeen)
             chores.add(.historyBegin(epoch, previousRenewedAgo: ago))
             lead(epoch, beat: 0, fenced: fenced, sentAt: sentAt, through: session, at: now)
@@ -167,6 +166,11 @@ extension LeaseMachine {
                 standby.intention = .observe(at: now)
             }
         }
+    }
+
+    private func basis(_ watch: Watch) -> ClaimBasis {
+        if watch.record.released { return watch.record.server == watch.server ? .released : .expired }
+        return watch.record.holder == nil ? .unclaimed : .expired
     }
 
     mutating func standbyFailed(_ statement: Statement, at now: Instant) {

@@ -3,6 +3,9 @@
 import Clock
 
 extension LeaseMachine {
+    /// How long the guard may owe an answer when it must kill (R12).
+    static let patienceWithGuard = Duration.milliseconds(100)
+
     /// Pings the guard. Until it answers nothing is claimed or renewed on its behalf.
     mutating func ask(at now: Instant) {
         lastToken += 1
@@ -15,10 +18,16 @@ extension LeaseMachine {
         switch guardian {
         case .answering, .asked:
             lastToken += 1
-            guardian = .asked(lastToken, since: now, by: now + .milliseconds(100))
+            guardian = .asked(lastToken, since: now, by: now + Self.patienceWithGuard)
             actions.append(.order(.ping(lastToken)))
         case .condemned, .fallen, .gone: break
         }
+    }
+
+    /// A guard that says anything about its tree is alive; it has another 100 ms for the answer that it owes.
+    private mutating func heard(at now: Instant) {
+        guard case .asked(let token, let since, let by) = guardian else { return }
+        guardian = .asked(token, since: since, by: max(by, now + Self.patienceWithGuard))
     }
 
     mutating func watchGuardian(at now: Instant) {
@@ -39,11 +48,13 @@ extension LeaseMachine {
             return
         }
         guard case .leading(let leadership) = role, let current = leadership.tree.start else { return }
+        heard(at: now)
         switch answer {
         case .pong: break
         case .started(current, let pid):
             report(.started(current, pid: pid))
             if case .starting = leadership.tree { change { $0.tree = .running(current) } }
+            chores.registerAt = now
         case .notStarted(current, .cannotExecute(let errno)):
             report(.cannotExecute(errno: errno))
             change { $0.tree = .dying(current, .cannotExecute(errno: errno)) }
@@ -56,7 +67,7 @@ extension LeaseMachine {
         case .notStarted(current, .refused):
             condemn()
         case .exited(current, let exit):
-            report(.childExited(exit))
+            report(.childExited(exit, asked: leadership.tree.isEnding))
             if case .dying = leadership.tree { break }
             change { $0.tree = .dying(current, .exited(exit)) }
         case .killing(current, let byDeadline):

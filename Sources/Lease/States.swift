@@ -100,6 +100,14 @@ enum Tree: Equatable, Sendable {
     /// The guard is dead; the keeper kills what is left.
     case fallen
 
+    /// It was told to end.
+    var isEnding: Bool {
+        switch self {
+        case .draining, .dying(_, .killed): true
+        case .none, .starting, .running, .dying, .fallen: false
+        }
+    }
+
     /// The start that a living guard would answer for.
     var start: StartID? {
         switch self {

@@ -188,7 +188,8 @@ public enum Notice: Equatable, Sendable {
     case started(StartID, pid: Int32)
     case cannotExecute(errno: Int32)
     case cannotFork(errno: Int32)
-    case childExited(ChildExit)
+    /// `asked`: it was told to.
+    case childExited(ChildExit, asked: Bool)
     case restarting(after: Duration, attempt: Int)
     case gaveUp(cooldown: Duration)
     case draining(grace: Duration)
@@ -205,4 +206,6 @@ public enum Notice: Equatable, Sendable {
 public enum ClaimBasis: Equatable, Sendable {
     case released
     case expired
+    /// Nobody had ever held it, as far as is known.
+    case unclaimed
 }

@@ -16,6 +16,7 @@ public struct Overview: Sendable {
         let halves = LeaseKey.halves(lease)
         return Query(
             """
+            -- A role without pg_read_all_stats does not see another role's backend_start: then the pid has to do.
             SELECT l.name, l.epoch, l.beat, l.holder, l.node, l.version, l.ttl_ms, l.released, l.suspended,
                 l.backend_pid, l.server = pg_postmaster_start_time() AS same_server,
                 (extract(epoch FROM clock_timestamp() - l.renewed_at) * 1000)::bigint AS age_ms,
@@ -23,7 +24,7 @@ public struct Overview: Sendable {
                 to_char(l.claimed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS claimed_at,
                 k.pid AS lock_pid, a.application_name AS lock_application, a.usename AS lock_user,
                 k.pid IS NOT DISTINCT FROM l.backend_pid
-                    AND (k.pid IS NULL OR a.backend_start IS NOT DISTINCT FROM l.backend_start) AS lock_agrees
+                    AND (a.backend_start IS NULL OR a.backend_start IS NOT DISTINCT FROM l.backend_start) AS lock_agrees
             FROM sidecar.lease AS l
                 LEFT JOIN pg_locks AS k ON k.locktype = 'advisory' AND k.granted AND k.objsubid = 1
                     AND k.classid = $2::oid AND k.objid = $3::oid
@@ -39,7 +40,7 @@ public struct Overview: Sendable {
             """
             SELECT m.instance, m.node, m.version, m.leads, m.healthy, m.ttl_ms, m.backend_pid,
                 (extract(epoch FROM clock_timestamp() - m.last_seen) * 1000)::bigint AS age_ms,
-                (extract(epoch FROM clock_timestamp() - m.started_at) * 1000)::bigint AS up_ms
+                (extract(epoch FROM m.last_seen - m.started_at) * 1000)::bigint AS up_ms
             FROM sidecar.member AS m
             WHERE m.lease = $1 AND m.last_seen > clock_timestamp() - 3 * m.ttl_ms * interval '1 ms'
             ORDER BY m.leads DESC, m.node, m.instance

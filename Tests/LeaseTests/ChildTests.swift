@@ -8,6 +8,7 @@ import Testing
 @Suite("The child's own failures") struct ChildTests {
     private func fail(_ driver: inout Driver) {
         driver.feed(.guardAnswered(.started(driver.start, pid: 1)))
+        driver.settle()
         driver.feed(.guardAnswered(.exited(driver.start, .code(3))))
         driver.feed(.guardAnswered(.empty(driver.start)))
     }

@@ -109,6 +109,7 @@ struct Driver {
     ) throws -> Driver {
         var driver = try leading(once: once, maxRestarts: maxRestarts, killOnSessionLoss: killOnSessionLoss)
         driver.feed(.guardAnswered(.started(driver.start, pid: 99)))
+        driver.settle()
         return driver
     }
 

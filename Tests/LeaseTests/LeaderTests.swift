@@ -166,6 +166,17 @@ import Testing
         #expect(driver.log.exits == [.guardLost])
     }
 
+    @Test("R12: a guard that says it is killing has another 100 ms, a silent one has not") func busyGuardLives() throws
+    {
+        var driver = try Driver.running()
+        driver.guardAnswers = false
+        driver.advance(.seconds(8))
+        driver.advance(.milliseconds(90))
+        driver.feed(.guardAnswered(.killing(driver.start, byDeadline: true)))
+        #expect(!driver.advance(.milliseconds(90)).contains(.killGuard))
+        #expect(driver.advance(.milliseconds(10)).contains(.killGuard))
+    }
+
     @Test("A dead guard's tree is killed by the keeper before the lease is released") func deadGuard() throws {
         var driver = try Driver.running()
         #expect(driver.feed(.guardGone).contains(.killDescendants))

@@ -137,6 +137,13 @@ import Testing
         }
         #expect(try look().string(0, "node") == "here")
         #expect(try look().bool(0, "lock_agrees") == true)
+        // A role that may not see the holder's details must not cry wolf.
+        _ = try server.psql(
+            "CREATE ROLE onlooker LOGIN; GRANT USAGE ON SCHEMA sidecar TO onlooker; GRANT SELECT ON ALL TABLES IN SCHEMA sidecar TO onlooker"
+        )
+        let onlooker = try Node.open(server, user: "onlooker", purpose: .look).0
+        let seen = try onlooker.query(Overview(lease: "test").record, limit: .seconds(20))
+        #expect(seen.bool(0, "lock_agrees") == true)
         try node.ask(.unlock)
         #expect(try look().bool(0, "lock_agrees") == false)
         let thief = try Node(server, "thief")

@@ -59,6 +59,19 @@ import Testing
         #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["deeper"])
     }
 
+    @Test(
+        "A folder in a shared place that is somebody else's is neither written nor believed",
+        .enabled(if: getuid() == 0, "only root can give a folder away")) func foreignFolder() throws
+    {
+        var shared = file
+        shared.isInSharedPlace = true
+        #expect(shared.write(state(deadline: BootClock.now() + .seconds(60))) == 0)
+        #expect(Probe.ready.answer(file: shared) == 0)
+        #expect(chown(folder, 65534, 65534) == 0)
+        #expect(Probe.ready.answer(file: shared) == 1)
+        #expect(shared.write(state(deadline: BootClock.now())) == EPERM)
+    }
+
     @Test("What cannot be written says why") func unwritable() {
         #expect(ReadyFile(path: "/proc/nonsense/ready").write(state(deadline: BootClock.now())) != 0)
     }

@@ -16,6 +16,10 @@ struct CheckCommand: ExitingCommand {
     var lease: String?
     @Option(help: "How long the lease will last (SIDECAR_TTL; default 10s).")
     var ttl: String?
+    @Option(help: "How often the leader will renew (SIDECAR_RENEW_INTERVAL; default TTL / 5).")
+    var renewInterval: String?
+    @Option(help: "How much before the TTL the child will be killed (SIDECAR_MARGIN; default TTL / 5).")
+    var margin: String?
 
     func execute() throws -> Int32 {
         var report = CheckReport()
@@ -24,6 +28,8 @@ struct CheckCommand: ExitingCommand {
         options.databaseURL = database.databaseUrl
         options.lease = lease
         options.ttl = ttl
+        options.renewInterval = renewInterval
+        options.margin = margin
         options.allowSessionPooler = database.allowSessionPooler
         let settings: RunSettings
         do {

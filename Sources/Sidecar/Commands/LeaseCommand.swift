@@ -16,6 +16,12 @@ enum LeaseFormat: String, CaseIterable, ExpressibleByArgument {
 struct LeaseCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "lease", abstract: "Show who leads and who stands by.",
+        discussion: """
+            sidecar lease [--lease NAME] [-o table|wide|json] [--database-url URL]
+            sidecar lease history [--limit N] and the same options
+
+            Exit code 0 when somebody leads, 1 when nobody does, 69 when the database cannot be asked.
+            """,
         subcommands: [LeaseShowCommand.self, LeaseHistoryCommand.self], defaultSubcommand: LeaseShowCommand.self)
 }
 

@@ -14,9 +14,16 @@ struct RunCommand: ParsableCommand {
         usage: "sidecar run [options] -- COMMAND [ARG ...]",
         discussion: """
             Every option can also be set by the variable in parentheses. Durations: 10s, 1500ms, 5m, 1h.
-            Exit codes: 0 stopped as asked; 82 stopped, but the command had to be killed; the command's own with
-            --once; 126/127 the command cannot be executed/found; 64, 78 usage, configuration; 80 the guard process was
-            lost; 81 the keeper hung.
+
+            Exit codes:
+              0        stopped as asked
+              82       stopped as asked, but the command had to be killed
+              N        with --once: the command's own (128 + signal)
+              126/127  the command cannot be executed / found
+              64/78    wrong usage / configuration
+              71       the operating system refused a process or signals
+              80       the guard process was lost; its tree is dead
+              81       the keeper hung
             """)
 
     @Option(help: "PostgreSQL of the lease, URL or keywords (SIDECAR_DATABASE_URL; else PG*, else Airflow's setting).")

@@ -23,6 +23,9 @@ struct DatabaseLink {
         case asking(Statement, SessionFacts)
     }
 
+    /// Undefined table, schema or column.
+    private static let schemaIsGone = ["42P01", "3F000", "42703"]
+
     private let settings: RunSettings
     private var session: Session?
     private var id = SessionID(0)
@@ -140,6 +143,9 @@ struct DatabaseLink {
     private mutating func failed(_ error: ServerError) -> [News] {
         switch stage {
         case .preparing(let preparation): return refused(preparation.explain(error))
+        case .asking where Self.schemaIsGone.contains(error.sqlState):
+            // Dropped, or a backup without it restored: a new session makes it again where it may.
+            return [lost("the schema \"sidecar\" is not what it was: \(error)")]
         case .asking(_, let facts):
             stage = .ready(facts)
             return [.event(.statementFailed(id, reason: "PostgreSQL refused a statement: \(error)"))]

@@ -68,6 +68,7 @@ struct Narrator {
         case .suspended: return (.warning, "the lease is suspended: nobody runs the command until it is resumed")
         case .claimed(let epoch, .released): return (.info, "claimed the released lease, epoch \(epoch)")
         case .claimed(let epoch, .expired): return (.info, "claimed the lease after its TTL ran out, epoch \(epoch)")
+        case .claimed(let epoch, .unclaimed): return (.info, "claimed the lease that nobody held, epoch \(epoch)")
         case .lockHeldByStranger:
             return (
                 .warning,
@@ -83,8 +84,10 @@ struct Narrator {
         case .cannotExecute(let errno):
             return (.error, "the command cannot be executed: \(errorText(errno)); giving the lease up")
         case .cannotFork(let errno): return (.error, "no process could be made for the command: \(errorText(errno))")
-        case .childExited(.code(let code)): return (code == 0 ? .info : .warning, "the command ended with code \(code)")
-        case .childExited(.signal(let number)): return (.warning, "the command was killed by signal \(number)")
+        case .childExited(.code(let code), let asked):
+            return (code == 0 || asked ? .info : .warning, "the command ended with code \(code)")
+        case .childExited(.signal(let number), let asked):
+            return (asked ? .info : .warning, "the command was killed by signal \(number)")
         case .restarting(let after, let attempt):
             return (.warning, "restart \(attempt) of the command in \(Durations.text(after))")
         case .gaveUp(let cooldown):

@@ -35,27 +35,29 @@ struct ReadyFile: Equatable {
     static let standard = "/run/sidecar/ready"
 
     let path: String
+    /// In a folder that anybody could have made first: then the folder must be our own.
+    var isInSharedPlace = false
 
     /// The file that shows the loop turning.
-    var live: ReadyFile { ReadyFile(path: path + ".live") }
+    var live: ReadyFile { ReadyFile(path: path + ".live", isInSharedPlace: isInSharedPlace) }
 
     /// Where a sidecar writes: as told, else /run/sidecar, else the temporary folder.
     static func forWriting(_ given: String?) -> ReadyFile {
         if let given { return ReadyFile(path: given) }
-        _ = mkdir("/run/sidecar", 0o755)
-        return ReadyFile(path: access("/run/sidecar", W_OK) == 0 ? standard : temporary)
+        let folder = access("/run/sidecar", F_OK) == 0 ? "/run/sidecar" : "/run"
+        return access(folder, W_OK) == 0 ? ReadyFile(path: standard) : temporary
     }
 
     /// Where a probe looks: as told, else the first place that has one.
     static func forReading(_ given: String?) -> ReadyFile {
         if let given { return ReadyFile(path: given) }
         let standardExists = access(standard, F_OK) == 0 || access(standard + ".live", F_OK) == 0
-        return ReadyFile(path: standardExists ? standard : temporary)
+        return standardExists ? ReadyFile(path: standard) : temporary
     }
 
-    private static var temporary: String {
+    private static var temporary: ReadyFile {
         let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-        return "\(folder)/sidecar-\(getuid())/ready"
+        return ReadyFile(path: "\(folder)/sidecar-\(getuid())/ready", isInSharedPlace: true)
     }
 
     /// Writes it whole or not at all.
@@ -66,6 +68,7 @@ struct ReadyFile: Equatable {
         guard let data = try? encoder.encode(state) else { return EINVAL }
         let bytes = Array(data) + [10]
         if let slash = path.lastIndex(of: "/"), slash != path.startIndex { _ = mkdir(String(path[..<slash]), 0o755) }
+        guard folderIsTrusted else { return EPERM }
         let temporary = "\(path).\(getpid())"
         let file = clinux_create(temporary, O_WRONLY | O_TRUNC | O_NOFOLLOW, 0o644)
         guard file >= 0 else { return errno }
@@ -84,8 +87,17 @@ struct ReadyFile: Equatable {
 
     func remove() { unlink(path) }
 
+    /// Whether nobody else can have put files beside ours.
+    private var folderIsTrusted: Bool {
+        guard isInSharedPlace, let slash = path.lastIndex(of: "/") else { return true }
+        var status = stat()
+        return lstat(String(path[..<slash]), &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+            && status.st_uid == getuid() && status.st_mode & 0o022 == 0
+    }
+
     /// What it says, or nil when it is absent or unreadable.
     func read() -> ReadyState? {
+        guard folderIsTrusted else { return nil }
         let file = clinux_open(path, O_RDONLY | O_NONBLOCK)
         guard file >= 0 else { return nil }
         defer { close(file) }
