@@ -79,7 +79,7 @@ extension LeaseMachine {
         case .claim(let reply): claimed(reply, sentAt: sentAt, through: session, at: now)
         case .renewal(.renewed(let beat, let fenced)):
             guard case .resume(let epoch) = statement else { return }
-            report(.resumed(epoch))
+            report(.tookUpOwnRecord(epoch))
             chores.add(.historyBegin(epoch, previousRenewedAgo: .zero))
             lead(epoch, beat: beat, fenced: fenced, sentAt: sentAt, through: session, at: now)
         case .renewal(.lockBusy):

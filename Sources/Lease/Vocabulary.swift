@@ -184,6 +184,8 @@ public enum Notice: Equatable, Sendable {
     case holdersTerminated(Int)
     case sessionsFenced(Int)
     case resumed(Epoch)
+    /// R9: its own record, without a child, is led again.
+    case tookUpOwnRecord(Epoch)
     case starting(StartID)
     case started(StartID, pid: Int32)
     case cannotExecute(errno: Int32)

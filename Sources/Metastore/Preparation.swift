@@ -89,7 +89,10 @@ public struct Preparation: Sendable {
     public func explain(_ error: ServerError) -> PreparationError {
         switch state {
         case .schema(let facts), .migration(let facts):
-            if error.sqlState == "42501" { return .notAllowed(user: facts.user, database: facts.database) }
+            if error.sqlState == "42501" {
+                if case .schema = state { return .tablesNotAllowed(user: facts.user, database: facts.database) }
+                return .notAllowed(user: facts.user, database: facts.database)
+            }
             if error.sqlState == "55P03" { return .migrationUnderWay }
         case .identity, .settings: break
         }
@@ -155,7 +158,10 @@ public enum PreparationError: Error, Equatable, Sendable, CustomStringConvertibl
     case serverTooOld(version: Int)
     case standbyServer
     case schemaTooNew(version: Int)
+    /// The schema may not be created or upgraded.
     case notAllowed(user: String, database: String)
+    /// The schema is there, and closed.
+    case tablesNotAllowed(user: String, database: String)
     case migrationUnderWay
     case failed(String)
 
@@ -163,7 +169,7 @@ public enum PreparationError: Error, Equatable, Sendable, CustomStringConvertibl
     public var isPermanent: Bool {
         switch self {
         case .pooler, .serverTooOld, .schemaTooNew: true
-        case .standbyServer, .notAllowed, .migrationUnderWay, .failed: false
+        case .standbyServer, .notAllowed, .tablesNotAllowed, .migrationUnderWay, .failed: false
         }
     }
 
@@ -180,8 +186,11 @@ public enum PreparationError: Error, Equatable, Sendable, CustomStringConvertibl
             "the schema \"sidecar\" has version \(version), made by a newer sidecar that this one cannot work with: "
                 + "upgrade this one"
         case .notAllowed(let user, let database):
-            "role \"\(user)\" may not create or use the schema \"sidecar\" in database \"\(database)\": run `sidecar "
-                + "migrate` as the owner and grant usage, or grant CREATE on the database"
+            "role \"\(user)\" may not create or upgrade the schema \"sidecar\" in database \"\(database)\": run `sidecar "
+                + "migrate` as its owner, or grant CREATE on the database"
+        case .tablesNotAllowed(let user, _):
+            "role \"\(user)\" may not use the schema \"sidecar\": as its owner, GRANT USAGE ON SCHEMA sidecar TO \"\(user)\"; "
+                + "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA sidecar TO \"\(user)\" (SELECT is enough to look)"
         case .migrationUnderWay: "another sidecar is migrating the schema"
         case .failed(let reason): reason
         }

@@ -40,6 +40,15 @@ public enum Schema {
         return parts.joined(separator: "\n\n")
     }
 
+    /// For SQL that is run by hand: says what to do where the schema exists.
+    public static let refuseExisting = """
+        DO $$ BEGIN
+            IF to_regclass('sidecar.schema_version') IS NOT NULL THEN
+                RAISE EXCEPTION 'the schema "sidecar" is already there: `sidecar migrate` upgrades it';
+            END IF;
+        END $$;
+        """
+
     private static let guardAgainstOthers = """
         DO $$ BEGIN
             IF NOT pg_catalog.pg_try_advisory_xact_lock(\(lockKey)) THEN

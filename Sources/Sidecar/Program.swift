@@ -42,7 +42,7 @@ enum Program {
             complain(failure.message)
             return failure.code
         } catch {
-            return explain(error)
+            return explain(error, arguments)
         }
     }
 
@@ -52,7 +52,7 @@ enum Program {
     }
 
     /// Help and version as they come; usage errors in one line.
-    private static func explain(_ error: any Error) -> Int32 {
+    private static func explain(_ error: any Error, _ arguments: [String]) -> Int32 {
         let code = SidecarCommand.exitCode(for: error)
         if code == .success {
             Console.out(SidecarCommand.fullMessage(for: error))
@@ -61,7 +61,9 @@ enum Program {
         let message = SidecarCommand.message(for: error)
         // The parser quotes what it does not understand, and that may be a URL in the wrong place.
         let line = Redaction.withoutSecrets(message.split(separator: "\n").joined(separator: " "))
-        complain("\(line) (see `sidecar --help`)")
+        let known = SidecarCommand.configuration.subcommands.compactMap { $0.configuration.commandName }
+        let command = arguments.first.flatMap { known.contains($0) ? "\($0) " : nil } ?? ""
+        complain("\(line) (see `sidecar \(command)--help`)")
         return Failure.usage
     }
 }
@@ -90,16 +92,23 @@ struct Failure: Error, Equatable {
 
 /// Plain output of the short commands. (`run` logs through LogSink, which never blocks.)
 enum Console {
-    static func out(_ text: String) { write(text, to: STDOUT_FILENO) }
-    static func error(_ text: String) { write(text, to: STDERR_FILENO) }
+    /// Ends the program with 74 (EX_IOERR) when it cannot be written: half an answer must not look like a whole one.
+    static func out(_ text: String) {
+        guard !write(text, to: STDOUT_FILENO) else { return }
+        error("sidecar: cannot write the output: \(errorText(errno))")
+        exit(74)
+    }
 
-    private static func write(_ text: String, to file: Int32) {
+    static func error(_ text: String) { _ = write(text, to: STDERR_FILENO) }
+
+    private static func write(_ text: String, to file: Int32) -> Bool {
         var bytes = Array((text.hasSuffix("\n") ? text : text + "\n").utf8)[...]
         while !bytes.isEmpty {
             let count = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
             if count < 0 && errno == EINTR { continue }
-            guard count > 0 else { return }
+            guard count > 0 else { return false }
             bytes = bytes.dropFirst(count)
         }
+        return true
     }
 }

@@ -36,7 +36,7 @@ import Testing
         }
         #expect(try server.psql("SELECT count(*) FROM pg_namespace WHERE nspname = 'sidecar'") == "0")
         _ = try Node.open(server)
-        #expect(throws: PreparationError.notAllowed(user: "nobody", database: "postgres")) {
+        #expect(throws: PreparationError.tablesNotAllowed(user: "nobody", database: "postgres")) {
             try Node.open(server, user: "nobody")
         }
     }

@@ -76,11 +76,22 @@ import Testing
             "postgresql://u:hunter2%zz@h/d", "host=h password=hunter2 nonsense=1", "host=h password='hunter2",
             "hunter2",
             "postgresql+psycopg2://u:hunter2@h:port/d", "u:hunter2@h/d", "postgresql//u:hunter2@h/d",
-            "hunter2://x", "postgresql+psycopg2:/u:hunter2@h/d",
+            "hunter2://x", "postgresql+psycopg2:/u:hunter2@h/d", "host=u:hunter2@127.0.0.1",
+            "postgresql:///d?host=u:hunter2@h",
+            "postgresql://h/d;user=u;password=hunter2", "postgresql://u@h/d&password=hunter2",
+            "postgresql://h/d?user=u:hunter2",
+            "postgresql://u%3Ahunter2@h/d", "postgresql://u@h/d:hunter2", "dbname=postgresql://u:hunter2@h/d",
+            "postgresql://u@h/d\nsecond line hunter2", "jdbc:postgresql://h/d?password=hunter2",
+            "'postgresql://u:hunter2@h/d'",
         ])
     func noPasswordInErrors(url: String) {
         for variables in [["SIDECAR_DATABASE_URL": url], ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url]] {
-            guard let failure = refusal(variables) else { continue }
+            guard let failure = refusal(variables) else {
+                // Not refused: then what is shown of it must be clean.
+                let shown = (try? find(variables).settings.description) ?? ""
+                #expect(!shown.contains("hunter2"), "\(shown)")
+                continue
+            }
             #expect(failure.code == 78)
             #expect(!failure.message.contains("hunter2"), "\(failure.message)")
             #expect(!failure.message.contains("\n"))
@@ -102,6 +113,14 @@ import Testing
         #expect(failure.code == 78)
         #expect(failure.message.contains("AIRFLOW__CORE__SQL_ALCHEMY_CONN_CMD"))
         #expect(!failure.message.contains("hunter2"))
+    }
+
+    @Test("A newline at the end of a URL, as files have it, is not part of it") func trailingNewline() throws {
+        #expect(try find(["SIDECAR_DATABASE_URL": " postgresql://u@h/d\n"]).settings.database == "d")
+    }
+
+    @Test("An empty option is refused, not taken for libpq's defaults") func emptyOption() throws {
+        #expect(refusal(["SIDECAR_DATABASE_URL": "postgresql://u@h/d"], option: "")?.code == 78)
     }
 
     @Test("Nothing given at all says what could be") func nothing() throws {

@@ -66,6 +66,22 @@ import Testing
         }
     }
 
+    @Test(
+        "A URL in the wrong slot is refused without its password",
+        arguments: [
+            "SIDECAR_TTL", "SIDECAR_GRACE", "SIDECAR_MAX_RESTARTS", "SIDECAR_READY_WHEN", "SIDECAR_ONCE",
+            "SIDECAR_LOG_LEVEL",
+            "SIDECAR_LOG_FORMAT", "SIDECAR_NODE", "SIDECAR_READY_FILE", "SIDECAR_LEASE", "SIDECAR_ON_SESSION_LOSS",
+        ])
+    func wrongSlot(variable: String) {
+        #expect {
+            try settings([variable: "postgresql://u:hunter2@h/d"])
+        } throws: { error in
+            guard let failure = error as? Failure else { return false }
+            return failure.code == 78 && !failure.message.contains("hunter2")
+        }
+    }
+
     @Test("Durations that contradict each other are both named") func contradiction() {
         #expect {
             try settings {

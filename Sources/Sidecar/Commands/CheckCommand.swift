@@ -48,7 +48,7 @@ struct CheckCommand: ExitingCommand {
             report.bad("database", failure.message)
             return failure.code
         }
-        return report.failed ? 1 : 0
+        return report.code
     }
 
     private func checkServer(_ settings: RunSettings, _ report: inout CheckReport) throws {
@@ -57,7 +57,9 @@ struct CheckCommand: ExitingCommand {
         let facts = tool.facts
         report.good(
             "connection",
-            "\(facts.user) in \(facts.database) at \(tool.session.peer ?? "?"), a primary, no transaction pooler")
+            "\(facts.user) in \(facts.database) at \(tool.session.peer ?? "?"), a primary, "
+                + (facts.backendPID == tool.session.backendPID
+                    ? "no pooler in between" : "through a pooler that must be in session mode (taken on your word)"))
         let encrypted = tool.session.isTLS ?? false
         report.good("TLS", encrypted ? "on" : "off (sslmode=\(settings.database.settings.sslmode))")
         report.good("server", "PostgreSQL \(facts.serverVersion / 10000)")
@@ -74,7 +76,8 @@ struct CheckCommand: ExitingCommand {
                 report.good("schema", "not there yet; `run` or `sidecar migrate` creates it")
             } else {
                 report.bad(
-                    "schema", PreparationError.notAllowed(user: facts.user, database: facts.database).description)
+                    "schema", PreparationError.notAllowed(user: facts.user, database: facts.database).description,
+                    code: Failure.noPermission)
             }
             return
         }
@@ -89,9 +92,8 @@ struct CheckCommand: ExitingCommand {
             report.good("schema", "version \(facts.schemaVersion), readable and writable")
         } else {
             report.bad(
-                "schema",
-                "role \"\(facts.user)\" may not write its tables: GRANT ALL ON ALL TABLES IN SCHEMA sidecar TO \"\(facts.user)\""
-            )
+                "schema", PreparationError.tablesNotAllowed(user: facts.user, database: facts.database).description,
+                code: Failure.noPermission)
         }
     }
 
@@ -129,12 +131,13 @@ struct CheckCommand: ExitingCommand {
 
 /// Lines of the check.
 struct CheckReport {
-    private(set) var failed = false
+    /// The first failure's exit code.
+    private(set) var code: Int32 = 0
 
     func good(_ what: String, _ text: String) { Console.out("ok    \(pad(what)) \(text)") }
 
-    mutating func bad(_ what: String, _ text: String) {
-        failed = true
+    mutating func bad(_ what: String, _ text: String, code: Int32 = 1) {
+        if self.code == 0 { self.code = code }
         Console.out("FAIL  \(pad(what)) \(text)")
     }
 

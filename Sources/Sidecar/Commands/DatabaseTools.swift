@@ -66,7 +66,7 @@ struct ToolSession {
             return try session.query(query, limit: Self.limit)
         } catch let error as ServerError {
             throw error.sqlState == "42501"
-                ? Self.failure(.notAllowed(user: facts.user, database: facts.database))
+                ? Self.failure(.tablesNotAllowed(user: facts.user, database: facts.database))
                 : Failure.unavailable("PostgreSQL refused: \(error)")
         } catch {
             throw Failure.unavailable("\(error)")
@@ -75,7 +75,7 @@ struct ToolSession {
 
     private static func failure(_ error: PreparationError) -> Failure {
         switch error {
-        case .notAllowed: Failure(code: Failure.noPermission, message: error.description)
+        case .notAllowed, .tablesNotAllowed: Failure(code: Failure.noPermission, message: error.description)
         case .pooler, .serverTooOld, .schemaTooNew: .configuration(error.description)
         case .standbyServer, .migrationUnderWay, .failed: .unavailable(error.description)
         }

@@ -59,7 +59,8 @@ struct LeaseShowCommand: ExitingCommand {
         let record = try tool.query(Overview(lease: lease).record)
         guard !record.rows.isEmpty else {
             let names = try tool.query(Overview.names).rows.compactMap { $0.first ?? nil }
-            let known = names.isEmpty ? "there is none yet" : "known: \(names.joined(separator: ", "))"
+            let known =
+                names.isEmpty ? "there is none yet: start `sidecar run`" : "known: \(names.joined(separator: ", "))"
             Program.complain("no lease '\(lease)' in database \"\(tool.facts.database)\" (\(known))")
             return 1
         }

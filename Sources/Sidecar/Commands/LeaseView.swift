@@ -66,7 +66,7 @@ struct LeaseView {
             table.append(
                 [
                     members.string(row, "node") ?? "", role(row),
-                    members.bool(row, "healthy") == true ? "yes" : "no",
+                    role(row) == "silent" ? "-" : members.bool(row, "healthy") == true ? "yes" : "no",
                     "\(Self.age(members.int64(row, "age_ms"))) ago", Self.age(members.int64(row, "up_ms")),
                     members.string(row, "version") ?? "",
                 ]

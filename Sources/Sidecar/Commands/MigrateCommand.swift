@@ -13,7 +13,7 @@ struct MigrateCommand: ExitingCommand {
 
     func execute() throws -> Int32 {
         if print {
-            Console.out("BEGIN;\n\n\(Schema.upgrade(from: 0) ?? "")\n\nCOMMIT;")
+            Console.out("BEGIN;\n\n\(Schema.refuseExisting)\n\n\(Schema.upgrade(from: 0) ?? "")\n\nCOMMIT;")
             return 0
         }
         let environment = Environment.current

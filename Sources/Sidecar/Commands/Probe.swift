@@ -12,12 +12,21 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
     /// Its loop turns.
     case live
 
-    /// 0 for yes, 1 for no.
+    /// 0 for yes; 1 for no, with the reason on stderr: where probes are configured, somebody reads it in an event.
     func answer(file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID()) -> Int32 {
-        guard let state = (self == .live ? file.live : file).read(), state.bootID == bootID,
-            state.deadline > now.nanoseconds
-        else { return 1 }
-        return self == .leader && state.role != "leader" ? 1 : 0
+        let file = self == .live ? file.live : file
+        guard let reason = objection(file.read(), now: now, bootID: bootID) else { return 0 }
+        Console.error("no: \(file.path) \(reason)")
+        return 1
+    }
+
+    private func objection(_ state: ReadyState?, now: Instant, bootID: String) -> String? {
+        guard let state else { return "is not there or not readable" }
+        guard state.bootID == bootID else { return "is from before the last boot" }
+        guard state.deadline > now.nanoseconds else {
+            return "ran out \(Durations.text(now.since(Instant(nanoseconds: state.deadline)))) ago"
+        }
+        return self == .leader && state.role != "leader" ? "says \(state.role)" : nil
     }
 
     /// Answers the plain forms without the option parser; nil for all others.

@@ -77,18 +77,17 @@ struct RunCommand: ParsableCommand {
         let settings = try RunSettings(options: options, command: command, environment: environment)
         if let code = Executable.problem(name, path: environment["PATH"]) { throw code }
         let commandIndex = CommandLine.arguments.count - command.count
-        return try keep(settings, guardProcess: guardProcess, commandIndex: commandIndex, environment: environment)
+        return try keep(settings, guardProcess: guardProcess, commandIndex: commandIndex)
     }
 
-    private func keep(
-        _ settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int, environment: Environment
-    ) throws -> Int32 {
-        let (level, format) = try logSettings(environment)
+    private func keep(_ settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int) throws -> Int32 {
         guard let signals = KeeperSignals() else {
             throw Failure(code: Failure.operatingSystem, message: "cannot take signals: \(errorText(errno))")
         }
         let sink = LogSink()
-        var log = Logger(label: "sidecar") { _ in SinkLogHandler(sink: sink, format: format, logLevel: level) }
+        var log = Logger(label: "sidecar") { _ in
+            SinkLogHandler(sink: sink, format: settings.logFormat, logLevel: settings.logLevel)
+        }
         log[metadataKey: "lease"] = "\(settings.identity.lease)"
         log[metadataKey: "node"] = "\(settings.identity.node)"
         let watchdog = Watchdog()
@@ -111,17 +110,6 @@ struct RunCommand: ParsableCommand {
         return code
     }
 
-    private func logSettings(_ environment: Environment) throws -> (Logger.Level, LogFormat) {
-        let reader = SettingReader(environment: environment)
-        let level = try reader.choice(
-            logLevel, "--log-level", "SIDECAR_LOG_LEVEL", Logger.Level.allCases.map(\.rawValue))
-        let format = try reader.choice(
-            logFormat, "--log-format", "SIDECAR_LOG_FORMAT", LogFormat.allCases.map(\.rawValue))
-        return (
-            level.flatMap { Logger.Level(rawValue: $0) } ?? .info, format.flatMap { LogFormat(rawValue: $0) } ?? .text
-        )
-    }
-
     private var options: RunOptions {
         RunOptions(
             databaseURL: databaseUrl, lease: lease, node: node, ttl: ttl, renewInterval: renewInterval, margin: margin,
@@ -135,6 +123,7 @@ struct RunCommand: ParsableCommand {
 enum Executable {
     /// The failure to report, with the exit code a shell would give: 127 not found, 126 not executable.
     static func problem(_ name: String, path: String?) -> Failure? {
+        if name.isEmpty { return Failure(code: 127, message: "cannot execute the command: its name is empty") }
         if name.contains("/") { return problem(at: name, named: name) }
         var found: Failure?
         for folder in (path ?? "/bin:/usr/bin").split(separator: ":", omittingEmptySubsequences: false) {

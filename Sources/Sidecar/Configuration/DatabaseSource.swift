@@ -15,11 +15,18 @@ struct DatabaseSource {
     /// Finds the database. `option` is the value of `--database-url`.
     /// - Throws: `Failure` with exit code 78 and what to do.
     static func find(option: String?, environment: Environment) throws -> DatabaseSource {
-        if let option { return try from(option, origin: "--database-url") }
-        if let url = environment["SIDECAR_DATABASE_URL"] { return try from(url, origin: "SIDECAR_DATABASE_URL") }
+        if let option {
+            guard !option.trimming().isEmpty else {
+                throw Failure.configuration("--database-url is empty: leave it out, or give it a URL")
+            }
+            return try from(option.trimming(), origin: "--database-url")
+        }
+        if let url = environment["SIDECAR_DATABASE_URL"] {
+            return try from(url.trimming(), origin: "SIDECAR_DATABASE_URL")
+        }
         if let name = libpqNames.first(where: { environment[$0] != nil }) { return try from(nil, origin: name) }
         for name in airflowNames {
-            if let url = environment[name] { return try fromAirflow(url, origin: name) }
+            if let url = environment[name] { return try fromAirflow(url.trimming(), origin: name) }
             if let command = environment[name + "_CMD"] {
                 return try fromAirflow(try output(of: command, origin: name + "_CMD"), origin: name + "_CMD")
             }
@@ -36,14 +43,12 @@ struct DatabaseSource {
 
     private static func from(_ url: String?, origin: String) throws -> DatabaseSource {
         // A SQLAlchemy URL in our own setting is understood, too: people copy it from Airflow.
-        if let url, let scheme = url.firstRange(of: "://").map({ url[..<$0.lowerBound] }), scheme.contains("+") {
+        if let url, let scheme = url.firstRange(of: "://").map({ url[..<$0.lowerBound] }),
+            scheme != "postgresql", scheme != "postgres", !scheme.contains("="), !scheme.contains(" ")
+        {
             return try fromAirflow(url, origin: origin)
         }
-        do {
-            return DatabaseSource(settings: try ConnectionSettings(url), origin: origin)
-        } catch {
-            throw Failure.configuration("cannot use the database URL in \(origin): \(error)")
-        }
+        return try connect(url, origin: origin)
     }
 
     private static func fromAirflow(_ url: String, origin: String) throws -> DatabaseSource {
@@ -60,11 +65,37 @@ struct DatabaseSource {
             throw Failure.configuration(
                 "\(origin) holds no database URL (dialect://...): correct it, or use --database-url")
         }
+        return try connect(translated, origin: origin)
+    }
+
+    private static func connect(_ conninfo: String?, origin: String) throws -> DatabaseSource {
+        if let conninfo, conninfo.unicodeScalars.contains(where: { $0.value < 32 }) {
+            throw Failure.configuration("the database URL in \(origin) has more than one line, or control characters")
+        }
+        let settings: ConnectionSettings
         do {
-            return DatabaseSource(settings: try ConnectionSettings(translated), origin: origin)
+            settings = try ConnectionSettings(conninfo)
         } catch {
             throw Failure.configuration("cannot use the database URL in \(origin): \(error)")
         }
+        // These are shown in logs and errors. What got into them by a slip of the pen may be a password.
+        if let slip = slip(settings) {
+            throw Failure.configuration(
+                "\(slip) in \(origin) (or libpq's own variables) looks like part of a URL or a password: check for a "
+                    + "missing or misplaced '@', ':', '?' or '/', and write special characters as %XX")
+        }
+        return DatabaseSource(settings: settings, origin: origin)
+    }
+
+    /// Which of the parts that are shown holds something that does not belong there.
+    private static func slip(_ settings: ConnectionSettings) -> String? {
+        func odd(_ text: String, _ characters: String) -> Bool {
+            text.contains("://") || text.lowercased().contains("password=") || text.contains { characters.contains($0) }
+                || text.unicodeScalars.contains { $0.value < 32 }
+        }
+        for host in settings.hosts where odd(String(host.drop { $0 == "@" }), "@?&;") { return "the host" }
+        if odd(settings.user, ":") { return "the user" }
+        return odd(settings.database, ":@&;") ? "the database's name" : nil
     }
 
     /// What Airflow would read from its `..._CMD` setting.

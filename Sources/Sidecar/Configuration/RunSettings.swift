@@ -5,6 +5,7 @@ import Clock
 import FoundationEssentials
 import Glibc
 import Lease
+import Logging
 import Metastore
 import Postgres
 
@@ -50,6 +51,8 @@ struct RunSettings {
     let readyWhen: ReadyWhen
     let allowSessionPooler: Bool
     let command: [String]
+    let logLevel: Logger.Level
+    let logFormat: LogFormat
 
     var identity: Identity { machine.identity }
     var timing: Timing { machine.timing }
@@ -84,6 +87,12 @@ struct RunSettings {
         allowSessionPooler = try reader.flag(options.allowSessionPooler, "SIDECAR_ALLOW_SESSION_POOLER")
         readyFile = ReadyFile.forWriting(try reader.text(options.readyFile, "--ready-file", "SIDECAR_READY_FILE"))
         self.command = command
+        let level = try reader.choice(
+            options.logLevel, "--log-level", "SIDECAR_LOG_LEVEL", Logger.Level.allCases.map(\.rawValue))
+        logLevel = level.flatMap { Logger.Level(rawValue: $0) } ?? .info
+        let format = try reader.choice(
+            options.logFormat, "--log-format", "SIDECAR_LOG_FORMAT", LogFormat.allCases.map(\.rawValue))
+        logFormat = format.flatMap { LogFormat(rawValue: $0) } ?? .text
         database = try DatabaseSource.find(option: options.databaseURL, environment: environment)
     }
 

@@ -13,7 +13,8 @@ enum SQLAlchemyURL {
     private static let translated: [String: String?] = [
         "ssl": "sslmode", "async_fallback": nil, "prepared_statement_cache_size": nil, "server_settings": nil,
         "command_timeout": nil, "statement_cache_size": nil, "timeout": nil, "prepared_statement_name_func": nil,
-        "executemany_mode": nil, "cursor_factory": nil, "connection_factory": nil, "options": nil,
+        "executemany_mode": nil, "prepare_threshold": nil, "ssl_context": nil, "autocommit": nil, "cursor_factory": nil,
+        "connection_factory": nil, "options": nil,
         "application_name": nil, "max_cached_statement_lifetime": nil, "keepalives": "keepalives",
     ]
 

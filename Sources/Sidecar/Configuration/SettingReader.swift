@@ -6,6 +6,12 @@ import Clock
 struct SettingReader {
     let environment: Environment
 
+    /// What somebody wrote, for an error: short, on one line, and without a password that got into the wrong place.
+    private func shown(_ value: String) -> String {
+        let line = Redaction.withoutSecrets(value.filter { !$0.isNewline })
+        return line.count <= 60 ? "'\(line)'" : "'\(line.prefix(60))...'"
+    }
+
     private func find(_ option: String?, _ name: String, _ variable: String) -> (value: String, origin: String)? {
         if let option { return (option, name) }
         return environment[variable].map { ($0, variable) }
@@ -14,6 +20,10 @@ struct SettingReader {
     func text(_ option: String?, _ name: String, _ variable: String) throws -> String? {
         guard let (value, origin) = find(option, name, variable) else { return nil }
         guard !value.isEmpty else { throw Failure.configuration("\(origin) is empty") }
+        // It will be in logs and rows: a URL in the wrong place must not get there.
+        guard !value.contains("://"), !value.unicodeScalars.contains(where: { $0.value < 32 }) else {
+            throw Failure.configuration("\(origin) looks like a URL or holds control characters: write a plain name")
+        }
         return value
     }
 
@@ -21,7 +31,7 @@ struct SettingReader {
         guard let (value, origin) = find(option, name, variable) else { return nil }
         guard let duration = Durations.parse(value) else {
             throw Failure.configuration(
-                "\(origin) '\(value)' is no duration: write a number with a unit, such as 10s, 1500ms, 5m or 1h")
+                "\(origin) \(shown(value)) is no duration: write a number with a unit, such as 10s, 1500ms, 5m or 1h")
         }
         return duration
     }
@@ -29,7 +39,7 @@ struct SettingReader {
     func count(_ option: String?, _ name: String, _ variable: String) throws -> Int? {
         guard let (value, origin) = find(option, name, variable) else { return nil }
         guard let count = Int(value), (0...1_000_000).contains(count) else {
-            throw Failure.configuration("\(origin) '\(value)' is no number from 0 to 1000000")
+            throw Failure.configuration("\(origin) \(shown(value)) is no number from 0 to 1000000")
         }
         return count
     }
@@ -37,7 +47,7 @@ struct SettingReader {
     func choice(_ option: String?, _ name: String, _ variable: String, _ allowed: [String]) throws -> String? {
         guard let (value, origin) = find(option, name, variable) else { return nil }
         guard allowed.contains(value) else {
-            throw Failure.configuration("\(origin) '\(value)' is none of \(allowed.joined(separator: ", "))")
+            throw Failure.configuration("\(origin) \(shown(value)) is none of \(allowed.joined(separator: ", "))")
         }
         return value
     }
@@ -48,7 +58,7 @@ struct SettingReader {
         switch value.lowercased() {
         case "1", "true", "yes", "on": return true
         case "0", "false", "no", "off": return false
-        default: throw Failure.configuration("\(variable) '\(value)' is neither true nor false")
+        default: throw Failure.configuration("\(variable) \(shown(value)) is neither true nor false")
         }
     }
 }

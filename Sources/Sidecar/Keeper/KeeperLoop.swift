@@ -133,10 +133,14 @@ struct KeeperLoop: ~Copyable {
     private mutating func feed(_ event: Event) {
         guard ending == nil else { return }
         let now = BootClock.now()
-        for action in machine.handle(event, at: now) { carryOut(action, at: now) }
+        // A notice of the end of a leadership belongs to its epoch, although the machine is past it.
+        let before = machine.status(at: now).epoch
+        for action in machine.handle(event, at: now) {
+            carryOut(action, at: now, epoch: machine.status(at: now).epoch ?? before)
+        }
     }
 
-    private mutating func carryOut(_ action: Action, at now: Instant) {
+    private mutating func carryOut(_ action: Action, at now: Instant, epoch: Epoch?) {
         switch action {
         case .openSession(let id): database.open(id)
         case .closeSession(let id): database.close(id)
@@ -149,7 +153,7 @@ struct KeeperLoop: ~Copyable {
         case .killDescendants:
             watchdog.retire()
             guardLink.startSweeping()
-        case .report(let notice): narrator.say(notice, epoch: machine.status(at: now).epoch, at: now)
+        case .report(let notice): narrator.say(notice, epoch: epoch, at: now)
         case .exit(let exit): ending = .exit(exit)
         }
     }

@@ -7,7 +7,13 @@ import Glibc
 /// The keeper's signals as a descriptor.
 struct KeeperSignals {
     static let stopping: [Int32] = [SIGTERM, SIGINT]
-    static let forwarded: [Int32] = [SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]
+    /// All that would end or stop the keeper, or that programs give a meaning to; real-time signals included.
+    static let forwarded: [Int32] =
+        [
+            SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPWR, SIGURG, SIGTSTP,
+            SIGTTIN,
+            SIGTTOU,
+        ] + Array(34...64)
 
     /// For poll(2): readable when a signal waits.
     let descriptor: Int32

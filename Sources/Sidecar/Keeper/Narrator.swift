@@ -2,6 +2,7 @@
 // every minute.
 
 import Clock
+import Glibc
 import Lease
 import Logging
 
@@ -65,7 +66,7 @@ struct Narrator {
                 "the lease has no record yet: made one, and wait \(Durations.text(wait)) (one TTL) before the first claim, because the leader of a lost record could still be running"
             )
         case .standby(let record, let wait): return (.info, standby(record, wait: wait))
-        case .suspended: return (.warning, "the lease is suspended: nobody runs the command until it is resumed")
+        case .suspended: return (.warning, "the lease is suspended: nobody may claim it until it is resumed")
         case .claimed(let epoch, .released): return (.info, "claimed the released lease, epoch \(epoch)")
         case .claimed(let epoch, .expired): return (.info, "claimed the lease after its TTL ran out, epoch \(epoch)")
         case .claimed(let epoch, .unclaimed): return (.info, "claimed the lease that nobody held, epoch \(epoch)")
@@ -79,10 +80,13 @@ struct Narrator {
         case .sessionsFenced(let count):
             return (.warning, "terminated \(count) database session(s) of an earlier child")
         case .resumed(let epoch): return (.info, "resumed the lease through a new session, epoch \(epoch)")
+        case .tookUpOwnRecord(let epoch):
+            return (.info, "leads again: the record still names this sidecar, epoch \(epoch)")
         case .starting: return (.info, "starting the command")
         case .started(_, let pid): return (.info, "the command runs, pid \(pid)")
         case .cannotExecute(let errno):
-            return (.error, "the command cannot be executed: \(errorText(errno)); giving the lease up")
+            let hint = errno == ENOENT ? " (is the interpreter in its first line there?)" : ""
+            return (.error, "the command cannot be executed: \(errorText(errno))\(hint); giving the lease up")
         case .cannotFork(let errno): return (.error, "no process could be made for the command: \(errorText(errno))")
         case .childExited(.code(let code), let asked):
             return (code == 0 || asked ? .info : .warning, "the command ended with code \(code)")
@@ -115,6 +119,11 @@ struct Narrator {
     private func standby(_ record: Record, wait: Duration) -> String {
         if record.holder == nil {
             return "standing by: nobody holds the lease; claiming it if nothing changes for \(Durations.text(wait))"
+        }
+        if record.holder == identity.instance {
+            return
+                "standing by: the record still names this sidecar, but is not its own to take up; claiming it if nothing "
+                + "changes for \(Durations.text(wait))"
         }
         return
             "standing by: \(record.node ?? "somebody") leads, epoch \(record.epoch); a silence of \(Durations.text(wait)) ends that"
