@@ -7,6 +7,8 @@ import Clock
 struct Chores: Equatable, Sendable {
     /// When to renew the entry in the registry.
     var registerAt: Instant
+    /// Nothing is sent before: the last one failed or cost the session (somebody holds a lock on those tables).
+    private(set) var pausedUntil: Instant?
     private var waiting: [Auxiliary] = []
 
     init(registerAt: Instant) { self.registerAt = registerAt }
@@ -16,6 +18,18 @@ struct Chores: Equatable, Sendable {
         waiting.append(chore)
         if waiting.count > 8 { waiting.removeFirst() }
     }
+
+    /// People's tables are in trouble: leave them alone for longer than any watch takes, so that they cannot cost the
+    /// standby its one session (R3) over and over.
+    mutating func pause(until: Instant) {
+        pausedUntil = until
+        registerAt = until
+    }
+
+    /// Asks for a fresh entry in the registry, unless paused.
+    mutating func register(at now: Instant) { registerAt = max(now, pausedUntil ?? now) }
+
+    func isPaused(at now: Instant) -> Bool { now < pausedUntil ?? now }
 
     mutating func next() -> Auxiliary? { waiting.isEmpty ? nil : waiting.removeFirst() }
 

@@ -14,9 +14,11 @@ extension LeaseMachine {
         _ epoch: Epoch, beat: Int64, fenced: Int, sentAt: Instant, through session: SessionID, at now: Instant
     ) {
         highestEpoch = max(highestEpoch, epoch)
+        ledEpoch = epoch
+        claimInDoubt = false
         said = []
         if fenced > 0 { report(.sessionsFenced(fenced)) }
-        chores.registerAt = now
+        chores.register(at: now)
         let purpose: Purpose = stopping == nil ? .run : .windDown(.exit(.stopped(killed: false)))
         role = .leading(
             Leadership(
@@ -186,7 +188,7 @@ extension LeaseMachine {
         case .coolDown: role = .standby(.fresh(at: now, coolsUntil: now + settings.restarts.cooldown))
         case .exit(let exit): leave(exit, at: now)
         }
-        chores.registerAt = now
+        chores.register(at: now)
     }
 
     private func reason(_ loss: Loss) -> String {

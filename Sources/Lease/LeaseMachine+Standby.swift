@@ -101,21 +101,26 @@ extension LeaseMachine {
         guard let record = observation.record else { return update { $0.intention = .create } }
         largestTTL = max(largestTTL, record.ttl)
         highestEpoch = max(highestEpoch, record.epoch)
-        // R9: only what this server itself took from us, and never after a release of that epoch.
+        // R9: only what we led or may have claimed, what this server itself took from us, and never after a release of
+        // that epoch. A record that merely names us was written by hands.
         if record.holder == settings.identity.instance, !record.released, record.server == observation.server,
-            releaseSent != record.epoch
+            releaseSent != record.epoch, claimInDoubt || ledEpoch == record.epoch
         {
             return update { $0.intention = .resumeOwn(record.epoch) }
         }
         let next = now + pollPause(record, age: observation.age)
         let longest = largestTTL
+        let ownTTL = settings.timing.ttl
         update { standby in
             let watch = Watch.after(
                 standby.watch, seeing: record, from: observation.server, through: session, age: observation.age,
                 at: now)
             standby.watch = watch
             if watch.firstSeen == now { standby.lockWasBusy = false }
-            let inTheWay = standby.lockWasBusy && watch.basis(at: now, largestTTL: longest) == .expired
+            // Its session is what still holds hands off the record: not before our own TTL, whatever the record's is.
+            let inTheWay =
+                standby.lockWasBusy && watch.basis(at: now, largestTTL: longest) == .expired
+                && now >= watch.firstSeen + ownTTL
             standby.intention = inTheWay ? .terminateHolder : .observe(at: next)
         }
         noteStanding(record, at: now)
@@ -187,7 +192,7 @@ extension LeaseMachine {
 
     /// Sends what is only for people, if there is anything.
     mutating func sendChores(leading: Bool, at now: Instant) {
-        guard case .idle = link else { return }
+        guard case .idle = link, !chores.isPaused(at: now) else { return }
         if let chore = chores.next() {
             send(.auxiliary(chore), at: now)
         } else if now >= chores.registerAt {

@@ -54,7 +54,7 @@ extension LeaseMachine {
         case .started(current, let pid):
             report(.started(current, pid: pid))
             if case .starting = leadership.tree { change { $0.tree = .running(current) } }
-            chores.registerAt = now
+            chores.register(at: now)
         case .notStarted(current, .cannotExecute(let errno)):
             report(.cannotExecute(errno: errno))
             change { $0.tree = .dying(current, .cannotExecute(errno: errno)) }

@@ -43,6 +43,10 @@ public struct LeaseMachine: Sendable {
     /// The longest TTL seen in any record, or our own (R3, R10).
     var largestTTL: Duration
     var highestEpoch = Epoch(0)
+    /// The last epoch that was led.
+    var ledEpoch: Epoch?
+    /// A claim was sent and its answer never came: a record that names us may be ours (R9).
+    var claimInDoubt = false
     /// The last epoch in which a release was sent (R7, R9).
     var releaseSent: Epoch?
     var restarts = Restarts()
@@ -138,7 +142,7 @@ extension LeaseMachine {
         guard case .opening(id, _) = link else { return }
         link = .idle(id)
         lastContact = now
-        chores.registerAt = now
+        chores.register(at: now)
         pollNow(at: now)
     }
 
@@ -147,6 +151,13 @@ extension LeaseMachine {
         let failures: Int
         switch link {
         case .opening(_, let earlier): failures = earlier + 1
+        case .busy(_, .auxiliary, _):
+            pauseChores(at: now)
+            failures = 0
+        case .busy(_, .claim, _):
+            // It may have succeeded all the same (R9).
+            claimInDoubt = true
+            failures = 0
         case .down, .idle, .busy: failures = 0
         }
         let wait = min(Duration.milliseconds(50) * (1 << min(failures, 10)), settings.timing.renewInterval)
@@ -177,12 +188,16 @@ extension LeaseMachine {
         guard case .busy(id, let statement, _) = link else { return }
         link = .idle(id)
         report(.statementFailed(reason: reason))
-        if case .auxiliary = statement { return }
+        if case .auxiliary = statement { return pauseChores(at: now) }
         switch role {
         case .standby: standbyFailed(statement, at: now)
         case .leading: leaderFailed(at: now)
         case .leaving, .ended: break
         }
+    }
+
+    private mutating func pauseChores(at now: Instant) {
+        chores.pause(until: now + largestTTL * 4)
     }
 
     /// Sends if the session is idle; says whether it did.

@@ -22,7 +22,12 @@ extension LeaseMachine {
         let inTouch = lastContact != nil && now < contact
         switch role {
         case .standby:
-            return Status(role: .standby, epoch: nil, healthy: inTouch && guardian != .fallen, validUntil: contact)
+            let guarded: Bool
+            switch guardian {
+            case .answering, .asked: guarded = true
+            case .condemned, .fallen, .gone: guarded = false
+            }
+            return Status(role: .standby, epoch: nil, healthy: inTouch && guarded, validUntil: contact)
         case .leading(let leadership):
             var healthy = false
             if case .held(.run) = leadership.standing, case .running = leadership.tree { healthy = true }

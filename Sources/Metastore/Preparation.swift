@@ -131,7 +131,8 @@ public struct Preparation: Sendable {
     private mutating func configured(_ facts: SessionFacts) -> Step {
         guard case .lead(let callLimit, let idleLimit) = purpose else { return .ready(facts) }
         state = .settings(facts)
-        let call = max(1, callLimit.milliseconds)
+        // Below the client's limit: a statement that waits for a lock shall fail there, and not cost the session here.
+        let call = max(1, callLimit.milliseconds * 3 / 4)
         let keepAlive = max(1, idleLimit.milliseconds / 3000)
         var script = """
             SET search_path = pg_catalog;

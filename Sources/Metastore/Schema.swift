@@ -70,25 +70,25 @@ public enum Schema {
         -- everything with a wall clock is for people.
         CREATE TABLE sidecar.lease (
             name           text PRIMARY KEY,
-            epoch          bigint NOT NULL,
-            beat           bigint NOT NULL,
+            epoch          bigint NOT NULL CHECK (epoch BETWEEN 0 AND 9000000000000000),
+            beat           bigint NOT NULL CHECK (beat BETWEEN 0 AND 9000000000000000),
             holder         uuid,
             node           text,
             version        text,
-            ttl_ms         bigint NOT NULL CHECK (ttl_ms > 0),
-            renew_ms       bigint NOT NULL CHECK (renew_ms > 0),
+            ttl_ms         bigint NOT NULL CHECK (ttl_ms BETWEEN 500 AND 3600000),
+            renew_ms       bigint NOT NULL CHECK (renew_ms BETWEEN 20 AND 1800000),
             released       boolean NOT NULL,
             suspended      boolean NOT NULL DEFAULT false,
             backend_pid    integer,
             backend_start  timestamptz,
-            server         timestamptz NOT NULL,
+            server         timestamptz NOT NULL CHECK (isfinite(server)),
             request        text,
             request_epoch  bigint,
             request_target text,
             requested_by   text,
             requested_at   timestamptz,
             claimed_at     timestamptz,
-            renewed_at     timestamptz NOT NULL
+            renewed_at     timestamptz NOT NULL CHECK (isfinite(renewed_at))
         ) WITH (fillfactor = 50);
 
         CREATE TABLE sidecar.member (

@@ -103,6 +103,18 @@ struct Driver {
         return driver
     }
 
+    /// A standby whose claim was never answered, on a new session.
+    static func claimInDoubt() throws -> Driver {
+        var driver = try Driver()
+        driver.open()
+        driver.observe(holder: nil, released: true)
+        driver.feed(.sessionLost(driver.session, reason: "the answer is lost"))
+        driver.now = driver.now + .seconds(1)
+        driver.feed(.tick)
+        driver.open()
+        return driver
+    }
+
     /// Leading with a running child.
     static func running(
         once: Bool = false, maxRestarts: Int = 3, killOnSessionLoss: Bool = false

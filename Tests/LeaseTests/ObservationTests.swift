@@ -137,19 +137,23 @@ import Testing
     }
 
     @Test("R9: our own record is taken up again when this server took it from us") func takesUpOwnRecord() throws {
-        var driver = try Driver()
-        driver.open()
+        var driver = try Driver.claimInDoubt()
         #expect(driver.observe(holder: Driver.me).statements == [.resume(Epoch(5))])
         driver.reply(.renewal(.renewed(beat: 2, fenced: 0)))
         #expect(driver.leadership?.epoch == Epoch(5))
         #expect(driver.log.starts)
     }
 
+    @Test("R9: a record that merely names us, by hands, is not taken up") func namedByHands() throws {
+        var driver = try Driver()
+        driver.open()
+        #expect(!driver.observe(holder: Driver.me).statements.contains(.resume(Epoch(5))))
+    }
+
     @Test("R9: our own record is observed like anyone's when another postmaster wrote it") func ownRecordOfOtherServer()
         throws
     {
-        var driver = try Driver()
-        driver.open()
+        var driver = try Driver.claimInDoubt()
         let actions = driver.observe(holder: Driver.me, writer: Driver.otherServer)
         #expect(!actions.statements.contains(.resume(Epoch(5))))
         #expect(!actions.claims)
@@ -213,6 +217,39 @@ import Testing
         #expect(driver.observe(holder: nil, released: true).statements.contains { $0.terminates })
     }
 
+    @Test("R4: a holder is not terminated before our own TTL, however short the record's") func sparesHolderOfShortTTL()
+        throws
+    {
+        var driver = try Driver(ttl: .seconds(10))
+        driver.open()
+        driver.observe(ttl: .milliseconds(500))
+        driver.advance(.milliseconds(600))
+        driver.reply(.claim(.lockBusy))
+        #expect(!driver.observe(ttl: .milliseconds(500)).statements.contains { $0.terminates })
+        driver.advance(.seconds(10))
+        driver.reply(.claim(.lockBusy))
+        #expect(driver.observe(ttl: .milliseconds(500)).statements.contains { $0.terminates })
+    }
+
+    @Test("A chore that costs the session is left alone until a watch is through") func choresPause() throws {
+        var driver = try Driver()
+        driver.open()
+        driver.observe()
+        guard case .busy(_, .auxiliary, _) = driver.machine.link else { throw WrongState() }
+        driver.feed(.sessionLost(driver.session, reason: "no answer"))
+        driver.now = driver.now + .milliseconds(200)
+        driver.feed(.tick)
+        driver.open()
+        let before = driver.log.count
+        for _ in 0..<6 {
+            driver.observe()
+            driver.now = driver.now + .seconds(2)
+            driver.feed(.tick)
+        }
+        #expect(Array(driver.log[before...]).claims)
+        #expect(!driver.log[before...].contains { if case .send(_, .auxiliary) = $0 { true } else { false } })
+    }
+
     @Test("R4: a lock that was busy because of another claimer terminates nobody") func lostRaceTerminatesNobody()
         throws
     {
@@ -228,6 +265,8 @@ import Testing
         #expect(!driver.log.statements.contains { $0.terminates })
     }
 }
+
+struct WrongState: Error {}
 
 extension Statement {
     var terminates: Bool { if case .terminateHolder = self { true } else { false } }

@@ -68,9 +68,9 @@ import Testing
             try session.query(Query("SELECT current_setting($1) AS value", [name]), limit: .seconds(20)).string(
                 0, "value")
         }
-        #expect(try show("statement_timeout") == "2s")
-        #expect(try show("lock_timeout") == "2s")
-        #expect(try show("idle_in_transaction_session_timeout") == "2s")
+        #expect(try show("statement_timeout") == "1500ms")
+        #expect(try show("lock_timeout") == "1500ms")
+        #expect(try show("idle_in_transaction_session_timeout") == "1500ms")
         #expect(try show("idle_session_timeout") == "15s")
         #expect(try show("synchronous_commit") == "on")
         #expect(try show("tcp_user_timeout") == "15000")

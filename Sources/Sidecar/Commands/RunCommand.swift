@@ -84,21 +84,21 @@ struct RunCommand: ParsableCommand {
         guard let signals = KeeperSignals() else {
             throw Failure(code: Failure.operatingSystem, message: "cannot take signals: \(errorText(errno))")
         }
-        let sink = LogSink()
+        let sink = try LogSink()
         var log = Logger(label: "sidecar") { _ in
             SinkLogHandler(sink: sink, format: settings.logFormat, logLevel: settings.logLevel)
         }
         log[metadataKey: "lease"] = "\(settings.identity.lease)"
         log[metadataKey: "node"] = "\(settings.identity.node)"
         let watchdog = Watchdog()
-        watchdog.start(ttl: settings.timing.ttl) {
+        try watchdog.start(ttl: settings.timing.ttl) {
             sink.append(
                 "sidecar: the keeper's loop has hung for a TTL: ending, so that the guard kills and somebody restarts us"
             )
             sink.flush(milliseconds: 200)
             _exit(ExitCode.loopHung)
         }
-        let publisher = Publisher(file: settings.readyFile) { [log] in log.warning("\($0)") }
+        let publisher = try Publisher(file: settings.readyFile) { [log] in log.warning("\($0)") }
         log.info(
             "sidecar \(Program.version) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )

@@ -80,6 +80,14 @@ struct GuardLink: ~Copyable {
         return events
     }
 
+    /// A guard on its way out: its SIGCHLD may have come before anybody listened.
+    var isDying: Bool {
+        switch state {
+        case .dying: true
+        case .alive, .dead: false
+        }
+    }
+
     /// After SIGCHLD: reaps whatever ended below the keeper.
     mutating func reap() -> [Event] {
         var gone = false

@@ -60,6 +60,7 @@ struct KeeperLoop: ~Copyable {
             feed(guardLink.receive())
             feed(takeUndelivered())
             feed(takeSignals())
+            if guardLink.isDying { feed(guardLink.reap()) }
             feed(guardLink.sweep())
             takeDatabaseNews()
             feed(.tick)
@@ -76,7 +77,7 @@ struct KeeperLoop: ~Copyable {
         // Often enough for the watchdog, whatever else is due.
         var until = now + settings.timing.ttl / 10
         until = min(until, machine.nextWake, database.deadline ?? until)
-        if guardLink.sweeping { until = min(until, now + .milliseconds(10)) }
+        if guardLink.sweeping || guardLink.isDying { until = min(until, now + .milliseconds(10)) }
         if !undelivered.isEmpty { until = now }
         var entries = [
             pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),

@@ -27,11 +27,11 @@ final class Publisher: Sendable {
     private let onError: @Sendable (String) -> Void
 
     /// `onError` gets one line when a file cannot be written, once until it can be again.
-    init(file: ReadyFile, onError: @escaping @Sendable (String) -> Void) {
+    init(file: ReadyFile, onError: @escaping @Sendable (String) -> Void) throws {
         self.file = file
         self.onError = onError
         wakeUp = EventFlag.make()
-        Threads.start("sidecar-ready") { [self] in writeForever() }
+        try Threads.start("sidecar-ready") { [self] in writeForever() }
     }
 
     func publish(_ picture: Picture) {

@@ -23,9 +23,9 @@ final class Watchdog: Sendable {
     ///
     /// It counts its own looks instead of reading a clock: when the whole process was stopped or starved, the watchdog
     /// was, too, and that is no reason to end.
-    func start(ttl: Duration, onHang: @escaping @Sendable () -> Never) {
+    func start(ttl: Duration, onHang: @escaping @Sendable () -> Never) throws {
         let pause = Int32(clamping: max(10, ttl.milliseconds / Int64(Self.looks)))
-        Threads.start("sidecar-watch") { [self] in
+        try Threads.start("sidecar-watch") { [self] in
             var last = pulse.load(ordering: .relaxed)
             var still = 0
             while true {

@@ -17,10 +17,10 @@ final class LogSink: Sendable {
     private let queue = Mutex(Queue())
     private let wakeUp: Int32
 
-    /// Starts the writer. Without a thread or an eventfd (a machine out of everything) lines are dropped.
-    init() {
+    /// Starts the writer.
+    init() throws {
         wakeUp = EventFlag.make()
-        Threads.start("sidecar-log") { [self] in writeForever() }
+        try Threads.start("sidecar-log") { [self] in writeForever() }
     }
 
     /// Never blocks longer than it takes to append.

@@ -17,7 +17,8 @@ enum Threads {
     }
 
     /// Starts a thread that nobody joins. `name` is cut at 15 bytes (prctl(2), PR_SET_NAME).
-    static func start(_ name: String, _ run: @escaping @Sendable () -> Void) {
+    /// - Throws: `Failure` 71 where the system gives no thread: without its watchdog or log the keeper must not run.
+    static func start(_ name: String, _ run: @escaping @Sendable () -> Void) throws {
         let body = Unmanaged.passRetained(Body(name: name, run: run))
         var thread = pthread_t()
         let failed = pthread_create(
@@ -29,7 +30,11 @@ enum Threads {
                 body.run()
                 return nil
             }, body.toOpaque())
-        if failed == 0 { pthread_detach(thread) } else { body.release() }
+        guard failed == 0 else {
+            body.release()
+            throw Failure(code: Failure.operatingSystem, message: "cannot start a thread: \(errorText(failed))")
+        }
+        pthread_detach(thread)
     }
 }
 
