@@ -1,0 +1,34 @@
+// What can go wrong before the loop runs: a guard that dies while the settings are still being read.
+
+import Foundation
+import TestSupport
+import Testing
+
+extension ProcessMatrix {
+    @Suite struct Start {
+        /// Nobody listened for its SIGCHLD yet: the keeper must notice all the same, or it stands by for ever, unfit.
+        @Test func aGuardThatDiesWhileSettingsAreReadIsNoticed() throws {
+            let directory = try makeTemporaryDirectory("sidecar-start")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            let gate = directory + "/gate"
+            let url = "postgresql://nobody@127.0.0.1:1/none"
+            let process = try SpawnedProcess(
+                [SidecarProcess.binary, "run", "--ttl", "1s", "--ready-file", directory + "/ready", "--", "true"],
+                environment: SidecarProcess.cleanEnvironment.merging([
+                    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD":
+                        "sh -c 'while [ ! -e \(gate) ]; do sleep 0.05; done; echo \(url)'"
+                ]) { $1 }, output: directory + "/log")
+            defer { if process.exit == nil { process.signal(SIGKILL) } }
+            var guardian: pid_t?
+            try eventually("the guard is there") {
+                guardian =
+                    ProcessTable.children(of: process.pid).first { $0.name == "sidecar-guard" && $0.state != "Z" }?.pid
+                return guardian != nil
+            }
+            kill(try #require(guardian), SIGKILL)
+            try Data().write(to: URL(fileURLWithPath: gate))
+            let end = try process.waitForExit()
+            #expect(end == .code(80), "\(end)\n\(process.output)")
+        }
+    }
+}
