@@ -46,6 +46,7 @@ extension DatabaseMatrix {
                 let pair = try scenario.pair()
                 let thief = try DirectSession(scenario.url())
                 let key = try #require(try scenario.lockKey(thief))
+                try eventually("the leader's readiness file is there") { pair.leader.readiness?.deadline != nil }
                 // The leader takes its lock back as fast as it can: try until the thief was faster.
                 try eventually("the lock is stolen") {
                     try thief.rows(

@@ -42,6 +42,18 @@ enum Processes {
         guard let line = state.split(separator: "\n").first(where: { $0.hasPrefix("State:") }) else { return false }
         return !line.contains("Z") && !line.contains("X")
     }
+
+    /// The value of one line of /proc/PID/status, without what follows its first word.
+    static func status(_ pid: pid_t, _ name: String) -> Substring? {
+        let line = text("/proc/\(pid)/status").split(separator: "\n").first { $0.hasPrefix(name + ":") }
+        return line?.dropFirst(name.count + 1).split(whereSeparator: \.isWhitespace).first
+    }
+
+    /// It waits for something, and has no child left, not even a dead one: all that it had to say about them is said.
+    static func isSettled(_ pid: pid_t) -> Bool {
+        let isChildless = !all().contains { status($0, "PPid") == Substring(String(pid)) }
+        return isChildless && status(pid, "State") == "S"
+    }
 }
 
 enum Products {

@@ -91,6 +91,7 @@ extension RealTrees {
             host.order("ping 1")
             host.order("settle")
             await host.hears("settled")
+            await host.eventually("the guard to have said all") { Processes.isSettled(host.guardPid) }
             kill(host.guardPid, SIGSTOP)
             host.order("ping 2")
             host.order("settle")
