@@ -50,7 +50,7 @@ class Sidecar:
     def wait_ready(self) -> None:
         limit = now() + 60
         command = [self.group.binary, "probe", "ready", "--ready-file", self.ready_file]
-        while subprocess.run(command, check=False).returncode != 0:
+        while subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode != 0:
             if now() > limit or self.process.poll() is not None:
                 sys.exit(f"{self.node} does not get ready:\n{Path(self.log.name).read_text()}")
             time.sleep(0.02)
