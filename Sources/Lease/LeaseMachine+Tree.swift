@@ -129,7 +129,9 @@ extension LeaseMachine {
 
     mutating func stopLeading(_ leadership: Leadership, at now: Instant) {
         switch leadership.tree {
-        case .none, .fallen, .dying: planExit(.stopped(killed: false))
+        case .none, .fallen, .dying:
+            // An end that is planned already keeps its reason, and so its exit code.
+            if !leadership.standing.endsInExit { planExit(.stopped(killed: false)) }
         case .starting(let start), .running(let start):
             if stopping == .now {
                 planExit(.stopped(killed: true))

@@ -78,6 +78,16 @@ enum Standing: Equatable, Sendable {
     case releasing(Afterwards)
 }
 
+extension Standing {
+    /// The sidecar ends when the tree is buried and the lease settled.
+    var endsInExit: Bool {
+        switch self {
+        case .held(.windDown(.exit)), .lost(_, then: .exit), .releasing(.exit): true
+        case .held, .lost, .releasing: false
+        }
+    }
+}
+
 enum Purpose: Equatable, Sendable {
     case run
     case windDown(Afterwards)

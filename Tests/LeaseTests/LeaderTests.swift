@@ -136,6 +136,23 @@ import Testing
         #expect(driver.feed(.stopRequested(.now)).kills)
     }
 
+    @Test("Further requests to stop do not change why it ends") func reasonOfTheEndStays() throws {
+        var killed = try Driver.running()
+        for _ in 0..<3 { killed.feed(.stopRequested(killed.machine.stopping == nil ? .drain : .now)) }
+        killed.feed(.guardAnswered(.empty(killed.start)))
+        killed.reply(.released(true))
+        killed.settle()
+        #expect(killed.log.exits == [.stopped(killed: true)])
+
+        var guardless = try Driver.running()
+        guardless.feed(.guardGone)
+        guardless.feed(.stopRequested(.drain))
+        guardless.feed(.descendantsGone)
+        guardless.reply(.released(true))
+        guardless.settle()
+        #expect(guardless.log.exits == [.guardLost])
+    }
+
     @Test("R7: only the session that last renewed releases; a new one renews first") func releaseNeedsTheSession()
         throws
     {

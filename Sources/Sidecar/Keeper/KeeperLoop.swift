@@ -44,8 +44,7 @@ struct KeeperLoop: ~Copyable {
         self.watchdog = watchdog
         self.publisher = publisher
         machine = LeaseMachine(settings: settings.machine, at: BootClock.now())
-        narrator = Narrator(
-            log: log, identity: settings.identity, database: settings.database.settings.description)
+        narrator = Narrator(log: log, identity: settings.identity)
         database = DatabaseLink(settings: settings)
         guardLink = GuardLink(process: guardProcess, commandIndex: commandIndex)
     }

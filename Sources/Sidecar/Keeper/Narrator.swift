@@ -14,12 +14,10 @@ struct Narrator {
     /// and as an unexpected end.
     private var problems: [String: Instant] = [:]
     private var unfenced = false
-    private var database: String
 
-    init(log: Logger, identity: Identity, database: String) {
+    init(log: Logger, identity: Identity) {
         self.log = log
         self.identity = identity
-        self.database = database
     }
 
     /// Something repeats itself when a database is away: say it when it is new, and every minute.
