@@ -53,6 +53,13 @@ let package = Package(
             name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",
             swiftSettings: strict),
         .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
+
+        // Worlds of faults around the real machines, without a real second passing.
+        .executableTarget(
+            name: "simulate",
+            dependencies: [
+                "Lease", "Guard", "Clock", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], path: "Tests/Simulation", swiftSettings: strict),
         .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
     ]
 )

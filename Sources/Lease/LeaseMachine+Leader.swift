@@ -15,7 +15,7 @@ extension LeaseMachine {
     ) {
         highestEpoch = max(highestEpoch, epoch)
         ledEpoch = epoch
-        claimInDoubt = false
+        claimInDoubt = nil
         said = []
         if fenced > 0 { report(.sessionsFenced(fenced)) }
         chores.register(at: now)
@@ -164,8 +164,8 @@ extension LeaseMachine {
         case .releasing(let then):
             report(.releaseRefused)
             settle(then, at: now)
-        // The unlock failed: nothing holds the lock but this session; a new one drops it.
-        case .lost(_, let then): if case .none = leadership.tree { settle(then, at: now) }
+        // The unlock is still to be sent, or the session has been dropped for it.
+        case .lost: break
         }
     }
 

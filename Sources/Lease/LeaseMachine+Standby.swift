@@ -104,7 +104,7 @@ extension LeaseMachine {
         // R9: only what we led or may have claimed, what this server itself took from us, and never after a release of
         // that epoch. A record that merely names us was written by hands.
         if record.holder == settings.identity.instance, !record.released, record.server == observation.server,
-            releaseSent != record.epoch, claimInDoubt || ledEpoch == record.epoch
+            releaseSent != record.epoch, ledEpoch == record.epoch || mayHaveClaimed(record)
         {
             return update { $0.intention = .resumeOwn(record.epoch) }
         }
@@ -124,6 +124,12 @@ extension LeaseMachine {
             standby.intention = inTheWay ? .terminateHolder : .observe(at: next)
         }
         noteStanding(record, at: now)
+    }
+
+    /// R9: what a claim of ours whose answer was lost would have written.
+    private func mayHaveClaimed(_ record: Record) -> Bool {
+        guard let claimInDoubt else { return false }
+        return record.epoch > claimInDoubt && record.beat == 0
     }
 
     private mutating func noteStanding(_ record: Record, at now: Instant) {

@@ -3,8 +3,9 @@
 import Clock
 
 extension LeaseMachine {
-    /// How long the guard may owe an answer when it must kill (R12).
-    static let patienceWithGuard = Duration.milliseconds(100)
+    /// How long the guard may owe an answer when it must kill (R12). The margin pays for it: a quarter, so that clock rates
+    /// and killing have the rest.
+    var patienceWithGuard: Duration { min(.milliseconds(100), settings.timing.margin / 4) }
 
     /// Pings the guard. Until it answers nothing is claimed or renewed on its behalf.
     mutating func ask(at now: Instant) {
@@ -13,21 +14,21 @@ extension LeaseMachine {
         actions.append(.order(.ping(lastToken)))
     }
 
-    /// At the deadline, or after a loss, the guard has 100 ms to answer (R12).
+    /// At the deadline, or after a loss, the guard has `patienceWithGuard` to answer (R12).
     mutating func demandAnswer(at now: Instant) {
         switch guardian {
         case .answering, .asked:
             lastToken += 1
-            guardian = .asked(lastToken, since: now, by: now + Self.patienceWithGuard)
+            guardian = .asked(lastToken, since: now, by: now + patienceWithGuard)
             actions.append(.order(.ping(lastToken)))
         case .condemned, .fallen, .gone: break
         }
     }
 
-    /// A guard that says anything about its tree is alive; it has another 100 ms for the answer that it owes.
+    /// A guard that says anything about its tree is alive; it has as long again for the answer that it owes.
     private mutating func heard(at now: Instant) {
         guard case .asked(let token, let since, let by) = guardian else { return }
-        guardian = .asked(token, since: since, by: max(by, now + Self.patienceWithGuard))
+        guardian = .asked(token, since: since, by: max(by, now + patienceWithGuard))
     }
 
     mutating func watchGuardian(at now: Instant) {

@@ -45,8 +45,9 @@ public struct LeaseMachine: Sendable {
     var highestEpoch = Epoch(0)
     /// The last epoch that was led.
     var ledEpoch: Epoch?
-    /// A claim was sent and its answer never came: a record that names us may be ours (R9).
-    var claimInDoubt = false
+    /// The epoch over which a claim was sent whose answer never came: a record of a later one that names us, and that
+    /// nobody has touched since, may be ours (R9).
+    var claimInDoubt: Epoch?
     /// The last epoch in which a release was sent (R7, R9).
     var releaseSent: Epoch?
     var restarts = Restarts()
@@ -154,9 +155,9 @@ extension LeaseMachine {
         case .busy(_, .auxiliary, _):
             pauseChores(at: now)
             failures = 0
-        case .busy(_, .claim, _):
+        case .busy(_, .claim(let seen, _), _):
             // It may have succeeded all the same (R9).
-            claimInDoubt = true
+            claimInDoubt = seen.epoch
             failures = 0
         case .down, .idle, .busy: failures = 0
         }
@@ -188,12 +189,23 @@ extension LeaseMachine {
         guard case .busy(id, let statement, _) = link else { return }
         link = .idle(id)
         report(.statementFailed(reason: reason))
-        if case .auxiliary = statement { return pauseChores(at: now) }
+        switch statement {
+        case .auxiliary: return pauseChores(at: now)
+        // The lock may still be held, and nothing but the session's end is sure to drop it.
+        case .unlock, .release: dropSession(at: now)
+        default: break
+        }
         switch role {
         case .standby: standbyFailed(statement, at: now)
         case .leading: leaderFailed(at: now)
         case .leaving, .ended: break
         }
+    }
+
+    private mutating func dropSession(at now: Instant) {
+        guard let id = link.session else { return }
+        actions.append(.closeSession(id))
+        link = .down(retryAt: now + settings.timing.renewInterval / 4, failures: 0)
     }
 
     private mutating func pauseChores(at now: Instant) {

@@ -1,0 +1,310 @@
+// The faults of one world: when, which, on whom, and their end. Several can be under way at once.
+
+import Clock
+
+@testable import Lease
+
+extension World {
+    /// Plans the faults of this seed; returns when the last of them is over.
+    func schedule(from begin: Time, over span: Time) -> Time {
+        var last = begin
+        for number in 0..<profile.faults {
+            var time = random.time(begin, begin + span)
+            // Calm worlds: one after the other, and time to recover in between.
+            if isCalm { time = begin + span * Time(number) / Time(profile.faults) }
+            let lasts = random.time(
+                profile.shortestTTL / 20, random.chance(0.5) ? profile.longestTTL / 2 : 3 * profile.longestTTL)
+            last = max(last, time + lasts + 2 * profile.longestTTL)
+            let family = random.pick(profile.families)
+            at(time) { [unowned self] in strike(family, for: lasts) }
+        }
+        return last
+    }
+
+    private func strike(_ family: Profile.Family, for lasts: Time) {
+        faults += 1
+        // Half of the faults hit who leads.
+        let leader = keepers.firstIndex { $0.leadership != nil }
+        let index = random.chance(0.6) ? leader ?? random.below(keepers.count) : random.below(keepers.count)
+        let keeper = keepers[index]
+        switch family {
+        case .network: strikeNetwork(keeper.host, lasts)
+        case .sessions: strikeSession(keeper)
+        case .keepers: strikeKeeper(keeper, lasts)
+        case .guards: strikeGuard(keeper, lasts)
+        case .hosts: strikeHost(keeper.host, lasts)
+        case .children: strikeChild(keeper, lasts)
+        case .server: strikeServer(lasts, lag: 0)
+        case .failover: strikeWithFailover(lasts)
+        case .statements: strikeStatements(lasts)
+        case .wallClock: strikeWallClock(lasts)
+        case .hands: strikeRow()
+        case .operators: strikeByOperator(keeper)
+        }
+    }
+
+    private func strikeNetwork(_ host: Host, _ lasts: Time) {
+        switch random.below(7) {
+        case 6:
+            // Renewals arrive at once, their answers just before the client gives up; then nothing does.
+            let limit = profile.ttls[host.index] / 5
+            host.replySlowness = random.time(limit.nanoseconds / 2, limit.nanoseconds * 19 / 20)
+            trace { "fault: replies to \(host.index) take \(host.replySlowness / millisecond) ms, then it is cut off" }
+            after(random.time(0, profile.longestTTL)) {
+                host.isCutTo = true
+                host.isCutFrom = true
+            }
+            after(profile.longestTTL + lasts) { [unowned self] in
+                host.replySlowness = 0
+                reconnect(host)
+            }
+        case 0:
+            trace { "fault: \(host.index) is slow for \(lasts / millisecond) ms" }
+            let slowness = random.time(0, profile.longestTTL / 3)
+            host.slowness = slowness
+            after(lasts) { if host.slowness == slowness { host.slowness = 0 } }
+        case 1:
+            trace { "fault: late messages for \(lasts / millisecond) ms" }
+            spikes = 0.05
+            after(lasts) { [unowned self] in spikes = 0 }
+        case let kind:
+            trace { "fault: \(host.index) is cut off (\(kind)) for \(lasts / millisecond) ms" }
+            if kind != 2 { host.isCutTo = true }
+            if kind != 3 { host.isCutFrom = true }
+            after(lasts) { [unowned self] in reconnect(host) }
+        }
+    }
+
+    func reconnect(_ host: Host) {
+        host.isCutTo = false
+        host.isCutFrom = false
+        for connection in connections where connection.host === host { connection.flush() }
+    }
+
+    private func strikeSession(_ keeper: Keeper) {
+        guard let connection = keeper.connection else { return }
+        let kind = random.below(3)
+        trace { "fault: the session of \(keeper.name) breaks (\(kind))" }
+        // The client knows, the server knows, or both.
+        if kind != 1 { connection.reset(after: 0) }
+        if kind != 0, let backend = connection.backend {
+            server.end(backend, byFault: true, telling: kind == 2 || isCalm)
+        }
+    }
+
+    private func strikeKeeper(_ keeper: Keeper, _ lasts: Time) {
+        switch random.below(5) {
+        case 0, 1:
+            trace { "fault: \(keeper.name) is stopped for \(lasts / millisecond) ms" }
+            keeper.stop()
+            after(lasts) { keeper.resume() }
+        case 2:
+            trace { "fault: \(keeper.name) hangs" }
+            keeper.hang()
+        case 3:
+            trace { "fault: keepers stall for \(lasts / millisecond) ms" }
+            stalls = 0.05
+            after(lasts) { [unowned self] in stalls = 0 }
+        default: keeper.die()
+        }
+    }
+
+    private func strikeGuard(_ keeper: Keeper, _ lasts: Time) {
+        guard keeper.state == .running else { return }
+        lastGuardFault = now
+        let guardian = keeper.guardian
+        switch random.below(4) {
+        case 3:
+            trace { "fault: the guard of \(keeper.name) is stopped for a moment, then the keeper" }
+            guardian.stop()
+            after(random.time(0, keeper.ttl * 7 / 10)) { [unowned self] in
+                lastGuardFault = now
+                guardian.resume()
+                keeper.stop()
+                after(keeper.ttl * 2) { keeper.resume() }
+            }
+        case 0: guardian.die()
+        case 1:
+            trace { "fault: the guard of \(keeper.name) is stopped for good" }
+            guardian.stop()
+        default:
+            trace { "fault: the guard of \(keeper.name) is stopped for \(lasts / millisecond) ms" }
+            guardian.stop()
+            after(lasts) { [unowned self] in
+                lastGuardFault = now
+                guardian.resume()
+            }
+        }
+    }
+
+    private func strikeHost(_ host: Host, _ lasts: Time) {
+        let keeper = keepers[host.index]
+        if random.chance(0.5) {
+            keeper.vanish()
+            for old in judge.trees where old.host === host { old.die() }
+            host.reboot(at: now)
+        } else if !host.isSuspended {
+            trace { "fault: host \(host.index) sleeps for \(lasts / millisecond) ms" }
+            host.isSuspended = true
+            host.suspendedAt = now
+            after(lasts) { [unowned self] in thaw(host) }
+        }
+    }
+
+    func thaw(_ host: Host) {
+        guard host.isSuspended else { return }
+        trace { "host \(host.index) is awake" }
+        host.isSuspended = false
+        host.suspendedFor += now - host.suspendedAt
+        lastThaw = now
+        let living = judge.trees.filter { $0.host === host && $0.isAlive }
+        for tree in living { judge.thawed(tree) }
+        let keeper = keepers[host.index]
+        for tree in living where tree.guardian !== keeper.guardian { tree.guardian.resume() }
+        keeper.guardian.resume()
+        // poll(2) does not count the sleep: it may go on for a tenth of a TTL.
+        after(random.time(0, keeper.ttl / 10)) { keeper.resume() }
+    }
+
+    private func strikeChild(_ keeper: Keeper, _ lasts: Time) {
+        switch random.below(4) {
+        case 0:
+            failsForks = true
+            after(lasts) { [unowned self] in failsForks = false }
+        case 1:
+            hasSlowExec = true
+            after(lasts) { [unowned self] in hasSlowExec = false }
+        case 2:
+            shortLives = true
+            after(lasts) { [unowned self] in shortLives = false }
+        default: keeper.guardian.tree?.exitLater(0)
+        }
+    }
+
+    private func strikeServer(_ lasts: Time, lag: Int) {
+        guard server.isRunning else { return }
+        let silently = random.chance(0.4)
+        trace { "fault: the server is down for \(lasts / millisecond) ms\(silently ? ", silently" : ""), lag \(lag)" }
+        server.stop(silently: silently)
+        after(random.chance(0.5) ? lasts : lasts / 10) { [unowned self] in server.start(lag: lag) }
+    }
+
+    /// Fail-over to a replica that lost the last commits; sometimes just to what a standby saw last before it was cut off.
+    private func strikeWithFailover(_ lasts: Time) {
+        let standbys = keepers.filter { $0.standby?.watch != nil }
+        guard random.chance(0.5), !standbys.isEmpty else {
+            return strikeServer(lasts, lag: 1 + random.below(random.pick([2, 6, 20])))
+        }
+        let standby = random.pick(standbys)
+        trace { "fault: \(standby.name) is cut off, then a replica takes over that shows what it saw last" }
+        let host = standby.host
+        host.isCutTo = true
+        host.isCutFrom = true
+        after(random.time(profile.shortestTTL / 2, profile.longestTTL * 2)) { [unowned self] in
+            if let seen = standby.standby?.watch?.record, let lag = server.lag(showing: seen), server.isRunning {
+                server.stop(silently: random.chance(0.5))
+                server.start(lag: lag)
+            }
+            reconnect(host)
+        }
+    }
+
+    private func strikeStatements(_ lasts: Time) {
+        switch random.below(3) {
+        case 0:
+            server.slowness = random.time(0, profile.longestTTL / 2)
+            after(lasts) { [unowned self] in server.slowness = 0 }
+        case 1:
+            server.failures = random.pick([0.05, 0.3])
+            after(lasts) { [unowned self] in server.failures = 0 }
+        default:
+            server.losesNotifications = true
+            after(lasts) { [unowned self] in server.losesNotifications = false }
+        }
+        trace { "fault: slow or failing statements for \(lasts / millisecond) ms" }
+    }
+
+    /// Not where claims can be lost as well: an epoch that nobody remembers, on a clock that was set back, can repeat.
+    private func strikeWallClock(_ lasts: Time) {
+        guard !profile.families.contains(.failover), !profile.families.contains(.hands) else { return }
+        trace { "fault: the server's wall clock is set" }
+        server.wallStep = random.pick([-3_600_000, 3_600_000, 0])
+    }
+
+    private func strikeRow() {
+        guard server.isRunning, let row = server.stored.row else { return }
+        let kind = random.below(7)
+        trace { "fault: hands in the table (\(kind))" }
+        switch kind {
+        case 0:
+            judge.forget(above: 0)
+            server.edit { $0.row = nil }
+        case 1, 2:
+            judge.edited(released: true, holder: nil)
+            server.edit { $0.row?.record.released = true }
+        case 3:
+            judge.edited(released: false, holder: nil)
+            server.edit { $0.row?.record.ttl = .milliseconds(500) }
+        case 4 where row.record.beat > 0: server.edit { $0.row?.record.epoch = Epoch(row.record.epoch.rawValue + 1) }
+        case 5:
+            server.edit { $0.row?.record.suspended.toggle() }
+        default:
+            guard let thief = server.steal() else { return }
+            after(profile.longestTTL * 4) { [unowned self] in server.end(thief, byFault: false) }
+        }
+    }
+
+    private func strikeByOperator(_ keeper: Keeper) {
+        trace { "fault: SIGTERM for \(keeper.name)" }
+        keeper.signal(.stopRequested(random.chance(0.8) ? .drain : .now))
+    }
+
+    // MARK: Peace
+
+    /// The end of all faults, except those that a sidecar has to cope with for good.
+    func heal() {
+        trace { "peace" }
+        stalls = 0
+        failsForks = false
+        hasSlowExec = false
+        shortLives = false
+        spikes = 0
+        server.slowness = 0
+        server.failures = 0
+        server.losesNotifications = false
+        if server.stored.row?.record.suspended == true { server.edit { $0.row?.record.suspended = false } }
+        if !server.isRunning { server.start() }
+        for host in hosts {
+            host.slowness = 0
+            host.replySlowness = 0
+            reconnect(host)
+            thaw(host)
+        }
+        endOrphans()
+        for keeper in keepers { keeper.resume() }
+        for host in hosts where keepers[host.index].state == .dead { restart(host) }
+    }
+
+    /// Nobody is left who could end these.
+    private func endOrphans() {
+        for tree in judge.trees where tree.isBeyond && !tree.keeper.canAct { tree.guardian.vanishWithTree() }
+    }
+
+    /// The leader goes, in one of the ways that leave its host out of the game; somebody else must take over.
+    func takeAwayLeader() {
+        guard let keeper = keepers.first(where: { $0.leadership != nil }) else { return }
+        heldBack.insert(keeper.host.index)
+        let kind = random.below(5)
+        trace { "the leader \(keeper.name) is taken away (\(kind))" }
+        switch kind {
+        case 0: keeper.vanish()
+        case 1: keeper.die()
+        case 2: keeper.stop()
+        case 3: keeper.signal(.stopRequested(.drain))
+        default:
+            lastGuardFault = now
+            keeper.guardian.stop()
+        }
+        endOrphans()
+    }
+}

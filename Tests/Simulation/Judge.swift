@@ -1,0 +1,164 @@
+// What must never be, whatever happens: two trees alive, an epoch that does not grow, a child without a claim, a tree half
+// killed, a successor hit by somebody's late statement. And what must come about: one child, soon after the last fault.
+//
+// What docs/protocol.md lists under "What cannot be promised" is exempt here, tree by tree and no wider: `isBeyond`.
+
+import Clock
+
+@testable import Lease
+
+final class Judge {
+    unowned let world: World
+    private(set) var violation: String?
+    private(set) var trees: [ProcessTree] = []
+    private var claims: [(epoch: Epoch, holder: InstanceID)] = []
+    private var highest: (epoch: Epoch, holder: InstanceID)?
+    /// Epochs that a fail-over or a hand has removed from the record.
+    private var forgotten: [Epoch] = []
+    /// The smallest time between the end of one leadership's tree and the begin of the next one's.
+    private(set) var narrowest: Time?
+    private var lastEnd: (time: Time, keeper: Keeper)?
+
+    init(world: World) { self.world = world }
+
+    func blame(_ what: @autoclosure () -> String) {
+        guard violation == nil else { return }
+        let text = what()
+        world.trace { "VIOLATION: \(text)" }
+        violation = text
+    }
+
+    // MARK: Trees
+
+    func began(_ tree: ProcessTree, isLate: Bool) {
+        if isLate { blame("\(tree.name) was started after its deadline") }
+        let holder = tree.keeper.identity.instance
+        if !claims.contains(where: { $0.epoch == tree.epoch && $0.holder == holder }) {
+            blame("\(tree.name) runs without a claim")
+        }
+        if let highest, highest != (tree.epoch, holder), tree.epoch <= highest.epoch {
+            blame("epoch \(tree.epoch) of \(tree.name) is not above \(highest.epoch)")
+        }
+        highest = (tree.epoch, holder)
+        if let lastEnd, lastEnd.keeper !== tree.keeper {
+            narrowest = min(narrowest ?? .max, world.now - lastEnd.time)
+        }
+        for other in trees where other.isExecuting { clash(other, tree) }
+        trees.append(tree)
+        look(at: tree.keeper)
+    }
+
+    func ended(_ tree: ProcessTree) {
+        trees.removeAll { $0 === tree }
+        if !tree.isBeyond { lastEnd = (world.now, tree.keeper) }
+    }
+
+    private func clash(_ old: ProcessTree, _ new: ProcessTree) {
+        guard old !== new, !old.isBeyond, !new.isBeyond else { return }
+        let grace = max(old.graceUntil, new.graceUntil)
+        guard world.now >= grace else {
+            // One of them has just been thawed: it has as long as its guard needs to wake and kill.
+            return world.at(grace) { [unowned self] in
+                if old.isExecuting, new.isExecuting { clash(old, new) }
+            }
+        }
+        blame("\(old.name) and \(new.name) are alive at once")
+    }
+
+    /// Its machine is awake again: the guard's timer goes off at once, and killing takes what it takes.
+    func thawed(_ tree: ProcessTree) {
+        let kill = Time(Double(tree.ttl) * world.profile.killPart) + 2 * millisecond
+        if tree.guardian.isRunning {
+            tree.graceUntil = world.now + kill
+        } else if tree.keeper.canAct {
+            tree.graceUntil = world.now + kill + tree.ttl / 5
+        } else {
+            tree.isBeyond = true
+        }
+        for other in trees where other !== tree && other.isExecuting { clash(tree, other) }
+    }
+
+    /// Part of it was killed, part of it lives: not for longer than killing takes.
+    func torn(_ tree: ProcessTree) {
+        let limit = Time(Double(tree.ttl) * (world.profile.killPart + 0.1)) + 200 * millisecond
+        world.after(limit) { [unowned self] in
+            guard tree.isExecuting, !tree.hasCommand, !tree.isBeyond, tree.guardian.isRunning else { return }
+            if world.now - world.lastThaw > limit, world.now - world.lastGuardFault > limit {
+                blame("\(tree.name) is half dead")
+            }
+        }
+    }
+
+    /// Keeper and guard are both out of action: nobody is left who could kill (in a container the kernel does).
+    func look(at keeper: Keeper) {
+        guard let tree = keeper.guardian.tree, tree.isAlive else { return }
+        let guardian = keeper.guardian.state
+        if guardian != .running, keeper.state != .running {
+            world.trace { "\(tree.name) is beyond: keeper \(keeper.state), guard \(guardian)" }
+            tree.isBeyond = true
+        }
+    }
+
+    // MARK: The record
+
+    func claimed(_ epoch: Epoch, by keeper: Keeper) {
+        claims.append((epoch, keeper.identity.instance))
+        excuseWhatNobodyKnew(keeper)
+    }
+
+    func created(by keeper: Keeper) { if world.twin != .createdWithShortTTL { excuseWhatNobodyKnew(keeper) } }
+
+    /// A fail-over that lost the very claim that raised the TTL, and a reader that never saw it.
+    private func excuseWhatNobodyKnew(_ keeper: Keeper) {
+        for tree in trees where forgotten.contains(tree.epoch) && keeper.machine.largestTTL < tree.keeper.timing.ttl {
+            if world.twin == .longestTTLForgotten, keeper.longestSeen >= tree.keeper.timing.ttl { continue }
+            world.trace { "\(tree.name) is beyond: \(keeper.name) cannot know its TTL" }
+            tree.isBeyond = true
+        }
+    }
+
+    func forget(above epoch: Int64) {
+        for claim in claims where claim.epoch.rawValue > epoch { forgotten.append(claim.epoch) }
+    }
+
+    func renewed(by keeper: Keeper) {
+        for tree in trees where tree.keeper === keeper {
+            tree.isReleasedByHand = false
+            tree.isShortenedByHand = false
+        }
+    }
+
+    /// Somebody set `released`, or shortened the TTL, under a living child.
+    func edited(released: Bool, holder: Keeper?) {
+        for tree in trees {
+            if released { tree.isReleasedByHand = true } else { tree.isShortenedByHand = true }
+            let holds = world.server.lockHolder?.connection?.keeper === tree.keeper
+            if !released || !holds { tree.isBeyond = true }
+        }
+    }
+
+    /// A hand-edited row while its leader has lost its session: not promised.
+    func backendEnded(of keeper: Keeper) {
+        for tree in trees where tree.keeper === keeper && tree.isReleasedByHand { tree.isBeyond = true }
+    }
+
+    func claimedWhileSuspended(_ keeper: Keeper) { blame("\(keeper.name) claimed a suspended record") }
+
+    func hitSuccessor(_ victim: Keeper, _ what: String) {
+        guard victim.leadership != nil else { return }
+        blame("\(victim.name): \(what)")
+    }
+
+    func fenced(exceptEpoch epoch: Epoch, current: Record?) {
+        for tree in trees where tree.epoch != epoch {
+            if let current, current.epoch == tree.epoch, current.holder == tree.keeper.identity.instance {
+                blame("the sessions of \(tree.name) were terminated by an older leader")
+            }
+        }
+    }
+
+    func heard(_ notice: Notice, from keeper: Keeper) {
+        guard keeper.isCalm, world.isCalm, case .lost(let loss) = notice else { return }
+        blame("\(keeper.name) lost its lease (\(loss)) although only sessions broke")
+    }
+}

@@ -1,0 +1,259 @@
+// The keeper's loop around the real lease machine: what it hears waits in queues, the clock is read after news has arrived
+// and before anything is sent, actions are carried out in order. It can be stopped, stalled between two actions, hang or die.
+
+import Clock
+
+@testable import Guard
+@testable import Lease
+
+final class Keeper {
+    enum State { case running, stalled, stopped, hung, dead }
+
+    unowned let world: World
+    let host: Host
+    let name: String
+    let identity: Identity
+    let timing: Timing
+    let isCalm: Bool
+    var machine: LeaseMachine
+    private(set) var state = State.running
+    private(set) lazy var guardian = GuardProcess(keeper: self)
+    private(set) var connection: Connection?
+    private var fromGuard: [Event] = []
+    private var signals: [Event] = []
+    private var fromDatabase: [Event] = []
+    private var pending: [Action] = []
+    private var isSweeping = false
+    private var wakes = 0
+    private var isInside = false
+    /// What an intact machine would know, for a twin that forgets it.
+    var longestSeen = Duration.zero
+
+    var ttl: Time { timing.ttl.nanoseconds }
+    var isRunning: Bool { state == .running && !host.isSuspended }
+    /// Whether it can act on its own, now or a moment later.
+    var canAct: Bool { state == .running || state == .stalled }
+
+    init(world: World, host: Host, number: Int, timing: Timing, once: Bool) {
+        self.world = world
+        self.host = host
+        self.timing = timing
+        name = "\(host.index).\(number)"
+        isCalm = world.profile.isCalm
+        identity = Identity(lease: "l", node: "n\(host.index)", instance: InstanceID("i\(host.index).\(number)"))
+        let restarts = RestartPolicy(
+            maxRestarts: 3, window: timing.ttl * 10, cooldown: timing.ttl * 2, firstWait: timing.ttl / 10,
+            longestWait: timing.ttl)
+        machine = LeaseMachine(
+            settings: LeaseMachine.Settings(
+                identity: identity, timing: timing, restarts: restarts, grace: timing.ttl * 3 / 2, once: once,
+                killOnSessionLoss: world.profile.families.contains(.operators) && host.index == 1),
+            at: host.clock(at: world.now))
+        poke()
+    }
+
+    // MARK: News
+
+    func hear(_ event: Event, through connection: Connection) {
+        guard self.connection === connection, state != .dead else { return }
+        if case .sessionLost = event { self.connection = nil }
+        fromDatabase.append(event)
+        poke()
+    }
+
+    func hear(_ event: Event) {
+        guard state != .dead else { return }
+        fromGuard.append(event)
+        poke()
+    }
+
+    func signal(_ event: Event) {
+        guard state != .dead else { return }
+        signals.append(event)
+        poke()
+    }
+
+    // MARK: The loop
+
+    private func poke() {
+        guard !isInside else { return }
+        world.after(world.random.time(10_000, 60_000)) { [unowned self] in run() }
+    }
+
+    private func nextEvent() -> Event? {
+        if !fromGuard.isEmpty { return fromGuard.removeFirst() }
+        if !signals.isEmpty { return signals.removeFirst() }
+        if !fromDatabase.isEmpty { return fromDatabase.removeFirst() }
+        return nil
+    }
+
+    func run() {
+        guard isRunning, !isInside else { return }
+        isInside = true
+        defer { isInside = false }
+        var hasTicked = false
+        while state == .running {
+            if !pending.isEmpty {
+                if world.stalls > 0, world.random.chance(world.stalls) { return stall() }
+                carryOut(pending.removeFirst())
+            } else if let event = nextEvent() {
+                feed(event)
+            } else if !hasTicked {
+                hasTicked = true
+                feed(.tick)
+            } else {
+                break
+            }
+        }
+        if state == .running { scheduleWake() }
+    }
+
+    private func stall() {
+        state = .stalled
+        world.judge.look(at: self)
+        world.after(world.random.time(0, ttl / 3)) { [unowned self] in
+            guard state == .stalled else { return }
+            state = .running
+            run()
+        }
+    }
+
+    private func scheduleWake() {
+        wakes += 1
+        let wake = wakes
+        let next = machine.nextWake
+        guard next.nanoseconds != .max else { return }
+        // poll(2) has whole milliseconds, rounded up.
+        let lateness = world.random.time(0, millisecond)
+        world.at(max(host.time(of: next) + lateness, world.now + millisecond)) { [unowned self] in
+            if wakes == wake { run() }
+        }
+    }
+
+    private func feed(_ event: Event) {
+        let now = host.clock(at: world.now)
+        guard world.twin != nil else {
+            pending += machine.handle(event, at: now)
+            return
+        }
+        let before = TwinMemory(self)
+        let broken = rewritten(event)
+        var actions = machine.handle(broken, at: now)
+        rewrite(&actions, after: broken, before: before, at: now)
+        pending += actions
+    }
+
+    private func carryOut(_ action: Action) {
+        switch action {
+        case .openSession(let id):
+            connection?.close(byFault: true)
+            let opened = Connection(id, of: self)
+            connection = opened
+            world.connections.append(opened)
+            opened.connect()
+        case .closeSession(let id):
+            guard let connection, connection.id == id else { return }
+            connection.close(byFault: false)
+            self.connection = nil
+        case .send(let id, let statement):
+            world.trace { "\(self.name): \(self.short(statement))" }
+            if let connection, connection.id == id { connection.ask(statement) }
+        case .order(let order): guardian.deliver(order)
+        case .killGuard:
+            world.trace { "\(self.name): kills its guard" }
+            guardian.die()
+        case .killDescendants:
+            isSweeping = true
+            sweepLater()
+        case .report(let notice):
+            world.trace { "\(self.name): \(notice)" }
+            world.judge.heard(notice, from: self)
+        case .exit(let exit):
+            world.trace { "\(self.name): ends, \(exit)" }
+            end(byFault: false)
+        }
+    }
+
+    private func short(_ statement: Statement) -> String {
+        switch statement {
+        case .claim(let seen, _): "sends claim over (\(seen.epoch), \(seen.beat))"
+        case .terminateHolder: "sends terminateHolder"
+        case .auxiliary(let chore): "sends \(chore)"
+        default: "sends \(statement)"
+        }
+    }
+
+    // MARK: The heritage of a dead guard
+
+    func guardDied() {
+        guard state != .dead else { return }
+        world.after(world.random.time(0, millisecond)) { [unowned self] in hear(.guardGone) }
+    }
+
+    private func sweepLater() {
+        let takes = guardian.killTime()
+        world.after(takes) { [unowned self] in
+            guard isSweeping, isRunning else { return }
+            isSweeping = false
+            guardian.tree?.die()
+            hear(.descendantsGone)
+        }
+    }
+
+    // MARK: Faults
+
+    /// SIGSTOP.
+    func stop() {
+        guard state != .dead else { return }
+        state = .stopped
+        world.judge.look(at: self)
+    }
+
+    /// SIGCONT, or the machine is awake again.
+    func resume() {
+        guard state == .stopped || state == .hung || state == .running || state == .stalled else { return }
+        if state == .stopped { state = .running }
+        guard isRunning else { return }
+        if isSweeping { sweepLater() }
+        run()
+    }
+
+    /// The loop hangs in a call; the watchdog ends the process some 1.2 TTL later.
+    func hang() {
+        guard state == .running else { return }
+        state = .hung
+        world.judge.look(at: self)
+        world.at(host.time(of: host.clock(at: world.now) + timing.ttl * 6 / 5)) { [unowned self] in
+            if state == .hung { die() }
+        }
+    }
+
+    /// SIGKILL, or a crash.
+    func die() {
+        guard state != .dead else { return }
+        world.trace { "\(self.name): keeper dies" }
+        end(byFault: true)
+        if host.isContainer { guardian.tree?.die() }
+    }
+
+    private func end(byFault: Bool) {
+        state = .dead
+        connection?.close(byFault: byFault)
+        connection = nil
+        if host.isContainer { guardian.vanish() }
+        guardian.keeperEnded()
+        world.judge.look(at: self)
+        world.keeperEnded(self)
+    }
+
+    /// Power loss: everything at once, nobody says good-bye.
+    func vanish() {
+        guard state != .dead else { return guardian.vanishWithTree() }
+        world.trace { "\(self.name): power loss" }
+        state = .dead
+        connection?.vanish()
+        connection = nil
+        guardian.vanishWithTree()
+        world.keeperEnded(self)
+    }
+}

@@ -1,0 +1,60 @@
+// What kind of world a seed lives in: how many sidecars, how long their TTLs, how bad their clocks and network, and which
+// families of faults come together. Narrow worlds find what wide ones hide.
+
+import Clock
+import Lease
+
+struct Profile {
+    enum Family: CaseIterable {
+        case network, sessions, keepers, guards, hosts, children, server, failover, statements, wallClock, hands
+        case operators
+    }
+
+    let sidecars: Int
+    /// One for each sidecar.
+    let ttls: [Duration]
+    let families: [Family]
+    let faults: Int
+    /// The largest deviation of a clock's rate.
+    let partsPerMillion: Int64
+    /// The usual delay of a message.
+    let delay: Time
+    /// The longest that killing a tree takes, as a part of the TTL; what is left of the margin pays for clock rates.
+    let killPart: Double
+    /// Only sessions break, the network is fast: nobody may lose its lease.
+    let isCalm: Bool
+    let containers: Bool
+
+    var longestTTL: Time { ttls.map(\.nanoseconds).max() ?? 0 }
+    var shortestTTL: Time { ttls.map(\.nanoseconds).min() ?? 0 }
+
+    init(random: inout Random, twin: Twin?) {
+        isCalm = random.chance(0.06)
+        sidecars = isCalm ? 2 : random.pick([2, 2, 3, 3, 3, 4, 5, 7])
+        let usual: [Duration] = [.milliseconds(500), .seconds(1), .seconds(2), .seconds(3), .seconds(10)]
+        let one = isCalm ? .seconds(5) : random.pick(usual)
+        let mixed = !isCalm && random.chance(0.3)
+        var ttls: [Duration] = []
+        for _ in 0..<sidecars { ttls.append(mixed ? random.pick([one, one * 3, .seconds(2)]) : one) }
+        self.ttls = ttls
+        partsPerMillion = random.chance(0.3) ? 0 : 20_000
+        let shortest = ttls.map(\.nanoseconds).min() ?? 0
+        delay = isCalm ? millisecond : random.pick([millisecond / 5, millisecond, shortest / 100, shortest / 40])
+        // Without the patience with a silent guard: 5 % of a TTL at most.
+        killPart = twin == .marginZeroByDriftAlone ? 0 : random.pick([0.005, 0.04, 0.08])
+        containers = random.chance(0.3)
+        if isCalm {
+            families = [.sessions]
+            faults = 4
+        } else {
+            var families: [Family] = []
+            for _ in 0..<(1 + random.below(4)) { families.append(random.pick(Family.allCases)) }
+            // The lock is there against hands: where there are none, its loss must do no harm.
+            if twin == .noLock || twin == .releaseUncompared {
+                families = families.map { $0 == .hands ? .network : $0 }
+            }
+            self.families = families
+            faults = 2 + random.below(9)
+        }
+    }
+}

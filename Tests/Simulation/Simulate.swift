@@ -1,0 +1,160 @@
+// simulate: runs the real lease machine and the real guard machine through worlds of faults, one seed a world, and looks for
+// anything that must not be. Then it breaks the rules one by one and demands that each loss is found.
+
+import ArgumentParser
+import Clock
+
+@main
+struct Simulate: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Simulated worlds of faults around the protocol.",
+        discussion: """
+            Without options: 50000 worlds with all rules in force, then every broken twin until it is caught. The last line \
+            counts: one for the intact protocol, one for each twin.
+            """)
+
+    @Option(help: "How many worlds with all rules in force.") var seeds = 50_000
+    @Option(help: "The first seed.") var first: UInt64 = 1
+    @Option(help: "Within how many seeds a twin must be caught.") var limit = 20_000
+    @Option(help: "Only this twin, or \"none\".") var twin: String?
+    @Option(help: "Replay one seed, with a trace.") var seed: UInt64?
+    @Option(help: "How many threads.") var jobs = 2
+    @Flag(help: "Print the table of twins as Markdown.") var markdown = false
+
+    func validate() throws {
+        if let twin, twin != "none", Twin(rawValue: twin) == nil {
+            let names = Twin.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("no twin is called \(twin); there are none, \(names)")
+        }
+        guard seeds >= 0, limit > 0, jobs > 0 else { throw ValidationError("numbers must be positive") }
+    }
+
+    func run() async throws {
+        if let seed { return try replay(seed) }
+        var passed = 0
+        var failed = 0
+        if twin == nil || twin == "none" {
+            let tally = await Tally.of(count: seeds, from: first, twin: nil, jobs: jobs, stopAtFirst: false)
+            tally.print()
+            if tally.violations.isEmpty { passed += 1 } else { failed += 1 }
+        }
+        for broken in Twin.allCases where twin == nil || twin == broken.rawValue {
+            let tally = await Tally.of(count: limit, from: first, twin: broken, jobs: jobs, stopAtFirst: true)
+            let isRight = tally.violations.isEmpty == broken.isHarmlessAlone
+            print(row(broken, tally, isRight))
+            if isRight { passed += 1 } else { failed += 1 }
+        }
+        print("\(passed) passed, \(failed) failed")
+        if failed > 0 { throw ExitCode.failure }
+    }
+
+    private func replay(_ seed: UInt64) throws {
+        let world = World(seed: seed, twin: twin.flatMap { Twin(rawValue: $0) }, isTracing: true)
+        print(world.summary)
+        let outcome = world.run()
+        print("\(outcome)")
+        if outcome.violation != nil { throw ExitCode.failure }
+    }
+
+    private func row(_ twin: Twin, _ tally: Tally, _ isRight: Bool) -> String {
+        let first = tally.violations.min { $0.seed < $1.seed }
+        let seeds = first.map { "\($0.seed - self.first + 1)" } ?? "not in \(limit)"
+        let found = first?.violation ?? (twin.isHarmlessAlone ? "nothing: another rule stands in" : "NOT CAUGHT")
+        if markdown { return "| \(twin.rule) | \(twin.summary) | \(seeds) | \(found) |" }
+        let mark = isRight ? "ok  " : "FAIL"
+        return "\(mark) \(twin.rule)\t\(twin.rawValue): \(seeds) seeds: \(found)"
+    }
+}
+
+/// What became of many seeds.
+struct Tally: Sendable {
+    struct Violation: Sendable {
+        let seed: UInt64
+        let violation: String
+    }
+
+    private(set) var worlds = 0
+    private(set) var violations: [Violation] = []
+    private var starts = 0
+    private var faults = 0
+    private var simulated: Time = 0
+    private var recoveries: [Double] = []
+    private var takeovers: [Double] = []
+    private var narrowest: Time = .max
+    private var took = Duration.zero
+
+    private mutating func add(_ outcome: Outcome) {
+        worlds += 1
+        starts += outcome.starts
+        faults += outcome.faults
+        simulated += outcome.simulated
+        recoveries.append(outcome.recovery)
+        if let takeover = outcome.takeover { takeovers.append(takeover) }
+        if let narrowest = outcome.narrowest { self.narrowest = min(self.narrowest, narrowest) }
+        if let violation = outcome.violation { violations.append(Violation(seed: outcome.seed, violation: violation)) }
+    }
+
+    private mutating func add(_ other: Tally) {
+        worlds += other.worlds
+        violations += other.violations
+        starts += other.starts
+        faults += other.faults
+        simulated += other.simulated
+        recoveries += other.recoveries
+        takeovers += other.takeovers
+        narrowest = min(narrowest, other.narrowest)
+    }
+
+    /// Runs `count` seeds; when it may stop at the first violation, rounds of growing size.
+    static func of(count: Int, from first: UInt64, twin: Twin?, jobs: Int, stopAtFirst: Bool) async -> Tally {
+        let clock = ContinuousClock()
+        let began = clock.now
+        var all = Tally()
+        var done = 0
+        var size = stopAtFirst ? 64 : count
+        while done < count, !(stopAtFirst && !all.violations.isEmpty) {
+            let round = min(size, count - done)
+            let start = first + UInt64(done)
+            await withTaskGroup(of: Tally.self) { group in
+                for job in 0..<jobs {
+                    group.addTask {
+                        var tally = Tally()
+                        for offset in stride(from: job, to: round, by: jobs) {
+                            tally.add(World(seed: start + UInt64(offset), twin: twin, isTracing: false).run())
+                            if stopAtFirst, !tally.violations.isEmpty { break }
+                        }
+                        return tally
+                    }
+                }
+                for await tally in group { all.add(tally) }
+            }
+            done += round
+            size *= 4
+        }
+        all.took = began.duration(to: clock.now)
+        return all
+    }
+
+    func print() {
+        let seconds = Double(took.milliseconds) / 1000
+        Swift.print(
+            "\(worlds) worlds in \(seconds) s (\(Int(Double(worlds) / max(seconds, 0.001))) a second), "
+                + "\(simulated / 3_600_000_000_000) simulated hours, \(faults) faults, \(starts) sidecars")
+        Swift.print("in parts of the longest TTL, median / 99 % / longest:")
+        Swift.print("  from the last fault to exactly one child      \(Self.spread(recoveries))")
+        Swift.print("  from the loss of a leader to the next child   \(Self.spread(takeovers))")
+        if narrowest != .max { Swift.print("smallest gap between two leaders' trees: \(Double(narrowest) / 1e6) ms") }
+        for violation in violations.sorted(by: { $0.seed < $1.seed }).prefix(20) {
+            Swift.print(
+                "VIOLATION in seed \(violation.seed): \(violation.violation)  (replay: --seed \(violation.seed))")
+        }
+        if violations.count > 20 { Swift.print("... \(violations.count) seeds in all") }
+    }
+
+    private static func spread(_ values: [Double]) -> String {
+        let sorted = values.sorted()
+        guard let last = sorted.last else { return "-" }
+        return [sorted[sorted.count / 2], sorted[sorted.count * 99 / 100], last]
+            .map { "\((Double($0) * 100).rounded() / 100)" }.joined(separator: " / ")
+    }
+}

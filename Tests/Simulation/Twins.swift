@@ -1,0 +1,126 @@
+// The protocol with one rule broken, each in one place of the simulation: the twin of a rule shows what the rule is for, and
+// that the simulation would see its loss. None of this can be reached from the shipped binary.
+
+/// What is broken. `caught` is what the simulation has to say about it.
+enum Twin: String, CaseIterable {
+    // R1
+    case noGuardTimer, monotonicTimer, extendAfterKill, noCheckBeforeExec
+    // R2
+    case marginZero, marginZeroByDriftAlone, deadlineFromReply, deadlineFromSending
+    // R3
+    case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten
+    // R4
+    case noLock, noLockUnderHands, noCompareAndSet, noLockNoCompareAndSet, epochsRepeat, terminateOnReleased,
+        failedClaimKeepsLock
+    case terminateUnchecked
+    // R5
+    case renewReleased, sessionClosedOnLoss, renewForSilentGuard
+    // R6
+    case resumeUncompared, formerBackendSpared
+    // R7
+    case releaseBeforeEmpty, releaseUncompared, releaseUncomparedWithoutLock
+    // R8
+    case lateFence
+    // R9
+    case ownRecordOfOtherServer, ownRecordAfterRelease, ownRecordAfterReleaseUnaided
+    // R10
+    case createdReleased, createdWithShortTTL
+    // R11
+    case suspendedClaimed
+    // R12
+    case silentGuardSpared, relativeDeadlines, emptyForOlderStart, emptyWithoutDaemons
+    // Session
+    case idleTimeoutBelowPoll
+
+    var rule: String {
+        switch self {
+        case .noGuardTimer, .monotonicTimer, .extendAfterKill, .noCheckBeforeExec: "R1"
+        case .marginZero, .marginZeroByDriftAlone, .deadlineFromReply, .deadlineFromSending: "R2"
+        case .watchAcrossSessions, .releasedByOtherServer, .ownTTL, .watchFromSending, .longestTTLForgotten: "R3"
+        case .noLock, .noLockUnderHands, .noCompareAndSet, .noLockNoCompareAndSet, .epochsRepeat, .terminateOnReleased,
+            .failedClaimKeepsLock, .terminateUnchecked:
+            "R4"
+        case .renewReleased, .sessionClosedOnLoss, .renewForSilentGuard: "R5"
+        case .resumeUncompared, .formerBackendSpared: "R6"
+        case .releaseBeforeEmpty, .releaseUncompared, .releaseUncomparedWithoutLock: "R7"
+        case .lateFence: "R8"
+        case .ownRecordOfOtherServer, .ownRecordAfterRelease, .ownRecordAfterReleaseUnaided: "R9"
+        case .createdReleased, .createdWithShortTTL: "R10"
+        case .suspendedClaimed: "R11"
+        case .silentGuardSpared, .relativeDeadlines, .emptyForOlderStart, .emptyWithoutDaemons: "R12"
+        case .idleTimeoutBelowPoll: "session"
+        }
+    }
+
+    var summary: String {
+        switch self {
+        case .noGuardTimer: "the guard has no timer, only the keeper's orders"
+        case .monotonicTimer: "the guard's timer stands still while the machine sleeps"
+        case .extendAfterKill: "an extension stops a kill that has begun"
+        case .noCheckBeforeExec: "no look at the clock just before exec"
+        case .marginZero: "margin 0"
+        case .marginZeroByDriftAlone: "margin 0, killing takes no time at all"
+        case .deadlineFromReply: "the deadline counts from the reply"
+        case .deadlineFromSending: "a renewal takes effect before its success came back"
+        case .watchAcrossSessions: "an observation is carried into the next session"
+        case .releasedByOtherServer: "`released` is believed although another postmaster wrote it"
+        case .ownTTL: "the reader's own TTL instead of the record's"
+        case .watchFromSending: "the observation counts from the sending of the poll"
+        case .longestTTLForgotten: "the record's TTL although another postmaster wrote it"
+        case .noLock: "no advisory lock, and no hands in the table"
+        case .noLockUnderHands: "no advisory lock, hands in the table"
+        case .noCompareAndSet: "no compare-and-set"
+        case .noLockNoCompareAndSet: "neither lock nor compare-and-set"
+        case .epochsRepeat: "epoch + 1, or 1 for a new record"
+        case .terminateOnReleased: "the lock's holder is terminated on the strength of `released`"
+        case .failedClaimKeepsLock: "a claim that failed keeps its lock"
+        case .terminateUnchecked: "a late termination does not look at the record again"
+        case .renewReleased: "a released record is renewed"
+        case .sessionClosedOnLoss: "the session is closed while the tree is dying"
+        case .renewForSilentGuard: "renewals on behalf of a guard that does not answer"
+        case .resumeUncompared: "a resume does not compare epoch and holder"
+        case .formerBackendSpared: "a resume does not terminate its own former backend"
+        case .releaseBeforeEmpty: "released before the tree is empty"
+        case .releaseUncompared: "a release compares nothing"
+        case .releaseUncomparedWithoutLock: "a release compares nothing, and there is no lock"
+        case .lateFence: "the fence is a statement of its own that does not look at the record"
+        case .ownRecordOfOtherServer: "an own record is taken up whoever wrote it"
+        case .ownRecordAfterRelease: "an own record is taken up after its release was sent"
+        case .ownRecordAfterReleaseUnaided: "the same, releases compare nothing, no lock, former backends live on"
+        case .createdReleased: "a missing record is made as released"
+        case .createdWithShortTTL: "a missing record is made with the shortest TTL there is"
+        case .suspendedClaimed: "a suspended record is claimed"
+        case .silentGuardSpared: "a guard that does not answer is not killed"
+        case .relativeDeadlines: "deadlines in the pipe count from their arrival"
+        case .emptyForOlderStart: "an \"empty\" of an older start is taken for the current one"
+        case .emptyWithoutDaemons: "\"empty\" is said when the command is dead, whatever it left behind"
+        case .idleTimeoutBelowPoll: "idle_session_timeout below the poll interval"
+        }
+    }
+
+    /// The lock's own twins.
+    var hasNoLock: Bool {
+        switch self {
+        case .noLock, .noLockUnderHands, .noLockNoCompareAndSet, .releaseUncomparedWithoutLock,
+            .ownRecordAfterReleaseUnaided:
+            true
+        default: false
+        }
+    }
+
+    /// A release that hits whatever is there.
+    var releasesAnything: Bool {
+        switch self {
+        case .releaseUncompared, .releaseUncomparedWithoutLock, .ownRecordAfterReleaseUnaided: true
+        default: false
+        }
+    }
+
+    /// Rules that stand in for each other: alone, the loss of this one does no harm, and the simulation must find none.
+    var isHarmlessAlone: Bool {
+        switch self {
+        case .noLock, .releaseUncompared, .ownRecordAfterRelease: true
+        default: false
+        }
+    }
+}

@@ -1,0 +1,200 @@
+// One simulated world: hosts with sidecars, one metastore, an agenda. Runs one seed: a time of faults, then peace, in which
+// one child must come about within a bound; then the leader is taken away once more.
+
+import Clock
+
+@testable import Lease
+
+/// How one seed ended.
+struct Outcome {
+    let seed: UInt64
+    let violation: String?
+    let starts: Int
+    let faults: Int
+    /// From the last fault to exactly one child, in parts of the longest TTL.
+    let recovery: Double
+    let takeover: Double?
+    /// The smallest gap between two leaderships, in nanoseconds.
+    let narrowest: Time?
+    let simulated: Time
+}
+
+final class World {
+    let seed: UInt64
+    let twin: Twin?
+    let profile: Profile
+    private(set) var now: Time = 0
+    var random: Random
+    private var agenda = Agenda()
+    private(set) var hosts: [Host] = []
+    /// The sidecar of each host, the last one started.
+    private(set) var keepers: [Keeper] = []
+    private var retired: [Keeper] = []
+    var connections: [Connection] = []
+    private(set) lazy var server = Server(world: self)
+    private(set) lazy var judge = Judge(world: self)
+    private(set) var starts = 0
+    private let isTracing: Bool
+    private var isOver = false
+    /// Sidecars of these hosts are not started again.
+    var heldBack: Set<Int> = []
+
+    // What the faults of the moment make likelier.
+    var stalls = 0.0
+    var failsForks = false
+    var hasSlowExec = false
+    var shortLives = false
+    var spikes = 0.0
+    var isCalm: Bool { profile.isCalm }
+    var lastThaw: Time = -1_000_000_000_000
+    var lastGuardFault: Time = -1_000_000_000_000
+    var faults = 0
+
+    init(seed: UInt64, twin: Twin?, isTracing: Bool) {
+        self.seed = seed
+        self.twin = twin
+        self.isTracing = isTracing
+        random = Random(seed: seed)
+        profile = Profile(random: &random, twin: twin)
+    }
+
+    var summary: String {
+        "seed \(seed): \(profile.sidecars) sidecars, TTLs \(profile.ttls), families \(profile.families), clocks +-\(profile.partsPerMillion) ppm, "
+            + "kill \(profile.killPart), \(profile.containers ? "containers" : "hosts")\(isCalm ? ", calm" : "")"
+    }
+
+    // MARK: Time
+
+    func at(_ time: Time, _ step: @escaping Agenda.Step) { agenda.add(at: max(time, now), step) }
+
+    func after(_ delay: Time, _ step: @escaping Agenda.Step) { agenda.add(at: now + delay, step) }
+
+    func trace(_ text: () -> String) {
+        guard isTracing else { return }
+        let milliseconds = String(now / 1000)
+        let padded = String(repeating: " ", count: max(0, 12 - milliseconds.count)) + milliseconds
+        print("\(padded) us  \(text())")
+    }
+
+    /// How long a message is on its way to or from that host.
+    func delay(of host: Host, isReply: Bool) -> Time {
+        var delay = random.time(profile.delay / 2, profile.delay * 3 / 2)
+        if isReply { delay += host.replySlowness }
+        if host.slowness > 0 { delay += random.time(0, host.slowness) }
+        if spikes > 0, random.chance(spikes) { delay += random.time(0, 2 * profile.longestTTL) }
+        return delay
+    }
+
+    // MARK: Sidecars
+
+    private func startKeeper(on host: Host) {
+        starts += 1
+        guard let timing = try? Timing(ttl: profile.ttls[host.index]) else { return judge.blame("impossible timing") }
+        let keeper = Keeper(world: self, host: host, number: starts, timing: timing, once: false)
+        if host.index < keepers.count {
+            retired.append(keepers[host.index])
+            keepers[host.index] = keeper
+        } else {
+            keepers.append(keeper)
+        }
+    }
+
+    /// The engine's restart policy.
+    func keeperEnded(_ keeper: Keeper) {
+        guard keepers.contains(where: { $0 === keeper }) else { return }
+        let host = keeper.host
+        after(random.time(50 * millisecond, profile.longestTTL)) { [unowned self] in restart(host) }
+    }
+
+    func restart(_ host: Host) {
+        guard keepers[host.index].state == .dead, !heldBack.contains(host.index) else { return }
+        guard !host.isSuspended else { return after(100 * millisecond) { [unowned self] in restart(host) } }
+        startKeeper(on: host)
+    }
+
+    // MARK: A run
+
+    func run() -> Outcome {
+        for index in 0..<profile.sidecars {
+            let rate = random.chance(0.5) ? random.pick([-1, 1]) * profile.partsPerMillion : 0
+            let between = rate == 0 ? random.time(-profile.partsPerMillion, profile.partsPerMillion) : rate
+            hosts.append(
+                Host(
+                    index: index, partsPerMillion: between, offset: random.time(1_000_000_000, 900_000_000_000),
+                    isContainer: profile.containers))
+        }
+        for host in hosts {
+            after(random.time(0, profile.longestTTL / 2)) { [unowned self] in
+                while keepers.count <= host.index { startKeeper(on: hosts[keepers.count]) }
+            }
+        }
+        let longest = profile.longestTTL
+        let peace = schedule(from: longest * 2, over: longest * 8)
+        advance(until: peace)
+        heal()
+        let bound = bound
+        let recovery = waitForOneChild(within: bound, "after the last fault")
+        var takeover: Time?
+        if judge.violation == nil, hosts.count > 1, !isCalm {
+            takeAwayLeader()
+            takeover = waitForOneChild(within: bound, "after the leader was taken away")
+        }
+        return finish(recovery, takeover)
+    }
+
+    /// Until exactly one child must run after the last fault: a black-holed connect (0.8 TTL), a fresh watch (1 TTL, 2 % slow),
+    /// a stranger's or half-open lock (1 TTL), a cool-down (2 TTL), one back-off or drain (1.5 TTL), the engine's restart (1).
+    var bound: Time { profile.longestTTL * 8 }
+
+    private func advance(until end: Time) {
+        while judge.violation == nil, let next = agenda.next() {
+            guard next.time <= end else {
+                agenda.add(at: next.time, next.step)
+                break
+            }
+            now = next.time
+            next.step()
+        }
+        now = max(now, end)
+    }
+
+    private func waitForOneChild(within bound: Time, _ when: String) -> Time {
+        let began = now
+        let step = profile.shortestTTL / 10
+        while judge.violation == nil, now < began + bound {
+            advance(until: now + step)
+            guard hasOneChild else { continue }
+            let reached = now
+            advance(until: now + profile.longestTTL / 2)
+            if hasOneChild { return reached - began }
+        }
+        judge.blame("no child \(when), \(judge.trees.map(\.name)) alive")
+        return bound
+    }
+
+    private var hasOneChild: Bool {
+        let living = judge.trees.filter(\.isExecuting)
+        return living.count == 1 && living[0].hasCommand && !heldBack.contains(living[0].host.index)
+    }
+
+    private func finish(_ recovery: Time, _ takeover: Time?) -> Outcome {
+        // Nobody starves: every sidecar that can is in touch with the database.
+        if judge.violation == nil {
+            for keeper in keepers where keeper.isRunning && !heldBack.contains(keeper.host.index) {
+                let status = keeper.machine.status(at: keeper.host.clock(at: now))
+                if status.role == .standby, now > 0, !status.healthy, !isYoung(keeper) {
+                    judge.blame("\(keeper.name) is out of touch")
+                }
+            }
+        }
+        let longest = Double(profile.longestTTL)
+        let outcome = Outcome(
+            seed: seed, violation: judge.violation, starts: starts, faults: faults,
+            recovery: Double(recovery) / longest, takeover: takeover.map { Double($0) / longest },
+            narrowest: judge.narrowest, simulated: now)
+        agenda.removeAll()
+        return outcome
+    }
+
+    private func isYoung(_ keeper: Keeper) -> Bool { keeper.machine.lastContact == nil }
+}
