@@ -31,7 +31,17 @@ extension LeaseMachine {
         guardian = .asked(token, since: since, by: max(by, now + patienceWithGuard))
     }
 
+    /// The lease is lost and the tree not known to be empty.
+    private var mustKill: Bool {
+        guard case .leading(let leadership) = role, case .lost = leadership.standing else { return false }
+        return leadership.tree.start != nil
+    }
+
     mutating func watchGuardian(at now: Instant) {
+        if let again = askAgainAt, now >= again {
+            askAgainAt = nil
+            if guardian == .answering, mustKill { demandAnswer(at: now) }
+        }
         guard case .asked(_, _, let by) = guardian, now >= by else { return }
         report(.guardSilent)
         condemn()
@@ -45,7 +55,10 @@ extension LeaseMachine {
 
     mutating func guardAnswered(_ answer: GuardAnswer, at now: Instant) {
         if case .pong(let token) = answer {
-            if case .asked(token, _, _) = guardian { guardian = .answering }
+            guard case .asked(token, _, _) = guardian else { return }
+            guardian = .answering
+            // It may yet be stopped in the middle of killing.
+            if mustKill { askAgainAt = now + patienceWithGuard }
             return
         }
         guard case .leading(let leadership) = role, let current = leadership.tree.start else { return }

@@ -56,6 +56,8 @@ public struct LeaseMachine: Sendable {
     var lastContact: Instant?
     var lastStart = StartID(0)
     var lastToken: UInt64 = 0
+    /// When to ask the guard again whether it still kills (R12).
+    var askAgainAt: Instant?
     var lastSession = SessionID(0)
     /// Notices of conditions that last, each said once until it passes.
     var said: Set<Lasting> = []

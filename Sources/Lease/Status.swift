@@ -45,6 +45,7 @@ extension LeaseMachine {
         var wake = Instant(nanoseconds: .max)
         func at(_ instant: Instant) { wake = min(wake, instant) }
         if case .asked(_, _, let by) = guardian { at(by) }
+        if let askAgainAt { at(askAgainAt) }
         var idle = false
         switch link {
         case .down(let retryAt, _): at(retryAt)

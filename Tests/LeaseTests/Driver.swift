@@ -92,9 +92,9 @@ struct Driver {
 
     /// Leading epoch 6 since `now`, the claim sent just now, the child not started yet.
     static func leading(
-        once: Bool = false, maxRestarts: Int = 3, killOnSessionLoss: Bool = false
+        ttl: Duration = .seconds(10), once: Bool = false, maxRestarts: Int = 3, killOnSessionLoss: Bool = false
     ) throws -> Driver {
-        var driver = try Driver(maxRestarts: maxRestarts, once: once, killOnSessionLoss: killOnSessionLoss)
+        var driver = try Driver(ttl: ttl, maxRestarts: maxRestarts, once: once, killOnSessionLoss: killOnSessionLoss)
         driver.open()
         let actions = driver.observe(holder: nil, released: true)
         try #require(actions.statements.contains { if case .claim = $0 { true } else { false } })
@@ -117,9 +117,9 @@ struct Driver {
 
     /// Leading with a running child.
     static func running(
-        once: Bool = false, maxRestarts: Int = 3, killOnSessionLoss: Bool = false
+        ttl: Duration = .seconds(10), once: Bool = false, maxRestarts: Int = 3, killOnSessionLoss: Bool = false
     ) throws -> Driver {
-        var driver = try leading(once: once, maxRestarts: maxRestarts, killOnSessionLoss: killOnSessionLoss)
+        var driver = try leading(ttl: ttl, once: once, maxRestarts: maxRestarts, killOnSessionLoss: killOnSessionLoss)
         driver.feed(.guardAnswered(.started(driver.start, pid: 99)))
         driver.settle()
         return driver

@@ -194,6 +194,47 @@ import Testing
         #expect(driver.advance(.milliseconds(10)).contains(.killGuard))
     }
 
+    @Test("R12: a guard that answers after a loss and then falls silent over its killing is killed")
+    func guardSilentWhileKilling() throws {
+        var driver = try Driver.running()
+        driver.advance(.seconds(2))
+        driver.reply(.renewal(.notOurs))
+        driver.guardAnswers = false
+        driver.advance(.milliseconds(100))
+        #expect(!driver.log.contains(.killGuard))
+        #expect(driver.advance(.milliseconds(100)).contains(.killGuard))
+    }
+
+    @Test("R12: the patience with a silent guard leaves the margin of a short TTL to clock rates and killing")
+    func patienceIsPaidFor() throws {
+        var driver = try Driver.running(ttl: .milliseconds(500))
+        driver.guardAnswers = false
+        driver.advance(.milliseconds(400))
+        #expect(!driver.advance(.milliseconds(24)).contains(.killGuard))
+        #expect(driver.advance(.milliseconds(1)).contains(.killGuard))
+    }
+
+    @Test("R4: a session that cannot unlock is closed, for nothing else is sure to drop its lock")
+    func failedUnlockEndsTheSession() throws {
+        var driver = try Driver.running()
+        driver.advance(.seconds(2))
+        driver.reply(.renewal(.notOurs))
+        driver.feed(.guardAnswered(.empty(driver.start)))
+        #expect(driver.log.statements.contains(.unlock))
+        #expect(
+            driver.feed(.statementFailed(driver.session, reason: "canceled")).contains(.closeSession(driver.session)))
+        #expect(driver.isStandby)
+    }
+
+    @Test("R5: a renewal that fails after the loss does not stand for the unlock") func failedRenewalIsNoUnlock() throws
+    {
+        var driver = try Driver.running()
+        driver.advance(.seconds(2))
+        driver.advance(.seconds(6))
+        driver.feed(.guardAnswered(.empty(driver.start)))
+        #expect(driver.feed(.statementFailed(driver.session, reason: "canceled")).statements == [.unlock])
+    }
+
     @Test("A dead guard's tree is killed by the keeper before the lease is released") func deadGuard() throws {
         var driver = try Driver.running()
         #expect(driver.feed(.guardGone).contains(.killDescendants))

@@ -138,10 +138,17 @@ import Testing
 
     @Test("R9: our own record is taken up again when this server took it from us") func takesUpOwnRecord() throws {
         var driver = try Driver.claimInDoubt()
-        #expect(driver.observe(holder: Driver.me).statements == [.resume(Epoch(5))])
-        driver.reply(.renewal(.renewed(beat: 2, fenced: 0)))
-        #expect(driver.leadership?.epoch == Epoch(5))
+        #expect(driver.observe(epoch: 6, beat: 0, holder: Driver.me).statements == [.resume(Epoch(6))])
+        driver.reply(.renewal(.renewed(beat: 1, fenced: 0)))
+        #expect(driver.leadership?.epoch == Epoch(6))
         #expect(driver.log.starts)
+    }
+
+    @Test("R9: a claim in doubt does not make ours what it cannot have written", arguments: [(5, 0), (5, 1), (7, 3)])
+    func notWhatTheClaimWrote(_ seen: (epoch: Int64, beat: Int64)) throws {
+        var driver = try Driver.claimInDoubt()
+        let actions = driver.observe(epoch: seen.epoch, beat: seen.beat, holder: Driver.me)
+        #expect(!actions.statements.contains(.resume(Epoch(seen.epoch))))
     }
 
     @Test("R9: a record that merely names us, by hands, is not taken up") func namedByHands() throws {
@@ -154,8 +161,8 @@ import Testing
         throws
     {
         var driver = try Driver.claimInDoubt()
-        let actions = driver.observe(holder: Driver.me, writer: Driver.otherServer)
-        #expect(!actions.statements.contains(.resume(Epoch(5))))
+        let actions = driver.observe(epoch: 6, beat: 0, holder: Driver.me, writer: Driver.otherServer)
+        #expect(!actions.statements.contains(.resume(Epoch(6))))
         #expect(!actions.claims)
     }
 

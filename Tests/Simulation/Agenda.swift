@@ -9,50 +9,72 @@ let millisecond: Time = 1_000_000
 struct Agenda {
     typealias Step = () -> Void
 
+    /// Without the step itself: what moves about in the heap should be cheap to move.
     private struct Entry {
         let time: Time
         let order: Int
-        let step: Step
+        let slot: Int
     }
 
     private var heap: [Entry] = []
+    private var steps: [Step?] = []
+    private var freeSlots: [Int] = []
     private var added = 0
 
-    var isEmpty: Bool { heap.isEmpty }
-
-    mutating func removeAll() { heap.removeAll() }
+    mutating func removeAll() {
+        heap.removeAll()
+        steps.removeAll()
+        freeSlots.removeAll()
+    }
 
     mutating func add(at time: Time, _ step: @escaping Step) {
         added += 1
-        heap.append(Entry(time: time, order: added, step: step))
+        let slot: Int
+        if let free = freeSlots.popLast() {
+            slot = free
+            steps[slot] = step
+        } else {
+            slot = steps.count
+            steps.append(step)
+        }
+        let entry = Entry(time: time, order: added, slot: slot)
+        heap.append(entry)
         var child = heap.count - 1
         while child > 0 {
             let parent = (child - 1) / 2
-            guard isBefore(child, parent) else { break }
-            heap.swapAt(child, parent)
+            guard Self.isBefore(entry, heap[parent]) else { break }
+            heap[child] = heap[parent]
             child = parent
         }
+        heap[child] = entry
     }
 
-    /// The earliest step; nil when there is none left.
-    mutating func next() -> (time: Time, step: Step)? {
-        guard let last = heap.popLast() else { return nil }
-        guard let first = heap.first else { return (last.time, last.step) }
-        heap[0] = last
-        var parent = 0
-        while true {
-            var child = 2 * parent + 1
-            guard child < heap.count else { break }
-            if child + 1 < heap.count, isBefore(child + 1, child) { child += 1 }
-            guard isBefore(child, parent) else { break }
-            heap.swapAt(child, parent)
-            parent = child
+    /// When the earliest step is due; nil when there is none left.
+    var nextTime: Time? { heap.first?.time }
+
+    /// Takes the earliest step out.
+    mutating func next() -> Step? {
+        guard let first = heap.first, let last = heap.popLast() else { return nil }
+        defer {
+            steps[first.slot] = nil
+            freeSlots.append(first.slot)
         }
-        return (first.time, first.step)
+        if !heap.isEmpty {
+            var parent = 0
+            while true {
+                var child = 2 * parent + 1
+                guard child < heap.count else { break }
+                if child + 1 < heap.count, Self.isBefore(heap[child + 1], heap[child]) { child += 1 }
+                guard Self.isBefore(heap[child], last) else { break }
+                heap[parent] = heap[child]
+                parent = child
+            }
+            heap[parent] = last
+        }
+        return steps[first.slot]
     }
 
-    private func isBefore(_ left: Int, _ right: Int) -> Bool {
-        let (a, b) = (heap[left], heap[right])
-        return a.time != b.time ? a.time < b.time : a.order < b.order
+    private static func isBefore(_ left: Entry, _ right: Entry) -> Bool {
+        left.time != right.time ? left.time < right.time : left.order < right.order
     }
 }

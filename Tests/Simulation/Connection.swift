@@ -5,7 +5,7 @@ import Clock
 import Lease
 
 final class Connection {
-    unowned let world: World
+    unowned(unsafe) let world: World
     let id: SessionID
     let keeper: Keeper
     let host: Host
@@ -30,45 +30,45 @@ final class Connection {
 
     func connect() {
         limit(keeper.timing.life, "no connection")
-        toServer { [unowned self] in
+        toServer { [self] in
             let server = world.server
             guard server.isRunning else { return server.isSilent ? () : reset(after: 0) }
             let limit = world.twin == .idleTimeoutBelowPoll ? keeper.ttl / 8 : keeper.ttl * 3 / 2
             backend = server.accept(self, idleLimit: limit)
-            toClient { connection in
-                connection.waits += 1
-                connection.keeper.hear(.sessionOpened(connection.id), through: connection)
-            }
+            answer(.sessionOpened(id))
         }
     }
 
     func ask(_ statement: Statement) {
         limit(keeper.timing.callLimit, "no answer")
-        toServer { [unowned self] in
+        toServer { [self] in
             guard let backend, backend.isAlive else {
                 return world.server.isRunning || !world.server.isSilent ? reset(after: 0) : ()
             }
             let server = world.server
-            let takes = server.slowness > 0 ? world.random.time(0, server.slowness) : 20_000
-            world.after(takes) { [unowned self] in
-                guard backend.isAlive else { return }
-                // statement_timeout: three quarters of the client's limit.
-                let tooLong = takes > keeper.timing.callLimit.nanoseconds * 3 / 4
-                if tooLong || (server.failures > 0 && world.random.chance(server.failures)) {
-                    backend.lastUsed = world.now
-                    if world.random.chance(0.5) { server.failHalfway(statement, from: backend) }
-                    return toClient { connection in
-                        connection.waits += 1
-                        connection.keeper.hear(
-                            .statementFailed(connection.id, reason: "refused"), through: connection)
-                    }
-                }
-                let reply = server.execute(statement, from: backend, of: keeper)
-                toClient { connection in
-                    connection.waits += 1
-                    connection.keeper.hear(.reply(connection.id, reply), through: connection)
-                }
-            }
+            guard server.slowness > 0 else { return execute(statement, on: backend, takes: 0) }
+            let takes = world.random.time(0, server.slowness)
+            world.after(takes) { [self] in execute(statement, on: backend, takes: takes) }
+        }
+    }
+
+    private func execute(_ statement: Statement, on backend: Backend, takes: Time) {
+        guard backend.isAlive else { return }
+        let server = world.server
+        // statement_timeout: three quarters of the client's limit.
+        let tooLong = takes > keeper.timing.callLimit.nanoseconds * 3 / 4
+        if tooLong || (server.failures > 0 && world.random.chance(server.failures)) {
+            backend.lastUsed = world.now
+            if world.random.chance(0.5) { server.failHalfway(statement, from: backend) }
+            return answer(.statementFailed(id, reason: "refused"))
+        }
+        answer(.reply(id, server.execute(statement, from: backend, of: keeper)))
+    }
+
+    private func answer(_ event: Event) {
+        toClient { connection in
+            connection.waits += 1
+            connection.keeper.hear(event, through: connection)
         }
     }
 
@@ -77,7 +77,7 @@ final class Connection {
     private func limit(_ limit: Duration, _ reason: String) {
         waits += 1
         let wait = waits
-        world.at(host.time(of: host.clock(at: world.now) + limit)) { [unowned self] in
+        world.at(host.time(of: host.clock(at: world.now) + limit)) { [self] in
             guard isOpen, waits == wait else { return }
             close(byFault: true)
             keeper.hear(.sessionLost(id, reason: reason), through: self)
@@ -88,7 +88,7 @@ final class Connection {
     func close(byFault: Bool) {
         guard isOpen else { return }
         isOpen = false
-        toServer { [unowned self] in
+        toServer { [self] in
             if let backend { world.server.end(backend, byFault: byFault, telling: false) }
         }
     }
@@ -113,7 +113,7 @@ final class Connection {
     }
 
     func toClient(after delay: Time = 0, _ step: @escaping (Connection) -> Void) {
-        let arrival = { [unowned self] in if isOpen { step(self) } }
+        let arrival = { [self] in if isOpen { step(self) } }
         guard !host.isCutFrom else { return heldToClient.append(arrival) }
         lastToClient = max(lastToClient, world.now + delay + world.delay(of: host, isReply: true))
         world.at(lastToClient, arrival)

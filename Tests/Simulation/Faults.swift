@@ -16,7 +16,7 @@ extension World {
                 profile.shortestTTL / 20, random.chance(0.5) ? profile.longestTTL / 2 : 3 * profile.longestTTL)
             last = max(last, time + lasts + 2 * profile.longestTTL)
             let family = random.pick(profile.families)
-            at(time) { [unowned self] in strike(family, for: lasts) }
+            at(time) { [self] in strike(family, for: lasts) }
         }
         return last
     }
@@ -54,7 +54,7 @@ extension World {
                 host.isCutTo = true
                 host.isCutFrom = true
             }
-            after(profile.longestTTL + lasts) { [unowned self] in
+            after(profile.longestTTL + lasts) { [self] in
                 host.replySlowness = 0
                 reconnect(host)
             }
@@ -66,12 +66,12 @@ extension World {
         case 1:
             trace { "fault: late messages for \(lasts / millisecond) ms" }
             spikes = 0.05
-            after(lasts) { [unowned self] in spikes = 0 }
+            after(lasts) { [self] in spikes = 0 }
         case let kind:
             trace { "fault: \(host.index) is cut off (\(kind)) for \(lasts / millisecond) ms" }
             if kind != 2 { host.isCutTo = true }
             if kind != 3 { host.isCutFrom = true }
-            after(lasts) { [unowned self] in reconnect(host) }
+            after(lasts) { [self] in reconnect(host) }
         }
     }
 
@@ -104,7 +104,7 @@ extension World {
         case 3:
             trace { "fault: keepers stall for \(lasts / millisecond) ms" }
             stalls = 0.05
-            after(lasts) { [unowned self] in stalls = 0 }
+            after(lasts) { [self] in stalls = 0 }
         default: keeper.die()
         }
     }
@@ -117,7 +117,7 @@ extension World {
         case 3:
             trace { "fault: the guard of \(keeper.name) is stopped for a moment, then the keeper" }
             guardian.stop()
-            after(random.time(0, keeper.ttl * 7 / 10)) { [unowned self] in
+            after(random.time(0, keeper.ttl * 7 / 10)) { [self] in
                 lastGuardFault = now
                 guardian.resume()
                 keeper.stop()
@@ -130,7 +130,7 @@ extension World {
         default:
             trace { "fault: the guard of \(keeper.name) is stopped for \(lasts / millisecond) ms" }
             guardian.stop()
-            after(lasts) { [unowned self] in
+            after(lasts) { [self] in
                 lastGuardFault = now
                 guardian.resume()
             }
@@ -147,7 +147,7 @@ extension World {
             trace { "fault: host \(host.index) sleeps for \(lasts / millisecond) ms" }
             host.isSuspended = true
             host.suspendedAt = now
-            after(lasts) { [unowned self] in thaw(host) }
+            after(lasts) { [self] in thaw(host) }
         }
     }
 
@@ -167,16 +167,24 @@ extension World {
     }
 
     private func strikeChild(_ keeper: Keeper, _ lasts: Time) {
-        switch random.below(4) {
+        switch random.below(5) {
+        case 4:
+            trace { "fault: the command fails at once, again and again, and messages are late" }
+            failsAtOnce = true
+            spikes = 0.2
+            after(lasts + profile.longestTTL) { [self] in
+                failsAtOnce = false
+                spikes = 0
+            }
         case 0:
             failsForks = true
-            after(lasts) { [unowned self] in failsForks = false }
+            after(lasts) { [self] in failsForks = false }
         case 1:
             hasSlowExec = true
-            after(lasts) { [unowned self] in hasSlowExec = false }
+            after(lasts) { [self] in hasSlowExec = false }
         case 2:
             shortLives = true
-            after(lasts) { [unowned self] in shortLives = false }
+            after(lasts) { [self] in shortLives = false }
         default: keeper.guardian.tree?.exitLater(0)
         }
     }
@@ -186,7 +194,7 @@ extension World {
         let silently = random.chance(0.4)
         trace { "fault: the server is down for \(lasts / millisecond) ms\(silently ? ", silently" : ""), lag \(lag)" }
         server.stop(silently: silently)
-        after(random.chance(0.5) ? lasts : lasts / 10) { [unowned self] in server.start(lag: lag) }
+        after(random.chance(0.5) ? lasts : lasts / 10) { [self] in server.start(lag: lag) }
     }
 
     /// Fail-over to a replica that lost the last commits; sometimes just to what a standby saw last before it was cut off.
@@ -200,7 +208,7 @@ extension World {
         let host = standby.host
         host.isCutTo = true
         host.isCutFrom = true
-        after(random.time(profile.shortestTTL / 2, profile.longestTTL * 2)) { [unowned self] in
+        after(random.time(profile.shortestTTL / 2, profile.longestTTL * 2)) { [self] in
             if let seen = standby.standby?.watch?.record, let lag = server.lag(showing: seen), server.isRunning {
                 server.stop(silently: random.chance(0.5))
                 server.start(lag: lag)
@@ -213,13 +221,13 @@ extension World {
         switch random.below(3) {
         case 0:
             server.slowness = random.time(0, profile.longestTTL / 2)
-            after(lasts) { [unowned self] in server.slowness = 0 }
+            after(lasts) { [self] in server.slowness = 0 }
         case 1:
             server.failures = random.pick([0.05, 0.3])
-            after(lasts) { [unowned self] in server.failures = 0 }
+            after(lasts) { [self] in server.failures = 0 }
         default:
             server.losesNotifications = true
-            after(lasts) { [unowned self] in server.losesNotifications = false }
+            after(lasts) { [self] in server.losesNotifications = false }
         }
         trace { "fault: slow or failing statements for \(lasts / millisecond) ms" }
     }
@@ -245,16 +253,29 @@ extension World {
         case 3:
             judge.edited(released: false, holder: nil)
             server.edit { $0.row?.record.ttl = .milliseconds(500) }
-        case 4 where row.record.beat > 0: server.edit { $0.row?.record.epoch = Epoch(row.record.epoch.rawValue + 1) }
+        case 4 where row.record.beat > 0:
+            server.edit { $0.row?.record.epoch = Epoch(row.record.epoch.rawValue + 1) }
+            // And when somebody may claim, answers get lost.
+            after(row.record.ttl.nanoseconds * random.time(90, 105) / 100) { [self] in
+                server.slowness = profile.longestTTL / 2
+                after(profile.longestTTL) { [self] in server.slowness = 0 }
+            }
         case 5:
             server.edit { $0.row?.record.suspended.toggle() }
         default:
             guard let thief = server.steal() else { return }
-            after(profile.longestTTL * 4) { [unowned self] in server.end(thief, byFault: false) }
+            after(profile.longestTTL * 4) { [self] in server.end(thief, byFault: false) }
         }
     }
 
     private func strikeByOperator(_ keeper: Keeper) {
+        if random.chance(0.3) {
+            trace { "fault: SIGTERM for \(keeper.name), twice, and what it sends then arrives late" }
+            let host = keeper.host
+            host.isCutTo = true
+            after(random.time(keeper.ttl, keeper.ttl * 3 / 2)) { [self] in reconnect(host) }
+            return keeper.signal(.stopRequested(.now))
+        }
         trace { "fault: SIGTERM for \(keeper.name)" }
         keeper.signal(.stopRequested(random.chance(0.8) ? .drain : .now))
     }
@@ -268,6 +289,7 @@ extension World {
         failsForks = false
         hasSlowExec = false
         shortLives = false
+        failsAtOnce = false
         spikes = 0
         server.slowness = 0
         server.failures = 0

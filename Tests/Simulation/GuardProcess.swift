@@ -9,8 +9,8 @@ import Clock
 final class GuardProcess {
     enum State { case running, stopped, dead }
 
-    unowned let world: World
-    unowned let keeper: Keeper
+    unowned(unsafe) let world: World
+    unowned(unsafe) let keeper: Keeper
     let host: Host
     private var machine = GuardMachine()
     private(set) var state = State.running
@@ -52,7 +52,7 @@ final class GuardProcess {
         guard let translated = translate(order) else { return }
         let sentAt = host.clock(at: world.now)
         lastToGuard = max(lastToGuard, world.now + world.random.time(5_000, 100_000))
-        world.at(lastToGuard) { [unowned self] in
+        world.at(lastToGuard) { [self] in
             guard state != .dead else { return }
             inbox.append(translated)
             if world.twin == .relativeDeadlines { relativeSince.append(sentAt) }
@@ -88,7 +88,7 @@ final class GuardProcess {
 
     private func say(_ answer: GuardAnswer) {
         lastToKeeper = max(lastToKeeper, world.now + world.random.time(5_000, 100_000))
-        world.at(lastToKeeper) { [unowned self] in keeper.hear(.guardAnswered(answer)) }
+        world.at(lastToKeeper) { [self] in keeper.hear(.guardAnswered(answer)) }
     }
 
     private func translate(_ answer: Answer) -> GuardAnswer? {
@@ -188,10 +188,10 @@ final class GuardProcess {
         var due = host.time(of: instant)
         let asleep = host.suspendedFor
         due = max(due, world.now) + world.random.time(20_000, millisecond / 2)
-        world.at(due) { [unowned self] in
+        world.at(due) { [self] in
             guard timers == mine else { return }
             guard world.twin == .monotonicTimer, host.suspendedFor > asleep else { return run() }
-            world.after(host.suspendedFor - asleep) { [unowned self] in if timers == mine { run() } }
+            world.after(host.suspendedFor - asleep) { [self] in if timers == mine { run() } }
         }
     }
 
@@ -215,14 +215,14 @@ final class GuardProcess {
         guard tree === self.tree else { return }
         outcome = success
         if !success { reaped = 127 }
-        world.after(20_000) { [unowned self] in run() }
+        world.after(20_000) { [self] in run() }
     }
 
     /// The command's own process ended.
     func commandEnded(_ tree: ProcessTree, status: Int32) {
         guard tree === self.tree else { return }
         reaped = status
-        world.after(20_000) { [unowned self] in run() }
+        world.after(20_000) { [self] in run() }
     }
 
     /// R1: when this start's child must be dead, as the guard knows.
@@ -240,7 +240,7 @@ final class GuardProcess {
         let takes = killTime()
         let first = world.random.time(0, takes)
         for (when, isLast) in [(first, false), (takes, true)] {
-            world.after(when) { [unowned self] in stroke(hunt, isLast: isLast) }
+            world.after(when) { [self] in stroke(hunt, isLast: isLast) }
         }
     }
 
@@ -248,7 +248,7 @@ final class GuardProcess {
         // A stopped guard goes on where it was.
         guard hunts == hunt, isRunning, let tree else { return }
         if world.now < huntRestsUntil {
-            return world.at(huntRestsUntil) { [unowned self] in stroke(hunt, isLast: true) }
+            return world.at(huntRestsUntil) { [self] in stroke(hunt, isLast: true) }
         }
         if !isLast, tree.hasCommand, world.random.chance(0.5) {
             tree.killCommand(status: 9)
@@ -289,7 +289,7 @@ final class GuardProcess {
 
     func keeperEnded() {
         isKeeperGone = true
-        world.after(world.random.time(5_000, 50_000)) { [unowned self] in run() }
+        world.after(world.random.time(5_000, 50_000)) { [self] in run() }
     }
 
     /// Its container is gone.

@@ -8,7 +8,7 @@ import Clock
 @testable import Lease
 
 final class Judge {
-    unowned let world: World
+    unowned(unsafe) let world: World
     private(set) var violation: String?
     private(set) var trees: [ProcessTree] = []
     private var claims: [(epoch: Epoch, holder: InstanceID)] = []
@@ -58,7 +58,7 @@ final class Judge {
         let grace = max(old.graceUntil, new.graceUntil)
         guard world.now >= grace else {
             // One of them has just been thawed: it has as long as its guard needs to wake and kill.
-            return world.at(grace) { [unowned self] in
+            return world.at(grace) { [self] in
                 if old.isExecuting, new.isExecuting { clash(old, new) }
             }
         }
@@ -81,7 +81,7 @@ final class Judge {
     /// Part of it was killed, part of it lives: not for longer than killing takes.
     func torn(_ tree: ProcessTree) {
         let limit = Time(Double(tree.ttl) * (world.profile.killPart + 0.1)) + 200 * millisecond
-        world.after(limit) { [unowned self] in
+        world.after(limit) { [self] in
             guard tree.isExecuting, !tree.hasCommand, !tree.isBeyond, tree.guardian.isRunning else { return }
             if world.now - world.lastThaw > limit, world.now - world.lastGuardFault > limit {
                 blame("\(tree.name) is half dead")

@@ -9,7 +9,7 @@ import Clock
 final class Keeper {
     enum State { case running, stalled, stopped, hung, dead }
 
-    unowned let world: World
+    unowned(unsafe) let world: World
     let host: Host
     let name: String
     let identity: Identity
@@ -24,7 +24,7 @@ final class Keeper {
     private var fromDatabase: [Event] = []
     private var pending: [Action] = []
     private var isSweeping = false
-    private var wakes = 0
+    private var wake: Time?
     private var isInside = false
     /// What an intact machine would know, for a twin that forgets it.
     var longestSeen = Duration.zero
@@ -49,7 +49,7 @@ final class Keeper {
                 identity: identity, timing: timing, restarts: restarts, grace: timing.ttl * 3 / 2, once: once,
                 killOnSessionLoss: world.profile.families.contains(.operators) && host.index == 1),
             at: host.clock(at: world.now))
-        poke()
+        world.after(0) { [self] in run() }
     }
 
     // MARK: News
@@ -76,8 +76,7 @@ final class Keeper {
     // MARK: The loop
 
     private func poke() {
-        guard !isInside else { return }
-        world.after(world.random.time(10_000, 60_000)) { [unowned self] in run() }
+        if !isInside { run() }
     }
 
     private func nextEvent() -> Event? {
@@ -97,6 +96,8 @@ final class Keeper {
                 if world.stalls > 0, world.random.chance(world.stalls) { return stall() }
                 carryOut(pending.removeFirst())
             } else if let event = nextEvent() {
+                // It does all that is due, as a tick would.
+                hasTicked = true
                 feed(event)
             } else if !hasTicked {
                 hasTicked = true
@@ -111,7 +112,7 @@ final class Keeper {
     private func stall() {
         state = .stalled
         world.judge.look(at: self)
-        world.after(world.random.time(0, ttl / 3)) { [unowned self] in
+        world.after(world.random.time(0, ttl / 3)) { [self] in
             guard state == .stalled else { return }
             state = .running
             run()
@@ -119,14 +120,18 @@ final class Keeper {
     }
 
     private func scheduleWake() {
-        wakes += 1
-        let wake = wakes
         let next = machine.nextWake
         guard next.nanoseconds != .max else { return }
         // poll(2) has whole milliseconds, rounded up.
         let lateness = world.random.time(0, millisecond)
-        world.at(max(host.time(of: next) + lateness, world.now + millisecond)) { [unowned self] in
-            if wakes == wake { run() }
+        let due = max(host.time(of: next) + lateness, world.now + millisecond)
+        // One that comes earlier will look again.
+        if let wake, wake <= due { return }
+        wake = due
+        world.at(due) { [self] in
+            guard wake == due else { return }
+            wake = nil
+            run()
         }
     }
 
@@ -187,12 +192,12 @@ final class Keeper {
 
     func guardDied() {
         guard state != .dead else { return }
-        world.after(world.random.time(0, millisecond)) { [unowned self] in hear(.guardGone) }
+        world.after(world.random.time(0, millisecond)) { [self] in hear(.guardGone) }
     }
 
     private func sweepLater() {
         let takes = guardian.killTime()
-        world.after(takes) { [unowned self] in
+        world.after(takes) { [self] in
             guard isSweeping, isRunning else { return }
             isSweeping = false
             guardian.tree?.die()
@@ -223,7 +228,7 @@ final class Keeper {
         guard state == .running else { return }
         state = .hung
         world.judge.look(at: self)
-        world.at(host.time(of: host.clock(at: world.now) + timing.ttl * 6 / 5)) { [unowned self] in
+        world.at(host.time(of: host.clock(at: world.now) + timing.ttl * 6 / 5)) { [self] in
             if state == .hung { die() }
         }
     }

@@ -47,6 +47,11 @@ extension Keeper {
         case .suspendedClaimed: record.suspended = false
         case .ownRecordAfterRelease, .ownRecordAfterReleaseUnaided:
             if record.holder == identity.instance { machine.releaseSent = nil }
+        case .anyRecordAfterClaimInDoubt:
+            if record.holder == identity.instance, machine.claimInDoubt != nil {
+                machine.claimInDoubt = Epoch(0)
+                record.beat = 0
+            }
         case .watchAcrossSessions:
             if let old = standby?.watch, old.session != session {
                 machine.update {
@@ -103,6 +108,12 @@ extension Keeper {
         case .silentGuardSpared:
             guard case .asked(let token, let since, _) = machine.guardian else { return }
             machine.guardian = .asked(token, since: since, by: now + .seconds(1_000_000))
+        case .guardAskedOnce: machine.askAgainAt = nil
+        case .patienceBeyondMargin:
+            guard case .lost = leadership?.standing, case .asked(let token, let since, _) = machine.guardian else {
+                return
+            }
+            machine.guardian = .asked(token, since: since, by: since + .milliseconds(100))
         case .releaseBeforeEmpty: releaseEarly(&actions, at: now)
         default: break
         }

@@ -5,7 +5,7 @@ import Clock
 @testable import Lease
 
 final class ProcessTree {
-    unowned let world: World
+    unowned(unsafe) let world: World
     let guardian: GuardProcess
     let keeper: Keeper
     let host: Host
@@ -60,6 +60,7 @@ final class ProcessTree {
         world.trace { "\(self.name): runs, epoch \(self.epoch)" }
         world.judge.began(self, isLate: now >= deadline)
         guardian.executed(self, true)
+        if world.failsAtOnce { exitLater(world.random.time(0, 50 * millisecond)) }
         if world.shortLives { exitLater(world.random.time(0, 4 * keeper.ttl)) }
     }
 

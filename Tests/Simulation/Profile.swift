@@ -30,7 +30,7 @@ struct Profile {
 
     init(random: inout Random, twin: Twin?) {
         isCalm = random.chance(0.06)
-        sidecars = isCalm ? 2 : random.pick([2, 2, 3, 3, 3, 4, 5, 7])
+        sidecars = isCalm ? 2 : random.pick([2, 2, 3, 3, 3, 4, 4, 7])
         let usual: [Duration] = [.milliseconds(500), .seconds(1), .seconds(2), .seconds(3), .seconds(10)]
         let one = isCalm ? .seconds(5) : random.pick(usual)
         let mixed = !isCalm && random.chance(0.3)

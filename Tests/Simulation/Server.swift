@@ -34,7 +34,7 @@ final class Server {
         var history: Int64 = 0
     }
 
-    unowned let world: World
+    unowned(unsafe) let world: World
     private(set) var id = ServerID(1)
     private(set) var isRunning = true
     /// Down in a way that nobody is told: the machine is gone.
@@ -67,7 +67,7 @@ final class Server {
     }
 
     private func watchIdleness(of backend: Backend) {
-        world.at(backend.lastUsed + backend.idleLimit) { [unowned self] in
+        world.at(backend.lastUsed + backend.idleLimit) { [self] in
             guard backend.isAlive else { return }
             if world.now >= backend.lastUsed + backend.idleLimit {
                 world.trace { "server: idle session of \(backend.connection?.keeper.name ?? "a stranger") ended" }
@@ -269,7 +269,7 @@ final class Server {
             !compares || former.connection?.keeper === keeper
         {
             // A signal: the backend needs a moment to go, its lock with it.
-            world.after(world.random.time(0, 2 * millisecond)) { [unowned self] in end(former, byFault: false) }
+            world.after(world.random.time(0, 2 * millisecond)) { [self] in end(former, byFault: false) }
         }
         if world.twin?.hasNoLock != true {
             guard lockHolder == nil || lockHolder === backend || !compares else { return .lockBusy }
@@ -309,14 +309,14 @@ final class Server {
             world.judge.hitSuccessor(victim, "its session was terminated for a record that had moved on")
         }
         world.trace { "server: the lock's holder, \(holder.connection?.keeper.name ?? "a stranger"), is terminated" }
-        world.after(world.random.time(0, 2 * millisecond)) { [unowned self] in end(holder, byFault: false) }
+        world.after(world.random.time(0, 2 * millisecond)) { [self] in end(holder, byFault: false) }
         return 1
     }
 
     /// R8 as it must not be: on its own, some time after the write, with the epoch of then.
     private func lateFence(of epoch: Epoch, _ keeper: Keeper) {
         guard world.twin == .lateFence else { return }
-        world.after(world.random.time(0, 2 * keeper.ttl)) { [unowned self] in
+        world.after(world.random.time(0, 2 * keeper.ttl)) { [self] in
             world.judge.fenced(exceptEpoch: epoch, current: stored.row?.record)
         }
     }

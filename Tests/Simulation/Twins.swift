@@ -22,13 +22,14 @@ enum Twin: String, CaseIterable {
     // R8
     case lateFence
     // R9
-    case ownRecordOfOtherServer, ownRecordAfterRelease, ownRecordAfterReleaseUnaided
+    case ownRecordOfOtherServer, anyRecordAfterClaimInDoubt, ownRecordAfterRelease, ownRecordAfterReleaseUnaided
     // R10
     case createdReleased, createdWithShortTTL
     // R11
     case suspendedClaimed
     // R12
-    case silentGuardSpared, relativeDeadlines, emptyForOlderStart, emptyWithoutDaemons
+    case silentGuardSpared, guardAskedOnce, patienceBeyondMargin, relativeDeadlines, emptyForOlderStart,
+        emptyWithoutDaemons
     // Session
     case idleTimeoutBelowPoll
 
@@ -44,10 +45,14 @@ enum Twin: String, CaseIterable {
         case .resumeUncompared, .formerBackendSpared: "R6"
         case .releaseBeforeEmpty, .releaseUncompared, .releaseUncomparedWithoutLock: "R7"
         case .lateFence: "R8"
-        case .ownRecordOfOtherServer, .ownRecordAfterRelease, .ownRecordAfterReleaseUnaided: "R9"
+        case .ownRecordOfOtherServer, .anyRecordAfterClaimInDoubt, .ownRecordAfterRelease,
+            .ownRecordAfterReleaseUnaided:
+            "R9"
         case .createdReleased, .createdWithShortTTL: "R10"
         case .suspendedClaimed: "R11"
-        case .silentGuardSpared, .relativeDeadlines, .emptyForOlderStart, .emptyWithoutDaemons: "R12"
+        case .silentGuardSpared, .guardAskedOnce, .patienceBeyondMargin, .relativeDeadlines, .emptyForOlderStart,
+            .emptyWithoutDaemons:
+            "R12"
         case .idleTimeoutBelowPoll: "session"
         }
     }
@@ -85,12 +90,15 @@ enum Twin: String, CaseIterable {
         case .releaseUncomparedWithoutLock: "a release compares nothing, and there is no lock"
         case .lateFence: "the fence is a statement of its own that does not look at the record"
         case .ownRecordOfOtherServer: "an own record is taken up whoever wrote it"
+        case .anyRecordAfterClaimInDoubt: "after a claim without an answer any record that names us is ours"
         case .ownRecordAfterRelease: "an own record is taken up after its release was sent"
         case .ownRecordAfterReleaseUnaided: "the same, releases compare nothing, no lock, former backends live on"
         case .createdReleased: "a missing record is made as released"
         case .createdWithShortTTL: "a missing record is made with the shortest TTL there is"
         case .suspendedClaimed: "a suspended record is claimed"
         case .silentGuardSpared: "a guard that does not answer is not killed"
+        case .guardAskedOnce: "a guard that answered once after a loss is not asked again"
+        case .patienceBeyondMargin: "100 ms of patience with a silent guard, however short the TTL"
         case .relativeDeadlines: "deadlines in the pipe count from their arrival"
         case .emptyForOlderStart: "an \"empty\" of an older start is taken for the current one"
         case .emptyWithoutDaemons: "\"empty\" is said when the command is dead, whatever it left behind"

@@ -19,6 +19,7 @@ struct Outcome {
     let simulated: Time
 }
 
+/// Everything in a world refers to it without owning it: it outlives them all, and ends the agenda that keeps them alive.
 final class World {
     let seed: UInt64
     let twin: Twin?
@@ -44,6 +45,7 @@ final class World {
     var failsForks = false
     var hasSlowExec = false
     var shortLives = false
+    var failsAtOnce = false
     var spikes = 0.0
     var isCalm: Bool { profile.isCalm }
     var lastThaw: Time = -1_000_000_000_000
@@ -103,12 +105,12 @@ final class World {
     func keeperEnded(_ keeper: Keeper) {
         guard keepers.contains(where: { $0 === keeper }) else { return }
         let host = keeper.host
-        after(random.time(50 * millisecond, profile.longestTTL)) { [unowned self] in restart(host) }
+        after(random.time(50 * millisecond, profile.longestTTL)) { [self] in restart(host) }
     }
 
     func restart(_ host: Host) {
         guard keepers[host.index].state == .dead, !heldBack.contains(host.index) else { return }
-        guard !host.isSuspended else { return after(100 * millisecond) { [unowned self] in restart(host) } }
+        guard !host.isSuspended else { return after(100 * millisecond) { [self] in restart(host) } }
         startKeeper(on: host)
     }
 
@@ -124,12 +126,12 @@ final class World {
                     isContainer: profile.containers))
         }
         for host in hosts {
-            after(random.time(0, profile.longestTTL / 2)) { [unowned self] in
+            after(random.time(0, profile.longestTTL / 2)) { [self] in
                 while keepers.count <= host.index { startKeeper(on: hosts[keepers.count]) }
             }
         }
         let longest = profile.longestTTL
-        let peace = schedule(from: longest * 2, over: longest * 8)
+        let peace = schedule(from: longest * 2, over: longest * 6)
         advance(until: peace)
         heal()
         let bound = bound
@@ -147,13 +149,9 @@ final class World {
     var bound: Time { profile.longestTTL * 8 }
 
     private func advance(until end: Time) {
-        while judge.violation == nil, let next = agenda.next() {
-            guard next.time <= end else {
-                agenda.add(at: next.time, next.step)
-                break
-            }
-            now = next.time
-            next.step()
+        while judge.violation == nil, let time = agenda.nextTime, time <= end {
+            now = time
+            agenda.next()?()
         }
         now = max(now, end)
     }
