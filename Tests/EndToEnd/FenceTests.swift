@@ -69,6 +69,75 @@ extension ProcessMatrix {
                 #expect(scenario.recording.trees.count == 3, "\(scenario.report)")
             }
         }
+
+        @Test func whatTheRoleMayNotEndIsSaidOnceAndByCheckBefore() async throws {
+            let exempt: @Sendable (Recording) -> Set<RecordedTree.ID> = { Set($0.trees.prefix(1).map(\.id)) }
+            // Roles belong to the whole server, so it has to be this test's own.
+            let server = try PrivatePostgres.started()
+            defer { server.remove() }
+            try await Scenario.run(on: server, exempt: exempt) { scenario in
+                let admin = try scenario.session()
+                try admin.rows("CREATE ROLE worker LOGIN")
+                let check = try scenario.command(["check"])
+                #expect(check.exit == .code(0), "a role without the right is no failure: \(check.output)")
+                let warnings = check.output.split(separator: "\n").filter { $0.hasPrefix("warn ") }
+                #expect(warnings.count == 1, "\(check.output)")
+                for word in ["fencing", "GRANT pg_signal_backend TO \"airflow\"", "superuser"] {
+                    #expect(warnings.first?.contains(word) == true, "\(word): \(check.output)")
+                }
+
+                // A session that stays, one that comes and goes, and a superuser's.
+                let script = """
+                    worker=$(echo "$0" | sed s/airflow@/worker@/) postgres=$(echo "$0" | sed s/airflow@/postgres@/)
+                    "\(builtProducts)/survivor" "$worker" 'BEGIN' 'SELECT pg_terminate_backend(pg_backend_pid())' &
+                    "\(builtProducts)/survivor" "$postgres" 'BEGIN' &
+                    exec "$@"
+                    """
+                let survivors =
+                    ["sh", "-c", script, scenario.url(), SidecarProcess.recorder, scenario.recordings]
+                    + Scenario.allShapes
+                let first = try scenario.start("a", command: survivors)
+                let old = try scenario.leader().tree
+                func sessions(_ role: String) throws -> Int {
+                    let sql = """
+                        SELECT count(*) FROM pg_stat_activity WHERE usename = '\(role)' AND state = 'idle in transaction'
+                            AND application_name LIKE 'sidecar:\(old.id.epoch):%'
+                        """
+                    return try admin.value(sql).flatMap { Int($0) } ?? -1
+                }
+                try eventually("its sessions are there") { try sessions("worker") == 1 && sessions("postgres") == 1 }
+                let recorder = [SidecarProcess.recorder, scenario.recordings] + Scenario.allShapes
+                let second = try scenario.start("b", command: recorder)
+                try eventually("b stands by") { second.readiness?.role == "standby" }
+                let guardian = try #require(first.guardian)
+                defer { kill(guardian, SIGKILL) }
+                kill(guardian, SIGSTOP)
+                first.signalKeeper(SIGKILL)
+                _ = try scenario.leader(after: old.id)
+                for _ in 1...6 { try scenario.justRenewed(second) }
+                #expect(try sessions("worker") == 1 && sessions("postgres") == 1, "who ended them?\n\(scenario.report)")
+
+                func said() -> [String] {
+                    second.log.split(separator: "\n").map(String.init).filter { $0.contains("cannot terminate") }
+                }
+                #expect(said().count == 1, "\(scenario.report)")
+                for word in [
+                    "WARNING", "\"worker\"", "GRANT pg_signal_backend TO \"airflow\"", "\"postgres\"", "superuser",
+                ] {
+                    #expect(said().first?.contains(word) == true, "\(word): \(said())")
+                }
+
+                // As it says. It takes effect in the session that is there.
+                try admin.rows("GRANT pg_signal_backend TO airflow")
+                try eventually("only the superuser's is left alone") { said().count == 2 }
+                for _ in 1...4 { try scenario.justRenewed(second) }
+                #expect(try sessions("postgres") == 1)
+                #expect(said().count == 2 && said().last?.contains("worker") == false, "\(said())")
+                #expect(try scenario.command(["check"]).output.contains("ok    fencing"))
+                kill(guardian, SIGCONT)
+                try scenario.gone(old.id)
+            }
+        }
     }
 }
 

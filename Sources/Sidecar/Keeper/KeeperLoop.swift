@@ -120,7 +120,7 @@ struct KeeperLoop: ~Copyable {
                 let (peer, encrypted) = database.peer
                 narrator.sessionReady(
                     at: BootClock.now(), peer: peer, serverVersion: facts.serverVersion, encrypted: encrypted)
-            case .unfenced(let count): narrator.unfenced(count)
+            case .unfenced(let unfenced): narrator.unfenced(unfenced)
             case .refused(let error): if !everReady { ending = .refused(error) }
             }
         }
