@@ -69,6 +69,30 @@ extension ProcessMatrix {
             }
         }
 
+        @Test func anOrderToStopReachesAGuardThatDidNotReadForAWhile() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                // Time enough until the deadline for all that follows; a grace period that no test waits for.
+                let options = ["--ttl", "6s", "--grace", "10m"]
+                let child = ["sh", "-c", "trap '' 40; exec \"$@\"", "sh", SidecarProcess.recorder, scenario.recordings]
+                let leader = try scenario.start("a", options: options, command: child)
+                let tree = try scenario.leader(members: 1).tree
+                let (keeper, guardian) = (try #require(leader.keeper), try #require(leader.guardian))
+                try scenario.justRenewed(leader)
+                kill(guardian, SIGSTOP)
+                // Far more of them than the channel holds. Real-time signals are queued, and each is passed on.
+                for _ in 0..<2000 { kill(keeper, 40) }
+                try eventually("the keeper has taken them all") {
+                    try String(contentsOfFile: "/proc/\(keeper)/status", encoding: .utf8)
+                        .contains("ShdPnd:\t0000000000000000")
+                }
+                leader.signalKeeper(SIGTERM)
+                try eventually("it has ordered the command to end") { leader.log.contains("stopping: SIGTERM") }
+                kill(guardian, SIGCONT)
+                #expect(try leader.waitForExit() == .code(0), "\(scenario.report)")
+                #expect(!scenario.isAlive(tree.id), "\(scenario.report)")
+            }
+        }
+
         @Test func keeperAndGuardStoppedTogetherLoseTheDatabaseToTheFence() async throws {
             // The child lives on, so its overlap is the one that no process can prevent.
             let exempt: @Sendable (Recording) -> Set<RecordedTree.ID> = { Set($0.trees.prefix(1).map(\.id)) }
