@@ -131,6 +131,7 @@ struct GuardLink: ~Copyable {
         var events = guardEnded(gone)
         if empty {
             sweeping = false
+            process.removeCgroups()
             events.append(.descendantsGone)
         }
         return events
