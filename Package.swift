@@ -54,6 +54,7 @@ let package = Package(
             name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",
             swiftSettings: strict),
         .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
+        .executableTarget(name: "StartHolder", path: "Tests/Support/StartHolder"),
         .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
     ]
 )

@@ -39,7 +39,10 @@ extension ProcessMatrix {
         func aKilledGuardsControlGroupIsRemovedByTheKeeper() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let group = try #require(Cgroups.make())
-                defer { rmdir(group) }
+                defer {
+                    for name in Cgroups.below(group) { rmdir(group + "/" + name) }
+                    rmdir(group)
+                }
                 let sidecar = try scenario.start("a")
                 try eventually("the guard is there") { sidecar.guardian != nil }
                 // Long before the first claim, so that the child's group is made inside it.
