@@ -42,6 +42,7 @@ let package = Package(
             name: "TestSupport", dependencies: ["CLibPQ", "CLinux", "Clock"], path: "Tests/Support/TestSupport",
             swiftSettings: strict),
         .executableTarget(name: "recorder", path: "Tests/Support/Recorder"),
+        .executableTarget(name: "survivor", dependencies: ["CLibPQ"], path: "Tests/Support/Survivor"),
         .testTarget(
             name: "TestSupportTests", dependencies: ["TestSupport"], path: "Tests/Support/TestSupportTests",
             swiftSettings: strict),
@@ -53,6 +54,8 @@ let package = Package(
             name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",
             swiftSettings: strict),
         .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
+        .executableTarget(name: "StartHolder", path: "Tests/Support/StartHolder"),
+        .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
 
         // Worlds of faults around the real machines, without a real second passing.
         .executableTarget(
@@ -60,6 +63,5 @@ let package = Package(
             dependencies: [
                 "Lease", "Guard", "Clock", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Tests/Simulation", swiftSettings: strict),
-        .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
     ]
 )

@@ -11,6 +11,10 @@ struct Cgroup {
     /// Open for writing: "0" moves the writer into the group.
     let processesFile: Int32
 
+    /// The sub-group for one start of one guard.
+    static func name(guard pid: pid_t, _ generation: Generation) -> String { prefix(pid) + "\(generation.rawValue)" }
+    private static func prefix(_ pid: pid_t) -> String { "sidecar-\(pid)-" }
+
     /// Makes a sub-group of that name; nil where there is no cgroup v2, where ours is the host's root, or where it may not
     /// be written.
     init?(name: String) {
@@ -36,6 +40,18 @@ struct Cgroup {
         if killFile >= 0 { close(killFile) }
         if processesFile >= 0 { close(processesFile) }
         rmdir(path)
+    }
+
+    /// Removes what a guard that was killed left in the group of this process. The guard's tree must be dead.
+    static func removeAll(of pid: pid_t) {
+        guard let own = Cgroup.own(), let directory = opendir(own) else { return }
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name.hasPrefix(prefix(pid)) { rmdir(own + "/" + name) }
+        }
     }
 
     /// The directory of this process's own cgroup.

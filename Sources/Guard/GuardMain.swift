@@ -127,7 +127,7 @@ private struct GuardLoop: ~Copyable {
 
     private mutating func fork(_ generation: Generation, _ deadline: Instant, _ index: Int, _ environment: [String]) {
         guard tree.isUsable else { return perform(machine.forkFailed(.cannotFork(ENOTDIR))) }
-        cgroup = Cgroup(name: "sidecar-\(getpid())-\(generation.rawValue)")
+        cgroup = Cgroup(name: Cgroup.name(guard: getpid(), generation))
         start = ChildStart(deadline: deadline, commandIndex: index, environment: environment, cgroup: cgroup)
         guard let start else {
             let number = errno

@@ -86,6 +86,9 @@ public struct GuardProcess: Sendable {
     /// with `Tree`. Only before the guard has been reaped.
     public func kill() { _ = Glibc.kill(pid, SIGKILL) }
 
+    /// Removes the control group that a guard which was killed could not remove. Only once its tree is dead.
+    public func removeCgroups() { Cgroup.removeAll(of: pid) }
+
     /// Closes the channel. To a living guard that is the keeper's end: it kills its tree and exits.
     public func close() { _ = Glibc.close(channel) }
 }

@@ -11,6 +11,17 @@ public struct UnreadableReply: Error, Equatable, Sendable {
     public let what: String
 }
 
+/// Sessions of the lease's earlier children that a claim or renewal may not terminate (R8).
+public struct Unfenced: Equatable, Sendable {
+    public var sessions: Int
+    /// The role that may not.
+    public var by: String
+    /// The ordinary roles they belong to, quoted, with commas between them; empty when there are none.
+    public var roles: String
+    /// The superusers among their owners, likewise: no right but a superuser's own reaches their sessions.
+    public var superusers: String
+}
+
 extension Statements {
     /// The reply to `statement` in `result`.
     public func reply(to statement: Statement, _ result: QueryResult) throws(UnreadableReply) -> Reply {
@@ -26,8 +37,13 @@ extension Statements {
         }
     }
 
-    /// Sessions of the lease's earlier children that this role may not terminate (R8), in a claim's or renewal's reply.
-    public static func unfenced(_ result: QueryResult) -> Int { Int(result.int64(0, "unfenced") ?? 0) }
+    /// What a claim's or renewal's fence had to leave alone; nil when that was nothing.
+    public static func unfenced(_ result: QueryResult) -> Unfenced? {
+        guard let sessions = result.int64(0, "unfenced"), sessions > 0 else { return nil }
+        return Unfenced(
+            sessions: Int(sessions), by: result.string(0, "me") ?? "", roles: result.string(0, "unfenced_roles") ?? "",
+            superusers: result.string(0, "unfenced_superusers") ?? "")
+    }
 
     /// The backend that answered a poll.
     public static func backend(_ result: QueryResult) -> Int32? {

@@ -82,7 +82,7 @@ public struct Statements: Sendable {
                 RETURNING l.epoch
             ),
             \(Self.fence(of: "won", instance: 3, tag: 8))
-            SELECT got.locked, won.epoch, fence.fenced, fence.unfenced,
+            SELECT got.locked, won.epoch, fence.*,
                 CASE WHEN got.locked AND won.epoch IS NULL THEN pg_advisory_unlock($1::bigint) END AS unlocked
             FROM got CROSS JOIN fence LEFT JOIN won ON true
             """,
@@ -128,7 +128,7 @@ public struct Statements: Sendable {
                 RETURNING l.epoch, l.beat
             ),
             \(Self.fence(of: "won", instance: 3, tag: 6))
-            SELECT won.beat, fence.fenced, fence.unfenced, true AS locked, won.beat IS NOT NULL AS ours
+            SELECT won.beat, fence.*, true AS locked, won.beat IS NOT NULL AS ours
             FROM fence LEFT JOIN won ON true
             """,
             [
@@ -160,7 +160,7 @@ public struct Statements: Sendable {
                 RETURNING l.epoch, l.beat
             ),
             \(Self.fence(of: "won", instance: 3, tag: 6))
-            SELECT won.beat, fence.fenced, fence.unfenced, coalesce(got.locked, false) AS locked,
+            SELECT won.beat, fence.*, coalesce(got.locked, false) AS locked,
                 (SELECT count(*) FROM mine) > 0 AS ours,
                 CASE WHEN got.locked AND won.beat IS NULL THEN pg_advisory_unlock($7::bigint) END AS unlocked
             FROM fence LEFT JOIN got ON true LEFT JOIN won ON true
@@ -231,9 +231,12 @@ extension Statements {
         """
         fence AS MATERIALIZED (
             SELECT count(*) FILTER (WHERE f.may AND pg_terminate_backend(f.pid)) AS fenced,
-                count(*) FILTER (WHERE NOT f.may) AS unfenced
+                count(*) FILTER (WHERE NOT f.may) AS unfenced, current_user AS me,
+                string_agg(DISTINCT f.owner, ', ') FILTER (WHERE NOT f.may AND NOT f.super) AS unfenced_roles,
+                string_agg(DISTINCT f.owner, ', ') FILTER (WHERE NOT f.may AND f.super) AS unfenced_superusers
             FROM (
-                SELECT a.pid, \(mayTerminate) AS may
+                SELECT a.pid, \(mayTerminate) AS may, coalesce(r.rolsuper, true) AS super,
+                    format('"%s"', coalesce(r.rolname, '?')) AS owner
                 FROM \(source) JOIN pg_stat_activity AS a ON a.application_name LIKE 'sidecar:%'
                     LEFT JOIN pg_roles AS r ON r.oid = a.usesysid
                 WHERE split_part(a.application_name, ':', 4) = $\(tag) AND a.pid <> pg_backend_pid()

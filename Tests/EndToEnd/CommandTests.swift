@@ -105,9 +105,14 @@ extension DatabaseMatrix {
 extension Scenario {
     /// `sidecar lease` on this scenario's lease.
     func lease(_ arguments: [String]) throws -> (exit: SpawnedProcess.Exit, output: String) {
-        let output = directory + "/lease-\(UUID().uuidString)"
+        try command(["lease"] + arguments)
+    }
+
+    /// One of the short commands on this scenario's lease.
+    func command(_ arguments: [String]) throws -> (exit: SpawnedProcess.Exit, output: String) {
+        let output = directory + "/command-\(UUID().uuidString)"
         let process = try SpawnedProcess(
-            [SidecarProcess.binary, "lease"] + arguments + ["--lease", lease, "--database-url", url()],
+            [SidecarProcess.binary] + arguments + ["--lease", lease, "--database-url", url()],
             environment: SidecarProcess.cleanEnvironment, output: output)
         return (try process.waitForExit(), process.output)
     }

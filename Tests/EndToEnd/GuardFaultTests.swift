@@ -35,6 +35,29 @@ extension ProcessMatrix {
             }
         }
 
+        @Test(.enabled(if: Cgroups.areWritable, "needs a cgroup v2 that may be written"))
+        func aKilledGuardsControlGroupIsRemovedByTheKeeper() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let group = try #require(Cgroups.make())
+                defer {
+                    for name in Cgroups.below(group) { rmdir(group + "/" + name) }
+                    rmdir(group)
+                }
+                let sidecar = try scenario.start("a")
+                try eventually("the guard is there") { sidecar.guardian != nil }
+                // Long before the first claim, so that the child's group is made inside it.
+                for pid in [try #require(sidecar.keeper), try #require(sidecar.guardian)] {
+                    try "\(pid)".write(toFile: group + "/cgroup.procs", atomically: false, encoding: .utf8)
+                }
+                let tree = try scenario.leader().tree
+                #expect(Cgroups.below(group).count == 1, "the tree has no group of its own: \(scenario.report)")
+                sidecar.signalGuard(SIGKILL)
+                #expect(try sidecar.waitForExit() == .code(80), "\(scenario.report)")
+                #expect(!scenario.isAlive(tree.id))
+                #expect(Cgroups.below(group) == [], "left behind")
+            }
+        }
+
         @Test func aStoppedGuardsTreeIsKilledByTheKeeperInTime() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let pair = try scenario.pair()
@@ -66,6 +89,30 @@ extension ProcessMatrix {
                 try eventually("the first deadline passed") { BootClock.now() > deadline + Scenario.margin }
                 try scenario.steady(pair.tree.id)
                 #expect(scenario.recording.trees.count == 1 && pair.leader.guardian == guardian, "\(scenario.report)")
+            }
+        }
+
+        @Test func anOrderToStopReachesAGuardThatDidNotReadForAWhile() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                // Time enough until the deadline for all that follows; a grace period that no test waits for.
+                let options = ["--ttl", "6s", "--grace", "10m"]
+                let child = ["sh", "-c", "trap '' 40; exec \"$@\"", "sh", SidecarProcess.recorder, scenario.recordings]
+                let leader = try scenario.start("a", options: options, command: child)
+                let tree = try scenario.leader(members: 1).tree
+                let (keeper, guardian) = (try #require(leader.keeper), try #require(leader.guardian))
+                try scenario.justRenewed(leader)
+                kill(guardian, SIGSTOP)
+                // Far more of them than the channel holds. Real-time signals are queued, and each is passed on.
+                for _ in 0..<2000 { kill(keeper, 40) }
+                try eventually("the keeper has taken them all") {
+                    try String(contentsOfFile: "/proc/\(keeper)/status", encoding: .utf8)
+                        .contains("ShdPnd:\t0000000000000000")
+                }
+                leader.signalKeeper(SIGTERM)
+                try eventually("it has ordered the command to end") { leader.log.contains("stopping: SIGTERM") }
+                kill(guardian, SIGCONT)
+                #expect(try leader.waitForExit() == .code(0), "\(scenario.report)")
+                #expect(!scenario.isAlive(tree.id), "\(scenario.report)")
             }
         }
 
@@ -156,5 +203,27 @@ extension ProcessMatrix {
                 scenario.expectHandOver(to: new.tree)
             }
         }
+    }
+}
+
+/// Control groups (v2) of the tests' own.
+private enum Cgroups {
+    private static let mount = (try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8))?
+        .split(separator: "\n").first { $0.contains(" - cgroup2 ") }.map { String($0.split(separator: " ")[4]) }
+
+    static let areWritable: Bool = {
+        guard let group = make() else { return false }
+        return rmdir(group) == 0
+    }()
+
+    static func make() -> String? {
+        guard let mount else { return nil }
+        let group = "\(mount)/sidecar-e2e-\(UUID().uuidString)"
+        return mkdir(group, 0o755) == 0 ? group : nil
+    }
+
+    static func below(_ group: String) -> [String] {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: group)) ?? []
+        return names.filter { $0.hasPrefix("sidecar-") }
     }
 }

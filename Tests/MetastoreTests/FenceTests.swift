@@ -91,7 +91,7 @@ import Testing
     {
         _ = try server.psql(
             """
-            CREATE ROLE keeper LOGIN; CREATE ROLE child LOGIN; GRANT pg_read_all_stats TO keeper;
+            CREATE ROLE keeper LOGIN; CREATE ROLE child LOGIN;
             GRANT CREATE ON DATABASE postgres TO keeper;
             """)
         let node = try Node(server, user: "keeper")
@@ -101,7 +101,9 @@ import Testing
         let superuser = try session(label)
         let result = try node.session.query(node.statements.query(.renew(epoch)), limit: .seconds(20))
         #expect(try node.statements.reply(to: .renew(epoch), result) == .renewal(.renewed(beat: 1, fenced: 0)))
-        #expect(Statements.unfenced(result) == 2)
+        #expect(
+            Statements.unfenced(result)
+                == Unfenced(sessions: 2, by: "keeper", roles: #""child""#, superusers: #""postgres""#))
         #expect(try !isGone(child) && !isGone(superuser))
         _ = try server.psql("GRANT pg_signal_backend TO keeper")
         #expect(try node.renewal(.renew(epoch)) == .renewed(beat: 2, fenced: 1))

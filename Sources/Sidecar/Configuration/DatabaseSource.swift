@@ -8,6 +8,8 @@ struct DatabaseSource {
     let settings: ConnectionSettings
     /// For example `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`.
     let origin: String
+    /// It is the setting that Airflow itself connects with.
+    var isAirflows: Bool { origin.hasPrefix("AIRFLOW__") }
 
     private static let airflowNames = ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__SQL_ALCHEMY_CONN"]
     private static let libpqNames = ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE"]

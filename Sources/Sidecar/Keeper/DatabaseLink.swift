@@ -14,7 +14,7 @@ struct DatabaseLink {
         case ready(SessionFacts)
         /// The database will not do until somebody changes a setting. The session's loss follows.
         case refused(PreparationError)
-        case unfenced(Int)
+        case unfenced(Unfenced)
     }
 
     private enum Stage {
@@ -129,7 +129,8 @@ struct DatabaseLink {
                 let reply = try statements.reply(to: statement, result)
                 var news: [News] = [.event(.reply(id, reply))]
                 switch statement {
-                case .claim, .renew, .resume: news.insert(.unfenced(Statements.unfenced(result)), at: 0)
+                case .claim, .renew, .resume:
+                    if let unfenced = Statements.unfenced(result) { news.insert(.unfenced(unfenced), at: 0) }
                 default: break
                 }
                 return news

@@ -20,6 +20,8 @@ struct GuardLink: ~Copyable {
     private let commandIndex: Int
     private var state = State.alive
     private var tree = Tree()
+    /// What did not fit into the channel, to be delivered as soon as the guard reads again.
+    private var waiting: [Order] = []
     /// Whether the keeper has to sweep its descendants.
     private(set) var sweeping = false
 
@@ -37,16 +39,21 @@ struct GuardLink: ~Copyable {
         }
     }
 
-    /// Delivers an order. A guard that does not take it is either gone, which will be seen, or does not answer, which
-    /// will be noticed. Only a start is answered for: else the machine would wait for its child for ever.
-    func order(_ order: GuardOrder, environment: (Epoch) -> [String]) -> [Event] {
+    /// Whether poll(2) shall also say when the channel has room.
+    var isWaitingForRoom: Bool { !waiting.isEmpty }
+
+    /// Delivers an order. A guard that does not take it is either gone, which will be seen, or does not read: then what
+    /// was to be said to it once waits. An extension does not: it is for now, and the next renewal brings another. A start
+    /// is answered for, else the machine would wait for its child for ever.
+    mutating func order(_ order: GuardOrder, environment: (Epoch) -> [String]) -> [Event] {
         guard case .alive = state else { return [] }
         switch order {
-        case .ping(let token): _ = process.send(.ping(token: token))
+        case .ping(let token): deliver(.ping(token: token))
         case .extend(let id, let deadline): _ = process.send(.extend(generation(id), deadline: deadline))
-        case .signal(let id, let number): _ = process.send(.signal(generation(id), number: number))
-        case .kill(let id): _ = process.send(.kill(generation(id)))
+        case .signal(let id, let number): deliver(.signal(generation(id), number: number))
+        case .kill(let id): deliver(.kill(generation(id)))
         case .start(let id, let deadline, let epoch):
+            waiting = []
             let delivered = process.send(
                 .start(
                     generation(id), deadline: deadline, commandIndex: commandIndex, environment: environment(epoch)))
@@ -57,6 +64,27 @@ struct GuardLink: ~Copyable {
             }
         }
         return []
+    }
+
+    /// Orders wait in turn, and not for ever more of them: a signal that waits already need not wait twice (as in the
+    /// kernel), of pings only the newest is asked about, and after a kill nothing else matters.
+    private mutating func deliver(_ order: Order) {
+        if waiting.isEmpty, process.send(order) { return }
+        switch order {
+        case .kill: waiting = []
+        case .ping: waiting.removeAll { if case .ping = $0 { true } else { false } }
+        case .signal, .start, .extend: break
+        }
+        if !waiting.contains(order) { waiting.append(order) }
+    }
+
+    /// Delivers what waits, as far as there is room.
+    mutating func deliverWaiting() {
+        guard case .alive = state else {
+            waiting = []
+            return
+        }
+        while let order = waiting.first, process.send(order) { waiting.removeFirst() }
     }
 
     mutating func killGuard() {
@@ -103,6 +131,7 @@ struct GuardLink: ~Copyable {
         var events = guardEnded(gone)
         if empty {
             sweeping = false
+            process.removeCgroups()
             events.append(.descendantsGone)
         }
         return events

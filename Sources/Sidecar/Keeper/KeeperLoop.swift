@@ -55,6 +55,7 @@ struct KeeperLoop: ~Copyable {
         while ending == nil {
             wait()
             watchdog.beat()
+            guardLink.deliverWaiting()
             // The guard's news first: what it says about the tree matters more than any reply.
             feed(guardLink.receive())
             feed(takeUndelivered())
@@ -80,7 +81,9 @@ struct KeeperLoop: ~Copyable {
         if !undelivered.isEmpty { until = now }
         var entries = [
             pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
-            pollfd(fd: guardLink.descriptor, events: Int16(POLLIN), revents: 0),
+            pollfd(
+                fd: guardLink.descriptor, events: Int16(guardLink.isWaitingForRoom ? POLLIN | POLLOUT : POLLIN),
+                revents: 0),
         ]
         entries += database.pollDescriptors.map { pollfd(fd: $0.fd, events: $0.events, revents: 0) }
         let left = until.since(now)
@@ -120,7 +123,7 @@ struct KeeperLoop: ~Copyable {
                 let (peer, encrypted) = database.peer
                 narrator.sessionReady(
                     at: BootClock.now(), peer: peer, serverVersion: facts.serverVersion, encrypted: encrypted)
-            case .unfenced(let count): narrator.unfenced(count)
+            case .unfenced(let unfenced): narrator.unfenced(unfenced)
             case .refused(let error): if !everReady { ending = .refused(error) }
             }
         }

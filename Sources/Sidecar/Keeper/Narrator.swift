@@ -5,6 +5,7 @@ import Clock
 import Glibc
 import Lease
 import Logging
+import Metastore
 
 /// Turns notices into log lines.
 struct Narrator {
@@ -13,7 +14,8 @@ struct Narrator {
     /// What was said since the last usable session, and when. Not only the last: an outage may show in turns as a reset
     /// and as an unexpected end.
     private var problems: [String: Instant] = [:]
-    private var unfenced = false
+    /// Whose sessions this leadership was said to leave alone. Not how many: they come and go, with every renewal.
+    private var unfenced: Set<String> = []
 
     init(log: Logger, identity: Identity) {
         self.log = log
@@ -35,18 +37,32 @@ struct Narrator {
         problems = [:]
     }
 
-    /// R8: sessions of an earlier child that this role may not end.
-    mutating func unfenced(_ count: Int) {
-        defer { unfenced = count > 0 }
-        guard count > 0, !unfenced else { return }
+    /// R8: sessions of an earlier child that this role may not end. Once a leadership for each set of their owners.
+    mutating func unfenced(_ unfenced: Unfenced) {
+        guard self.unfenced.insert("\(unfenced.roles) \(unfenced.superusers)").inserted else { return }
+        var reasons: [String] = []
+        if !unfenced.roles.isEmpty {
+            reasons.append(
+                "\(unfenced.roles) owns them, and \"\(unfenced.by)\" may not: GRANT pg_signal_backend TO \"\(unfenced.by)\", or let the command connect as \"\(unfenced.by)\""
+            )
+        }
+        if !unfenced.superusers.isEmpty {
+            reasons.append(
+                "\(unfenced.superusers) owns them, and only a superuser may end a superuser's: let the command connect as an ordinary role"
+            )
+        }
         log.warning(
-            "\(count) database sessions of an earlier child may not be terminated by this role: grant it pg_signal_backend, or the role of the child"
+            "cannot terminate \(unfenced.sessions) database session(s) of an earlier child, which may still write: \(reasons.joined(separator: "; "))"
         )
     }
 
     mutating func say(_ notice: Notice, epoch: Epoch?, at now: Instant) {
         var log = log
         if let epoch { log[metadataKey: "epoch"] = "\(epoch)" }
+        switch notice {
+        case .lost, .released, .releaseRefused: unfenced = []
+        default: break
+        }
         switch notice {
         case .sessionLost(let reason), .statementFailed(let reason): problem(reason, at: now)
         default:

@@ -1,0 +1,77 @@
+/*
+ * Holds a guard and the child that it has just forked, as a frozen container would, and lets the child go first. It tells
+ * on standard output what the child then does: only its own look at the clock keeps it from its exec.
+ *
+ *   StartHolder GUARD MILLISECONDS     holder ready; holder held PID; holder exec | holder exited CODE
+ *   StartHolder                        ends with 0 where one process may trace another
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static const long options = PTRACE_O_TRACEFORK | PTRACE_O_TRACEEXEC;
+
+static int try_out(void) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        pause();
+        _exit(0);
+    }
+    int may = ptrace(PTRACE_SEIZE, pid, 0, options) == 0;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, __WALL);
+    return may ? 0 : 1;
+}
+
+/* Lets it run until it stops for that event, or ends. */
+static int run_until(pid_t pid, int event) {
+    int status;
+    for (;;) {
+        if (waitpid(pid, &status, __WALL) != pid) return -1;
+        if (!WIFSTOPPED(status) || status >> 16 == event) return status;
+        int number = status >> 16 ? 0 : WSTOPSIG(status);
+        ptrace(PTRACE_CONT, pid, 0, number);
+    }
+}
+
+int main(int count, char **words) {
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (count < 3) return try_out();
+    pid_t guard = atoi(words[1]);
+    alarm(60);
+    if (ptrace(PTRACE_SEIZE, guard, 0, options) != 0) {
+        printf("holder cannot trace: %s\n", strerror(errno));
+        return 1;
+    }
+    printf("holder ready\n");
+    run_until(guard, PTRACE_EVENT_FORK);
+    unsigned long message = 0;
+    ptrace(PTRACE_GETEVENTMSG, guard, 0, &message);
+    pid_t child = (pid_t)message;
+    waitpid(child, NULL, __WALL); /* its own stop, before its first instruction */
+    printf("holder held %d\n", (int)child);
+
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    long long end = now.tv_sec * 1000LL + now.tv_nsec / 1000000 + atoll(words[2]);
+    struct timespec until = {.tv_sec = end / 1000, .tv_nsec = end % 1000 * 1000000};
+    while (clock_nanosleep(CLOCK_BOOTTIME, TIMER_ABSTIME, &until, NULL) == EINTR) {}
+
+    ptrace(PTRACE_CONT, child, 0, 0);
+    int status = run_until(child, PTRACE_EVENT_EXEC);
+    if (WIFSTOPPED(status)) {
+        printf("holder exec\n");
+        ptrace(PTRACE_DETACH, child, 0, 0);
+    } else {
+        printf("holder exited %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+    }
+    ptrace(PTRACE_DETACH, guard, 0, 0);
+    return 0;
+}
