@@ -56,12 +56,5 @@ let package = Package(
         .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
         .executableTarget(name: "StartHolder", path: "Tests/Support/StartHolder"),
         .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
-
-        // Worlds of faults around the real machines, without a real second passing.
-        .executableTarget(
-            name: "simulate",
-            dependencies: [
-                "Lease", "Guard", "Clock", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ], path: "Tests/Simulation", swiftSettings: strict),
     ]
 )

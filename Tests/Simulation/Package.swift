@@ -1,0 +1,26 @@
+// swift-tools-version: 6.2
+// The simulation, a package of its own so that nobody who builds or tests sidecar compiles it: it needs the same sources (the
+// link `Sources`) optimised, and with their insides open (@testable). See `Worlds/Simulate.swift`.
+
+import PackageDescription
+
+// Nothing here shares memory with anything else: no need to look for overlapping accesses at run time.
+let swift: [SwiftSetting] = [
+    .treatAllWarnings(as: .error), .unsafeFlags(["-enable-testing", "-enforce-exclusivity=unchecked"]),
+]
+
+let package = Package(
+    name: "simulation",
+    dependencies: [.package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")],
+    targets: [
+        .target(name: "CLinux", path: "Sources/CLinux"),
+        .target(name: "Clock", path: "Sources/Clock", swiftSettings: swift),
+        .target(name: "Lease", dependencies: ["Clock"], path: "Sources/Lease", swiftSettings: swift),
+        .target(name: "Guard", dependencies: ["CLinux", "Clock"], path: "Sources/Guard", swiftSettings: swift),
+        .executableTarget(
+            name: "simulate",
+            dependencies: [
+                "Lease", "Guard", "Clock", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], path: "Worlds", swiftSettings: swift),
+    ]
+)
