@@ -33,7 +33,12 @@ final class Connection {
         toServer { [self] in
             let server = world.server
             guard server.isRunning else { return server.isSilent ? () : reset(after: 0) }
-            let limit = world.twin == .idleTimeoutBelowPoll ? keeper.ttl / 8 : keeper.ttl * 3 / 2
+            let limit =
+                switch world.twin {
+                case .idleTimeoutBelowPoll: keeper.ttl / 8
+                case .idleTimeoutBelowTTL: keeper.ttl / 2
+                default: keeper.ttl * 3 / 2
+                }
             backend = server.accept(self, idleLimit: limit)
             answer(.sessionOpened(id))
         }

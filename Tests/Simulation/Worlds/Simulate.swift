@@ -122,7 +122,14 @@ struct Tally: Sendable {
                     group.addTask {
                         var tally = Tally()
                         for offset in stride(from: job, to: round, by: jobs) {
-                            tally.add(World(seed: start + UInt64(offset), twin: twin, isTracing: false).run())
+                            let seed = start + UInt64(offset)
+                            let outcome = World(seed: seed, twin: twin, isTracing: false).run()
+                            if outcome.violation != nil, let baseline = twin?.baseline,
+                                World(seed: seed, twin: baseline, isTracing: false).run().violation != nil
+                            {
+                                continue
+                            }
+                            tally.add(outcome)
                             if stopAtFirst, !tally.violations.isEmpty { break }
                         }
                         return tally

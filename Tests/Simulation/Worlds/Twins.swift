@@ -31,7 +31,7 @@ enum Twin: String, CaseIterable {
     case silentGuardSpared, guardAskedOnce, patienceBeyondMargin, relativeDeadlines, emptyForOlderStart,
         emptyWithoutDaemons
     // Session
-    case idleTimeoutBelowPoll
+    case idleTimeoutBelowPoll, idleTimeoutBelowTTL
 
     var rule: String {
         switch self {
@@ -53,7 +53,7 @@ enum Twin: String, CaseIterable {
         case .silentGuardSpared, .guardAskedOnce, .patienceBeyondMargin, .relativeDeadlines, .emptyForOlderStart,
             .emptyWithoutDaemons:
             "R12"
-        case .idleTimeoutBelowPoll: "session"
+        case .idleTimeoutBelowPoll, .idleTimeoutBelowTTL: "session"
         }
     }
 
@@ -102,9 +102,13 @@ enum Twin: String, CaseIterable {
         case .relativeDeadlines: "deadlines in the pipe count from their arrival"
         case .emptyForOlderStart: "an \"empty\" of an older start is taken for the current one"
         case .emptyWithoutDaemons: "\"empty\" is said when the command is dead, whatever it left behind"
-        case .idleTimeoutBelowPoll: "idle_session_timeout below the poll interval"
+        case .idleTimeoutBelowPoll: "`idle_session_timeout` below the poll interval"
+        case .idleTimeoutBelowTTL: "`idle_session_timeout` of half the own TTL, below every record's"
         }
     }
+
+    /// A twin that breaks several rules must be caught where this one, which breaks fewer, does no harm.
+    var baseline: Twin? { self == .ownRecordAfterReleaseUnaided ? .releaseUncomparedWithoutLock : nil }
 
     /// The lock's own twins.
     var hasNoLock: Bool {
@@ -127,7 +131,7 @@ enum Twin: String, CaseIterable {
     /// Rules that stand in for each other: alone, the loss of this one does no harm, and the simulation must find none.
     var isHarmlessAlone: Bool {
         switch self {
-        case .noLock, .releaseUncompared, .ownRecordAfterRelease: true
+        case .noLock, .releaseUncompared, .ownRecordAfterRelease, .idleTimeoutBelowTTL: true
         default: false
         }
     }
