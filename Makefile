@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint size tsan airflow-test
+.PHONY: help demo test build lint size tsan airflow-test chaos
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -37,3 +37,9 @@ tsan: ## Run the unit tests under ThreadSanitizer
 
 airflow-test: build ## Prove fail-over with real Airflow (AIRFLOW_VERSIONS="2.10.5 3.3.2")
 	@Tests/Airflow/run $(AIRFLOW_VERSIONS)
+
+chaos: build ## Random faults against real sidecars, as root (FAULTS=1000 or FOR=600, SEED=..., STAGE=replicated|patroni|pgbouncer)
+	@scripts/install-deps build postgres tests tools chaos
+	swift build
+	SIDECAR_BINARY=.build/sidecar .build/debug/chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(FOR),--seconds $(FOR)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(STAGE),--stage $(STAGE))

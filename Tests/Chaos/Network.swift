@@ -1,0 +1,150 @@
+// The hosts of a stage: a network namespace each, on a veth link to a bridge in a namespace of its own. The machine's own
+// network is not touched and its addresses cannot collide with these. Faults are rules in the hosts' packet filters.
+
+import Foundation
+import Synchronization
+import TestSupport
+
+/// A host: a namespace with one link.
+struct Host: Sendable {
+    let name: String
+    let namespace: String
+    let address: String
+    /// Runs what follows on this host, as the same process.
+    var enter: [String] { ["ip", "netns", "exec", namespace] }
+}
+
+/// A bridge and the hosts on it.
+final class Network: Sendable {
+    /// What is put in front of packets.
+    enum Direction: String, Sendable {
+        case into = "INPUT"
+        case outOf = "OUTPUT"
+    }
+    /// How a slow link is made here: netem where the kernel has it, else a token bucket of a few bytes.
+    enum Slowness: Sendable {
+        case netem
+        case tokens
+    }
+
+    /// The host of the bridge: what serves everybody runs here.
+    let hub: Host
+    private let workplace: Workplace
+    private let rules = Mutex(0)
+    let slowness: Slowness?
+
+    /// Why there are no namespaces here; nil where there are.
+    static func whyNot(_ workplace: Workplace) -> String? {
+        let name = workplace.prefix + "-probe"
+        do {
+            try run(["ip", "netns", "add", name])
+            try run(["ip", "-n", name, "link", "add", "veth0", "type", "veth", "peer", "name", "veth1"])
+            try run(["ip", "-n", name, "link", "add", "bridge0", "type", "bridge"])
+            try run(["ip", "netns", "exec", name, "iptables", "-w", "-I", "INPUT", "-p", "tcp", "-j", "DROP"])
+            try run(["ip", "netns", "delete", name])
+            return nil
+        } catch {
+            return "\(error)"
+        }
+    }
+
+    init(_ workplace: Workplace, stage: String) throws {
+        self.workplace = workplace
+        hub = Host(name: "hub", namespace: "\(workplace.prefix)-\(stage)hub", address: "198.18.0.1")
+        try run(["ip", "netns", "add", hub.namespace])
+        try run(["ip", "-n", hub.namespace, "link", "set", "lo", "up"])
+        try run(["ip", "-n", hub.namespace, "link", "add", "bridge", "type", "bridge"])
+        try run(["ip", "-n", hub.namespace, "address", "add", "\(hub.address)/24", "dev", "bridge"])
+        try run(["ip", "-n", hub.namespace, "link", "set", "bridge", "up"])
+        let try1 = { [hub] (words: String) in
+            (try? run(
+                ["tc", "-n", hub.namespace, "qdisc", "add", "dev", "lo", "root"] + words.components(separatedBy: " ")))
+                != nil
+        }
+        slowness = try1("netem delay 1ms") ? .netem : try1("tbf rate 8mbit burst 16000 latency 1s") ? .tokens : nil
+        if slowness != nil { try run(["tc", "-n", hub.namespace, "qdisc", "delete", "dev", "lo", "root"]) }
+    }
+
+    /// Connects one more host. `number` is the last of its address's numbers.
+    func host(_ name: String, number: Int, resolver: Bool = false) throws -> Host {
+        let stage = hub.namespace.dropLast("hub".count)
+        let host = Host(name: name, namespace: "\(stage)\(name)", address: "198.18.0.\(number)")
+        try run(["ip", "netns", "add", host.namespace])
+        try run(["ip", "-n", host.namespace, "link", "set", "lo", "up"])
+        try run([
+            "ip", "-n", hub.namespace, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns",
+            host.namespace,
+        ])
+        try run(["ip", "-n", hub.namespace, "link", "set", name, "master", "bridge", "up"])
+        try run(["ip", "-n", host.namespace, "address", "add", "\(host.address)/24", "dev", "eth0"])
+        try run(["ip", "-n", host.namespace, "link", "set", "eth0", "up"])
+        if resolver {
+            // ip-netns(8) puts it over /etc/resolv.conf, for the processes that it starts there.
+            let etc = "/etc/netns/\(host.namespace)"
+            try FileManager.default.createDirectory(atPath: etc, withIntermediateDirectories: true)
+            try "nameserver \(hub.address)\n".write(toFile: etc + "/resolv.conf", atomically: false, encoding: .utf8)
+        }
+        return host
+    }
+
+    /// Packets that vanish at a host until lifted.
+    struct Cut: Sendable {
+        let host: Host
+        let comment: String
+        let rules: [[String]]
+
+        /// How many packets have vanished.
+        func packets() throws -> Int {
+            try ["INPUT", "OUTPUT"].reduce(0) { sum, chain in
+                let table = try run(host.enter + ["iptables", "-w", "-nvxL", chain])
+                let ours = table.split(separator: "\n").filter { $0.contains("/* \(comment) */") }
+                return sum + ours.reduce(0) { $0 + (Int($1.split(separator: " ").first ?? "") ?? 0) }
+            }
+        }
+
+        func lift() throws {
+            for rule in rules { try run(host.enter + ["iptables", "-w", "-D"] + rule) }
+        }
+    }
+
+    /// Makes packets vanish at a host.
+    /// - Parameters:
+    ///   - peer: only those from and to this host.
+    ///   - share: only that share of them, by chance.
+    func cut(_ host: Host, _ directions: [Direction], peer: Host? = nil, share: Double? = nil) throws -> Cut {
+        let number = rules.withLock {
+            $0 += 1
+            return $0
+        }
+        let comment = "chaos-\(number)"
+        let cut = Cut(
+            host: host, comment: comment,
+            rules: directions.map { direction in
+                let whom = peer.map { [direction == .into ? "-s" : "-d", $0.address] } ?? []
+                let chance =
+                    share.map { ["-m", "statistic", "--mode", "random", "--probability", "\($0)"] } ?? []
+                return [direction.rawValue] + whom + chance + ["-m", "comment", "--comment", comment, "-j", "DROP"]
+            })
+        for rule in cut.rules { try run(host.enter + ["iptables", "-w", "-I"] + rule) }
+        return cut
+    }
+
+    /// Makes what a host sends slow until lifted.
+    func slow(_ host: Host) throws {
+        let how =
+            slowness == .netem
+            ? ["netem", "delay", "250ms", "200ms", "limit", "1000"]
+            : ["tbf", "rate", "12kbit", "burst", "1600", "latency", "4s"]
+        try run(["tc", "-n", host.namespace, "qdisc", "replace", "dev", "eth0", "root"] + how)
+    }
+
+    /// Ends `slow`. Says how many packets it made wait.
+    func unslow(_ host: Host) throws -> Int {
+        let words = try run(["tc", "-n", host.namespace, "-s", "qdisc", "show", "dev", "eth0"])
+            .components(separatedBy: CharacterSet(charactersIn: " (),\n"))
+        func number(after word: String) -> Int { words.firstIndex(of: word).flatMap { Int(words[$0 + 1]) } ?? 0 }
+        try run(["tc", "-n", host.namespace, "qdisc", "delete", "dev", "eth0", "root"])
+        guard slowness == .tokens else { return words.firstIndex(of: "pkt").flatMap { Int(words[$0 - 1]) } ?? 0 }
+        return number(after: "overlimits")
+    }
+}
