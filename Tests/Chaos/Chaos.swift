@@ -40,7 +40,7 @@ struct Run: ParsableCommand {
         } else if let why = Network.whyNot(workplace) {
             checks.skip("all stages", "no network namespaces here: \(why)")
         } else {
-            let stages = stage == .all ? [.replicated] : [stage]
+            let stages: [StageName] = stage == .all ? [.replicated, .patroni, .pgbouncer] : [stage]
             for name in stages { run(name, workplace, checks, seed, stages.count) }
         }
         say(checks.line)
@@ -56,7 +56,20 @@ struct Run: ParsableCommand {
         var share = Share(faults: faults.map { max(1, Int(Double($0) * part)) }, seconds: seconds.map { $0 * part })
         if faults == nil && seconds == nil { share.seconds = 150 * part }
         do {
-            let stage = try Stages.replicated(workplace, checks)
+            let stage: Stage
+            switch name {
+            case .patroni:
+                if let missing = Self.missing(["patroni", "patronictl", "etcd"]) {
+                    return checks.skip("patroni", "\(missing) is not installed")
+                }
+                stage = try Stages.patroni(workplace, checks)
+            case .pgbouncer:
+                if let missing = Self.missing(["pgbouncer"]) {
+                    return checks.skip("pgbouncer", "\(missing) is not installed")
+                }
+                stage = try Stages.pgbouncer(workplace, checks)
+            case .replicated, .all: stage = try Stages.replicated(workplace, checks)
+            }
             defer { stage.close() }
             try eventually("a first child runs", timeout: .seconds(60)) { stage.fleet.livingTrees().count == 1 }
             let engine = Engine(stage.kinds, fleet: stage.fleet)
@@ -71,6 +84,15 @@ struct Run: ParsableCommand {
             ).judge(kinds: stage.kinds)
         } catch {
             checks.check("\(name.rawValue): the stage is set", false, "\(error)")
+        }
+    }
+
+    /// The first of these programs that is not here.
+    private static func missing(_ programs: [String]) -> String? {
+        programs.first { program in
+            !["/usr/bin", "/usr/sbin", "/usr/local/bin"].contains {
+                FileManager.default.isExecutableFile(atPath: "\($0)/\(program)")
+            }
         }
     }
 

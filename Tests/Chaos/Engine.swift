@@ -91,11 +91,14 @@ final class Engine: Sendable {
         let hold = Duration.milliseconds(
             Int64.random(in: Int64(kind.hold.lowerBound)...Int64(kind.hold.upperBound), using: &random))
         let dice = random.next()
+        // Half of them wait for somebody to hit, so that the faults do not only keep each other company.
+        let patience = Duration.seconds(dice % 2 == 0 ? 6 : 0)
         let notBefore = BootClock.now() + pause
         var fault: Fault?
         try eventually("fault \(number) \(kind.name) may begin", timeout: .seconds(240)) {
             if over() { return true }
             guard BootClock.now() >= notBefore else { return false }
+            guard BootClock.now() >= notBefore + patience || fleet.leader != nil else { return false }
             let node: Node? =
                 switch kind.aim {
                 case .elsewhere: nil
@@ -103,7 +106,7 @@ final class Engine: Sendable {
                     if atLeader, let leader = fleet.leader, leader.container { leader } else { container }
                 case .node: if atLeader, let leader = fleet.leader { leader } else { any }
                 }
-            let needs = kind.needs(node?.name ?? "-")
+            let needs = kind.needs.map { Claim(what: $0.what, shared: $0.shared, node: node?.name) }
             let free = held.withLock { held in
                 guard held.count < Self.atOnce, held.values.allSatisfy({ !Self.conflict($0, needs) }) else {
                     return false
@@ -126,6 +129,6 @@ final class Engine: Sendable {
     }
 
     private static func conflict(_ some: [Claim], _ others: [Claim]) -> Bool {
-        some.contains { one in others.contains { $0.what == one.what && !($0.shared && one.shared) } }
+        some.contains { one in others.contains { one.conflicts(with: $0) } }
     }
 }

@@ -11,8 +11,17 @@ struct Claim: Sendable, Hashable {
     let what: String
     /// May be held by several that share it.
     let shared: Bool
+    /// The node that it is meant for, where it is about one.
+    var node: String?
+
+    /// Nobody else may have it.
     static func only(_ what: String) -> Claim { Claim(what: what, shared: false) }
+    /// Nobody may have it alone.
     static func with(_ what: String) -> Claim { Claim(what: what, shared: true) }
+
+    func conflicts(with other: Claim) -> Bool {
+        what == other.what && node == other.node && !(shared && other.shared)
+    }
 }
 
 /// What became of a fault.
@@ -43,8 +52,8 @@ struct FaultKind: Sendable {
     let aim: Aim
     /// For how long, in milliseconds.
     var hold = 800...6000
-    /// Nothing is needed besides what `needs` says for the node.
-    let needs: @Sendable (String) -> [Claim]
+    /// What of the node, or of the stage when aimed elsewhere, it needs.
+    let needs: [Claim]
     let act: @Sendable (Fault) throws -> Outcome
 }
 

@@ -13,7 +13,7 @@ enum NetworkFaults {
         )
             -> FaultKind
         {
-            FaultKind(name: name, aim: .node, hold: hold, needs: { [.only("link \($0)")] }) { fault in
+            FaultKind(name: name, aim: .node, hold: hold, needs: [.only("link")]) { fault in
                 guard let host = fault.node?.host else { return .nothing("no node") }
                 return try act(fault, host)
             }
@@ -55,7 +55,7 @@ enum NetworkFaults {
     static func ofNames(_ server: NameServer, sessions: @escaping @Sendable () throws -> Int) -> FaultKind {
         FaultKind(
             name: "name server hangs", aim: .elsewhere, hold: 2000...6000,
-            needs: { _ in [.only("names"), .with("server")] }
+            needs: [.only("names"), .with("server")]
         ) { fault in
             try server.hang()
             defer { server.answer() }

@@ -2,7 +2,7 @@
 //
 // On a plain host docs/protocol.md ("What cannot be promised") excludes exactly keeper and guard both out of action: both
 // stopped, both killed, or the one killed while the other is stopped. Every fault here has the node's processes for
-// itself ("processes NODE") until what it stopped runs again and what it killed is gone, and hits only one of the two, so
+// itself (its claim) until what it stopped runs again and what it killed is gone, and hits only one of the two, so
 // those cases cannot come about. In a pid namespace the kernel kills all when the keeper is killed: there both are killed.
 
 import Clock
@@ -16,7 +16,7 @@ struct ProcessFaults: Sendable {
         _ name: String, aim: FaultKind.Aim = .node, weight: Int = 2, hold: ClosedRange<Int> = 500...7000,
         _ act: @escaping @Sendable (Fault, SidecarProcess) throws -> Outcome
     ) -> FaultKind {
-        FaultKind(name: name, weight: weight, aim: aim, hold: hold, needs: { [.only("processes \($0)")] }) {
+        FaultKind(name: name, weight: weight, aim: aim, hold: hold, needs: [.only("processes")]) {
             [fleet] fault in
             // Also one that has just been started again must have come up before it can be hit.
             var up: SidecarProcess?
@@ -61,7 +61,7 @@ struct ProcessFaults: Sendable {
 
     /// Twice as many spinning processes as cores.
     private var busyCores: FaultKind {
-        FaultKind(name: "busy cores", aim: .elsewhere, hold: 2000...6000, needs: { _ in [.only("cores")] }) { fault in
+        FaultKind(name: "busy cores", aim: .elsewhere, hold: 2000...6000, needs: [.only("cores")]) { fault in
             let count = 2 * ProcessInfo.processInfo.activeProcessorCount
             let hogs = try (0..<count).map { _ in
                 try SpawnedProcess(["/bin/sh", "-c", "while :; do :; done"], environment: [:], output: "/dev/null")

@@ -54,9 +54,11 @@ enum Stages {
         if network.slowness == nil { checks.skip("replicated: slow link", "neither netem nor tbf in this kernel") }
         if Server.faketime == nil { checks.skip("replicated: clock steps", "no libfaketime here") }
         if !pair.primary.ownVolume { checks.skip("replicated: full disk", "no tmpfs may be mounted here") }
-        return Stage(name: "replicated", fleet: fleet, kinds: kinds) {
-            fleet.close()
-            for server in pair.servers { server.destroy() }
-        }
+        return Stage(
+            name: "replicated", fleet: fleet, kinds: kinds,
+            close: {
+                fleet.close()
+                for server in pair.servers { server.destroy() }
+            })
     }
 }

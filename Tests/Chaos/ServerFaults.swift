@@ -11,43 +11,16 @@ struct ServerFaults: Sendable {
     let fleet: Fleet
 
     /// For those that change who the primary is or whether it runs.
-    private static let alone: @Sendable (String) -> [Claim] = { _ in [.only("server")] }
+    static let alone = [Claim.only("server")]
 
     var all: [FaultKind] {
         var kinds = [
-            stop("fast stop", SIGINT), stop("immediate stop", SIGQUIT), stop("SIGKILL server", SIGKILL), freeze,
             promotion("promotion with lost commits", losing: true), promotion("promotion", losing: false),
-            cutReplication, slots, brokenSession,
+            cutReplication, slots, Self.brokenSession(fleet) { [pair] in try pair.primary.session() },
         ]
         if pair.primary.ownVolume { kinds.append(fullDisk) }
         if Server.faketime != nil { kinds += [clock("clock an hour ahead", 3600), clock("clock an hour back", -3600)] }
-        return kinds
-    }
-
-    private func stop(_ name: String, _ number: Int32) -> FaultKind {
-        FaultKind(name: name, aim: .elsewhere, hold: 0...5000, needs: Self.alone) { [pair] fault in
-            let server = pair.primary
-            let before = try server.session().value("SELECT pg_postmaster_start_time()")
-            try server.end(number)
-            let wasGone = !server.isRunning
-            fault.last()
-            try server.start()
-            let after = try server.session().value("SELECT pg_postmaster_start_time()")
-            return wasGone && before != after
-                ? .took("\(server.host.name) was gone, another run of it since \(after ?? "?")")
-                : .nothing("still there")
-        }
-    }
-
-    private var freeze: FaultKind {
-        FaultKind(name: "SIGSTOP server", aim: .elsewhere, needs: Self.alone) { [pair] fault in
-            let server = pair.primary
-            let all = server.processes
-            server.signalAll(SIGSTOP)
-            defer { server.signalAll(SIGCONT) }
-            fault.last()
-            return .counted(all.count { processState($0) == "T" }, "processes stopped")
-        }
+        return kinds + Self.ofOne { [pair] in pair.primary }
     }
 
     /// The standby becomes the primary, after the primary is switched off; then the old one follows it.
@@ -89,8 +62,37 @@ struct ServerFaults: Sendable {
         }
     }
 
+    /// Those that any server can have.
+    static func ofOne(_ server: @escaping @Sendable () -> Server) -> [FaultKind] {
+        func stop(_ name: String, _ number: Int32) -> FaultKind {
+            FaultKind(name: name, aim: .elsewhere, hold: 0...5000, needs: alone) { fault in
+                let server = server()
+                let before = try server.session().value("SELECT pg_postmaster_start_time()")
+                try server.end(number)
+                let wasGone = !server.isRunning
+                fault.last()
+                try server.start()
+                let after = try server.session().value("SELECT pg_postmaster_start_time()")
+                return wasGone && before != after
+                    ? .took("\(server.host.name) was gone, another run of it since \(after ?? "?")")
+                    : .nothing("still there")
+            }
+        }
+        let freeze = FaultKind(name: "SIGSTOP server", aim: .elsewhere, needs: alone) { fault in
+            let server = server()
+            let all = server.processes
+            server.signalAll(SIGSTOP)
+            defer { server.signalAll(SIGCONT) }
+            fault.last()
+            return .counted(all.count { processState($0) == "T" }, "processes stopped")
+        }
+        return [
+            stop("fast stop", SIGINT), stop("immediate stop", SIGQUIT), stop("SIGKILL server", SIGKILL), freeze,
+        ]
+    }
+
     private var cutReplication: FaultKind {
-        FaultKind(name: "replication cut", aim: .elsewhere, needs: { _ in [.with("server"), .only("replication")] }) {
+        FaultKind(name: "replication cut", aim: .elsewhere, needs: [.with("server"), .only("replication")]) {
             [pair, network] fault in
             let cut = try network.cut(pair.standby.host, [.into, .outOf], peer: pair.primary.host)
             defer { try? cut.lift() }
@@ -131,7 +133,7 @@ struct ServerFaults: Sendable {
 
     private func clock(_ name: String, _ offset: Int) -> FaultKind {
         FaultKind(
-            name: name, aim: .elsewhere, hold: 1000...8000, needs: { _ in [.only("clock"), .with("server")] }
+            name: name, aim: .elsewhere, hold: 1000...8000, needs: [.only("clock"), .with("server")]
         ) { [pair] fault in
             // The standby's, too: it may be promoted any time.
             for server in pair.servers { try server.setClock(offset) }
@@ -148,7 +150,7 @@ struct ServerFaults: Sendable {
     private var slots: FaultKind {
         FaultKind(
             name: "no connection left", aim: .elsewhere, hold: 1500...6000,
-            needs: { _ in [.only("slots"), .with("server")] }
+            needs: [.only("slots"), .with("server")]
         ) { [pair, fleet] fault in
             let server = pair.primary
             let told = server.log.count
@@ -172,9 +174,12 @@ struct ServerFaults: Sendable {
         }
     }
 
-    private var brokenSession: FaultKind {
-        FaultKind(name: "session terminated", aim: .elsewhere, needs: { _ in [.with("server")] }) { [pair, fleet] _ in
-            .counted(try Self.breakSessions(try pair.primary.session(), fleet), "sessions terminated")
+    /// Every sidecar's session is terminated.
+    static func brokenSession(
+        _ fleet: Fleet, _ session: @escaping @Sendable () throws -> DirectSession
+    ) -> FaultKind {
+        FaultKind(name: "session terminated", aim: .elsewhere, needs: [.with("server")]) { _ in
+            .counted(try breakSessions(try session(), fleet), "sessions terminated")
         }
     }
 
