@@ -43,13 +43,15 @@ final class PatroniNode: Sendable {
                 loop_wait: 1
                 retry_timeout: 2
                 postgresql: {use_pg_rewind: true}
-              initdb: [{encoding: UTF8}, {locale: C}, {auth: trust}, no-sync, {wal-segsize: 1}]
+              initdb: [{encoding: UTF8}, {locale: C}, {auth: trust}, no-sync, {wal-segsize: "1"}]
             postgresql:
               listen: "0.0.0.0:\(Server.port)"
               connect_address: "\(host.address):\(Server.port)"
               data_dir: \(self.directory)/data
               bin_dir: \((serverBinary("postgres") as NSString).deletingLastPathComponent)
               use_unix_socket: true
+              create_replica_methods: [basebackup]
+              basebackup: [{checkpoint: fast}, no-sync]
               authentication: {superuser: {username: postgres}, replication: {username: postgres}}
               pg_hba: [local all all trust, host all all all trust, host replication all all trust, local replication all trust]
               parameters:
@@ -159,6 +161,7 @@ final class PatroniPair: Sendable {
                 "default=\(peer)",
             ],
             environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"], output: directory + "/etcd.log")
+        try eventually("etcd serves") { [etcd] in etcd.output.contains("set the initial cluster version") }
         nodes = try hosts.map { try PatroniNode(on: $0, etcd: network.hub, directory: directory) }
         try eventually("Patroni has a primary", timeout: .seconds(60)) { primary != nil }
         try eventually("the primary takes writes", timeout: .seconds(20)) {

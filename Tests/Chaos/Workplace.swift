@@ -11,7 +11,8 @@ final class Workplace: Sendable {
     /// Everything that is written goes below it.
     let directory: String
     private let janitor: Process
-    private let alive: FileHandle
+    /// Our end of the janitor's input. No process that we start may inherit it, or it would not close with us.
+    private let alive: Int32
 
     /// $1: the prefix, $2: the folder. The namespaces' processes include what detached itself from everything else.
     private static let clean = """
@@ -53,7 +54,8 @@ final class Workplace: Sendable {
         janitor.standardInput = input
         janitor.standardOutput = output
         try janitor.run()
-        alive = input.fileHandleForWriting
+        alive = fcntl(input.fileHandleForWriting.fileDescriptor, F_DUPFD_CLOEXEC, 3)
+        try input.fileHandleForWriting.close()
         guard output.fileHandleForReading.availableData.starts(with: Data("ready".utf8)) else {
             throw Failure("cannot make \(directory)")
         }
@@ -62,7 +64,8 @@ final class Workplace: Sendable {
 
     /// Takes everything away and returns when it is gone.
     func close() {
-        try? alive.close()
+        guard janitor.isRunning else { return }
+        Glibc.close(alive)
         janitor.waitUntilExit()
     }
 }
