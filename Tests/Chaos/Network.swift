@@ -1,5 +1,6 @@
 // The hosts of a stage: a network namespace each, on a veth link to a bridge in a namespace of its own. The machine's own
 // network is not touched and its addresses cannot collide with these. Faults are rules in the hosts' packet filters.
+// Where namespaces are not permitted all hosts are this machine, and a TCP proxy stands on each way between two of them.
 
 import Foundation
 import Synchronization
@@ -8,10 +9,11 @@ import TestSupport
 /// A host: a namespace with one link.
 struct Host: Sendable {
     let name: String
-    let namespace: String
+    /// Nil: this machine itself.
+    let namespace: String?
     let address: String
     /// Runs what follows on this host, as the same process.
-    var enter: [String] { ["ip", "netns", "exec", namespace] }
+    var enter: [String] { namespace.map { ["ip", "netns", "exec", $0] } ?? [] }
 }
 
 /// A bridge and the hosts on it.
@@ -25,6 +27,8 @@ final class Network: Sendable {
     enum Slowness: Sendable {
         case netem
         case tokens
+        /// Without namespaces.
+        case proxy
     }
 
     /// The host of the bridge: what serves everybody runs here.
@@ -32,6 +36,16 @@ final class Network: Sendable {
     private let workplace: Workplace
     private let rules = Mutex(0)
     let slowness: Slowness?
+    private let proxies = Mutex<[Way: TCPProxy]>([:])
+
+    /// From one host to another, by name.
+    private struct Way: Hashable {
+        let from: String
+        let to: String
+    }
+    /// What a cut counts.
+    var hits: String { hasNamespaces ? "packets dropped" : "connections held" }
+    var hasNamespaces: Bool { hub.namespace != nil }
 
     /// Why there are no namespaces here; nil where there are.
     static func whyNot(_ workplace: Workplace) -> String? {
@@ -48,43 +62,70 @@ final class Network: Sendable {
         }
     }
 
-    init(_ workplace: Workplace, stage: String) throws {
+    init(_ workplace: Workplace, stage: String, namespaces: Bool = true) throws {
         self.workplace = workplace
-        hub = Host(name: "hub", namespace: "\(workplace.prefix)-\(stage)hub", address: "198.18.0.1")
-        try run(["ip", "netns", "add", hub.namespace])
-        try run(["ip", "-n", hub.namespace, "link", "set", "lo", "up"])
-        try run(["ip", "-n", hub.namespace, "link", "add", "bridge", "type", "bridge"])
-        try run(["ip", "-n", hub.namespace, "address", "add", "\(hub.address)/24", "dev", "bridge"])
-        try run(["ip", "-n", hub.namespace, "link", "set", "bridge", "up"])
-        let try1 = { [hub] (words: String) in
+        guard namespaces else {
+            hub = Host(name: "hub", namespace: nil, address: "127.0.0.1")
+            slowness = .proxy
+            return
+        }
+        let namespace = "\(workplace.prefix)-\(stage)hub"
+        hub = Host(name: "hub", namespace: namespace, address: "198.18.0.1")
+        try run(["ip", "netns", "add", namespace])
+        try run(["ip", "-n", namespace, "link", "set", "lo", "up"])
+        try run(["ip", "-n", namespace, "link", "add", "bridge", "type", "bridge"])
+        try run(["ip", "-n", namespace, "address", "add", "\(hub.address)/24", "dev", "bridge"])
+        try run(["ip", "-n", namespace, "link", "set", "bridge", "up"])
+        let try1 = { [namespace] (words: String) in
             (try? run(
-                ["tc", "-n", hub.namespace, "qdisc", "add", "dev", "lo", "root"] + words.components(separatedBy: " ")))
+                ["tc", "-n", namespace, "qdisc", "add", "dev", "lo", "root"] + words.components(separatedBy: " ")))
                 != nil
         }
         slowness = try1("netem delay 1ms") ? .netem : try1("tbf rate 8mbit burst 16000 latency 1s") ? .tokens : nil
-        if slowness != nil { try run(["tc", "-n", hub.namespace, "qdisc", "delete", "dev", "lo", "root"]) }
+        if slowness != nil { try run(["tc", "-n", namespace, "qdisc", "delete", "dev", "lo", "root"]) }
     }
 
     /// Connects one more host. `number` is the last of its address's numbers.
     func host(_ name: String, number: Int, resolver: Bool = false) throws -> Host {
-        let stage = hub.namespace.dropLast("hub".count)
-        let host = Host(name: name, namespace: "\(stage)\(name)", address: "198.18.0.\(number)")
-        try run(["ip", "netns", "add", host.namespace])
-        try run(["ip", "-n", host.namespace, "link", "set", "lo", "up"])
+        guard let bridge = hub.namespace else { return Host(name: name, namespace: nil, address: hub.address) }
+        let namespace = "\(bridge.dropLast("hub".count))\(name)"
+        let host = Host(name: name, namespace: namespace, address: "198.18.0.\(number)")
+        try run(["ip", "netns", "add", namespace])
+        try run(["ip", "-n", namespace, "link", "set", "lo", "up"])
         try run([
-            "ip", "-n", hub.namespace, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns",
-            host.namespace,
+            "ip", "-n", bridge, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns",
+            namespace,
         ])
-        try run(["ip", "-n", hub.namespace, "link", "set", name, "master", "bridge", "up"])
-        try run(["ip", "-n", host.namespace, "address", "add", "\(host.address)/24", "dev", "eth0"])
-        try run(["ip", "-n", host.namespace, "link", "set", "eth0", "up"])
+        try run(["ip", "-n", bridge, "link", "set", name, "master", "bridge", "up"])
+        try run(["ip", "-n", namespace, "address", "add", "\(host.address)/24", "dev", "eth0"])
+        try run(["ip", "-n", namespace, "link", "set", "eth0", "up"])
         if resolver {
             // ip-netns(8) puts it over /etc/resolv.conf, for the processes that it starts there.
-            let etc = "/etc/netns/\(host.namespace)"
+            let etc = "/etc/netns/\(namespace)"
             try FileManager.default.createDirectory(atPath: etc, withIntermediateDirectories: true)
             try "nameserver \(hub.address)\n".write(toFile: etc + "/resolv.conf", atomically: false, encoding: .utf8)
         }
         return host
+    }
+
+    /// The way from one host to a server: its address and port, or those of the proxy in between.
+    func way(from host: Host, to server: Host, port: UInt16) throws -> (address: String, port: UInt16) {
+        guard !hasNamespaces else { return (server.address, port) }
+        let way = Way(from: host.name, to: server.name)
+        let known = proxies.withLock { $0[way] }
+        let proxy = try known ?? TCPProxy(target: port)
+        proxies.withLock { $0[way] = proxy }
+        return (hub.address, proxy.port)
+    }
+
+    /// The proxies on the ways from and to a host, or between two.
+    private func proxies(of host: Host, peer: Host?) -> [TCPProxy] {
+        proxies.withLock { proxies in
+            proxies.filter { way, _ in
+                let ends = [way.from, way.to]
+                return ends.contains(host.name) && (peer.map { ends.contains($0.name) } ?? true)
+            }.map(\.value)
+        }
     }
 
     /// Packets that vanish at a host until lifted.
@@ -92,10 +133,13 @@ final class Network: Sendable {
         let host: Host
         let comment: String
         let rules: [[String]]
+        /// In place of rules.
+        let proxies: [TCPProxy]
 
-        /// How many packets have vanished.
+        /// How many packets have vanished; with proxies, how many connections are held.
         func packets() throws -> Int {
-            try ["INPUT", "OUTPUT"].reduce(0) { sum, chain in
+            guard host.namespace != nil else { return proxies.reduce(0) { $0 + $1.openConnections } }
+            return try ["INPUT", "OUTPUT"].reduce(0) { sum, chain in
                 let table = try run(host.enter + ["iptables", "-w", "-nvxL", chain])
                 let ours = table.split(separator: "\n").filter { $0.contains("/* \(comment) */") }
                 return sum + ours.reduce(0) { $0 + (Int($1.split(separator: " ").first ?? "") ?? 0) }
@@ -103,6 +147,7 @@ final class Network: Sendable {
         }
 
         func lift() throws {
+            for proxy in proxies { proxy.set(.pass) }
             for rule in rules { try run(host.enter + ["iptables", "-w", "-D"] + rule) }
         }
     }
@@ -112,6 +157,13 @@ final class Network: Sendable {
     ///   - peer: only those from and to this host.
     ///   - share: only that share of them, by chance.
     func cut(_ host: Host, _ directions: [Direction], peer: Host? = nil, share: Double? = nil) throws -> Cut {
+        guard hasNamespaces else {
+            let cut = Cut(host: host, comment: "", rules: [], proxies: proxies(of: host, peer: peer))
+            let mode: TCPProxy.Mode =
+                directions.count == 2 ? .blackHole : directions == [.into] ? .blackHoleToClient : .blackHoleToServer
+            for proxy in cut.proxies { proxy.set(mode) }
+            return cut
+        }
         let number = rules.withLock {
             $0 += 1
             return $0
@@ -124,27 +176,46 @@ final class Network: Sendable {
                 let chance =
                     share.map { ["-m", "statistic", "--mode", "random", "--probability", "\($0)"] } ?? []
                 return [direction.rawValue] + whom + chance + ["-m", "comment", "--comment", comment, "-j", "DROP"]
-            })
+            }, proxies: [])
         for rule in cut.rules { try run(host.enter + ["iptables", "-w", "-I"] + rule) }
         return cut
     }
 
     /// Makes what a host sends slow until lifted.
     func slow(_ host: Host) throws {
+        guard let namespace = host.namespace else {
+            for proxy in proxies(of: host, peer: nil) { proxy.set(.delay(.milliseconds(350))) }
+            return
+        }
         let how =
             slowness == .netem
             ? ["netem", "delay", "250ms", "200ms", "limit", "1000"]
             : ["tbf", "rate", "12kbit", "burst", "1600", "latency", "4s"]
-        try run(["tc", "-n", host.namespace, "qdisc", "replace", "dev", "eth0", "root"] + how)
+        try run(["tc", "-n", namespace, "qdisc", "replace", "dev", "eth0", "root"] + how)
     }
 
     /// Ends `slow`. Says how many packets it made wait.
     func unslow(_ host: Host) throws -> Int {
-        let words = try run(["tc", "-n", host.namespace, "-s", "qdisc", "show", "dev", "eth0"])
+        guard let namespace = host.namespace else {
+            let proxies = proxies(of: host, peer: nil)
+            for proxy in proxies { proxy.set(.pass) }
+            return proxies.reduce(0) { $0 + $1.openConnections }
+        }
+        let words = try run(["tc", "-n", namespace, "-s", "qdisc", "show", "dev", "eth0"])
             .components(separatedBy: CharacterSet(charactersIn: " (),\n"))
         func number(after word: String) -> Int { words.firstIndex(of: word).flatMap { Int(words[$0 + 1]) } ?? 0 }
-        try run(["tc", "-n", host.namespace, "qdisc", "delete", "dev", "eth0", "root"])
+        try run(["tc", "-n", namespace, "qdisc", "delete", "dev", "eth0", "root"])
         guard slowness == .tokens else { return words.firstIndex(of: "pkt").flatMap { Int(words[$0 - 1]) } ?? 0 }
         return number(after: "overlimits")
+    }
+}
+
+extension Network {
+    /// Ends the proxies. The janitor ends all else.
+    func close() {
+        proxies.withLock { proxies in
+            for proxy in proxies.values { proxy.close() }
+            proxies = [:]
+        }
     }
 }

@@ -23,7 +23,7 @@ enum NetworkFaults {
                 let cut = try network.cut(host, directions, share: share)
                 defer { try? cut.lift() }
                 fault.last()
-                return .counted(try cut.packets(), "packets dropped")
+                return .counted(try cut.packets(), network.hits)
             }
         }
         let flapping = onLink("flapping", hold: 2000...7000) { fault, host in
@@ -38,17 +38,18 @@ enum NetworkFaults {
                 try cut.lift()
                 wait(.milliseconds(Int64.random(in: 100...900, using: &random)))
             }
-            return .counted(dropped, "packets dropped")
+            return .counted(dropped, network.hits)
         }
         let slow = onLink("slow link", hold: 2000...8000) { fault, host in
             try network.slow(host)
             fault.last()
-            return .counted(try network.unslow(host), "packets waited")
+            return .counted(try network.unslow(host), network.hasNamespaces ? "packets waited" : "connections slow")
         }
         return [
             cut("partition", [.into, .outOf]), cut("partition inbound", [.into]), cut("partition outbound", [.outOf]),
-            cut("lossy link", [.into, .outOf], share: 0.3), flapping,
-        ] + (network.slowness == nil ? [] : [slow])
+            flapping,
+        ] + (network.hasNamespaces ? [cut("lossy link", [.into, .outOf], share: 0.3)] : [])
+            + (network.slowness == nil ? [] : [slow])
     }
 
     /// The names of the hosts are looked up and nobody answers. Sessions are broken, so that there is a need to look up.

@@ -45,8 +45,8 @@ final class PatroniNode: Sendable {
                 postgresql: {use_pg_rewind: true}
               initdb: [{encoding: UTF8}, {locale: C}, {auth: trust}, no-sync, {wal-segsize: "1"}]
             postgresql:
-              listen: "0.0.0.0:\(Server.port)"
-              connect_address: "\(host.address):\(Server.port)"
+              listen: "0.0.0.0:\(Server.usualPort)"
+              connect_address: "\(host.address):\(Server.usualPort)"
               data_dir: \(self.directory)/data
               bin_dir: \((serverBinary("postgres") as NSString).deletingLastPathComponent)
               use_unix_socket: true
@@ -107,7 +107,7 @@ final class PatroniNode: Sendable {
     func session(database: String = Server.database) throws -> DirectSession {
         let path = directory.replacingOccurrences(of: "/", with: "%2F")
         return try DirectSession(
-            "postgresql://postgres@\(path):\(Server.port)/\(database)", applicationName: "chaos")
+            "postgresql://postgres@\(path):\(Server.usualPort)/\(database)", applicationName: "chaos")
     }
 
     /// The container's first process.
@@ -263,16 +263,16 @@ extension Stages {
         let directory = workplace.directory + "/patroni"
         let pair = try PatroniPair(network, hosts: hosts, directory: directory)
         let url =
-            "postgresql://airflow@\(hosts[0].address):\(Server.port),\(hosts[1].address):\(Server.port)/chaos"
+            "postgresql://airflow@\(hosts[0].address):\(Server.usualPort),\(hosts[1].address):\(Server.usualPort)/chaos"
             + "?target_session_attrs=read-write"
-        let fleet = try Fleet(try nodes(network, urls: [url]), directory: directory)
+        let fleet = try Fleet(try nodes(network) { _, _ in url }, directory: directory)
         let isolated = FaultKind(
             name: "primary's host isolated", aim: .elsewhere, hold: 2000...8000, needs: ServerFaults.alone
         ) { fault in
             let cut = try network.cut(try pair.whole().host, [.into, .outOf])
             defer { try? cut.lift() }
             fault.last()
-            return .counted(try cut.packets(), "packets dropped")
+            return .counted(try cut.packets(), network.hits)
         }
         let common = (NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet).all).filter {
             ["partition", "SIGKILL keeper", "SIGSTOP keeper", "SIGSTOP guard"].contains($0.name)

@@ -18,7 +18,7 @@ final class PgBouncer: Sendable {
         // auth_type any lets everybody in as the user that the database line names.
         try """
         [databases]
-        * = host=\(server.address) port=\(Server.port) user=airflow
+        * = host=\(server.address) port=\(Server.usualPort) user=airflow
         [pgbouncer]
         listen_addr = \(host.address)
         listen_port = 6432
@@ -79,14 +79,14 @@ extension Stages {
         for sql in ["CREATE ROLE airflow LOGIN", "CREATE DATABASE chaos OWNER airflow"] { try admin.rows(sql) }
         let pool = try PgBouncer(on: try network.host("pool", number: 13), server: server.host, directory: directory)
         let fleet = try Fleet(
-            try nodes(network, urls: ["postgresql://airflow@\(pool.host.address):6432/chaos"]), directory: directory,
+            try nodes(network) { _, _ in "postgresql://airflow@\(pool.host.address):6432/chaos" }, directory: directory,
             options: ["--allow-session-pooler"])
         let behind = FaultKind(name: "partition behind PgBouncer", aim: .elsewhere, needs: [.only("pool link")]) {
             fault in
             let cut = try network.cut(pool.host, [.into, .outOf], peer: server.host)
             defer { try? cut.lift() }
             fault.last()
-            return .counted(try cut.packets(), "packets dropped")
+            return .counted(try cut.packets(), network.hits)
         }
         let common = (NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet).all).filter {
             ["partition", "flapping", "SIGKILL keeper", "SIGSTOP keeper", "SIGTERM keeper", "SIGKILL command"]

@@ -20,37 +20,44 @@ enum Stages {
     ]
 
     /// Four hosts with a sidecar each: every second one in a pid namespace.
-    static func nodes(_ network: Network, urls: [String]) throws -> [Node] {
+    static func nodes(_ network: Network, url: (Int, Host) throws -> String) throws -> [Node] {
         try (0..<4).map { index in
-            let name = "n\(index + 1)"
+            let host = try network.host("n\(index + 1)", number: 21 + index, resolver: true)
             return Node(
-                name: name, host: try network.host(name, number: 21 + index, resolver: true),
-                url: urls[index % urls.count], container: index % 2 == 1 && SidecarProcess.noNamespaces == nil,
-                shapes: shapes[index])
+                name: host.name, host: host, url: try url(index, host),
+                container: index % 2 == 1 && SidecarProcess.noNamespaces == nil, shapes: shapes[index])
         }
     }
 
-    static func replicated(_ workplace: Workplace, _ checks: Checks) throws -> Stage {
-        let network = try Network(workplace, stage: "r")
+    static func replicated(_ workplace: Workplace, _ checks: Checks, namespaces: Bool) throws -> Stage {
+        let network = try Network(workplace, stage: "r", namespaces: namespaces)
         let hosts = try [network.host("db1", number: 11), network.host("db2", number: 12)]
         let directory = workplace.directory + "/replicated"
-        let pair = try ReplicatedPair(hosts, directory: directory)
-        let names = try NameServer(
-            on: network.hub, directory: directory,
-            names: ["db1.chaos.test": hosts[0].address, "db2.chaos.test": hosts[1].address])
-        func url(_ one: String, _ two: String) -> String {
-            "postgresql://airflow@\(one):\(Server.port),\(two):\(Server.port)/chaos?target_session_attrs=read-write"
+        let pair = try ReplicatedPair(hosts, network: network, directory: directory)
+        let nodes = try nodes(network) { index, host in
+            let ways = try pair.servers.map { try network.way(from: host, to: $0.host, port: $0.port) }
+            // The first two know the servers by name, the others by address.
+            let all = zip(ways, hosts).map { way, server in
+                "\(namespaces && index < 2 ? "\(server.name).chaos.test" : way.address):\(way.port)"
+            }
+            return "postgresql://airflow@\(all.joined(separator: ","))/chaos?target_session_attrs=read-write"
         }
-        let byAddress = url(hosts[0].address, hosts[1].address)
-        let byName = url("db1.chaos.test", "db2.chaos.test")
-        let fleet = try Fleet(
-            try nodes(network, urls: [byName, byName, byAddress, byAddress]), directory: directory)
-        let kinds =
-            NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet).all
-            + ServerFaults(pair: pair, network: network, fleet: fleet).all
-            + [
-                NetworkFaults.ofNames(names) { try ServerFaults.breakSessions(try pair.primary.session(), fleet) }
-            ]
+        let fleet: Fleet
+        var kinds = NetworkFaults.ofNodes(network)
+        if namespaces {
+            let names = try NameServer(
+                on: network.hub, directory: directory,
+                names: Dictionary(uniqueKeysWithValues: hosts.map { ("\($0.name).chaos.test", $0.address) }))
+            fleet = try Fleet(nodes, directory: directory)
+            kinds.append(
+                NetworkFaults.ofNames(names) { try ServerFaults.breakSessions(try pair.primary.session(), fleet) })
+        } else {
+            fleet = try Fleet(nodes, directory: directory)
+            for kind in ["lossy link", "name server hangs"] {
+                checks.skip("replicated: \(kind)", "needs network namespaces")
+            }
+        }
+        kinds += ProcessFaults(fleet: fleet).all + ServerFaults(pair: pair, network: network, fleet: fleet).all
         if network.slowness == nil { checks.skip("replicated: slow link", "neither netem nor tbf in this kernel") }
         if Server.faketime == nil { checks.skip("replicated: clock steps", "no libfaketime here") }
         if !pair.primary.ownVolume { checks.skip("replicated: full disk", "no tmpfs may be mounted here") }
@@ -59,6 +66,7 @@ enum Stages {
             close: {
                 fleet.close()
                 for server in pair.servers { server.destroy() }
+                network.close()
             })
     }
 }

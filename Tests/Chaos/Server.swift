@@ -7,11 +7,13 @@ import TestSupport
 
 /// One server, stopped or running.
 final class Server: Sendable {
-    static let port = 5432
+    /// On hosts of their own.
+    static let usualPort: UInt16 = 5432
     static let database = "chaos"
     private static let megabytes = 192
 
     let host: Host
+    let port: UInt16
     /// The socket and the log.
     let directory: String
     /// A file system of its own where that is permitted.
@@ -29,6 +31,7 @@ final class Server: Sendable {
 
     init(on host: Host, directory: String) throws {
         self.host = host
+        port = host.namespace == nil ? try freePort() : Self.usualPort
         self.directory = "\(directory)/\(host.name)"
         volume = self.directory + "/volume"
         clockFile = self.directory + "/clock"
@@ -41,7 +44,7 @@ final class Server: Sendable {
 
     /// A URL over the Unix socket, which no fault of the network reaches.
     func socketURL(user: String = "postgres", database: String = Server.database) -> String {
-        "postgresql://\(user)@\(directory.replacingOccurrences(of: "/", with: "%2F")):\(Self.port)/\(database)"
+        "postgresql://\(user)@\(directory.replacingOccurrences(of: "/", with: "%2F")):\(port)/\(database)"
     }
 
     /// A session over the Unix socket.
@@ -74,19 +77,20 @@ final class Server: Sendable {
     }
 
     /// Makes this server's files anew, as a standby of `primary`.
-    func follow(_ primary: Server) throws {
+    func follow(_ primary: Server, by network: Network) throws {
+        let way = try network.way(from: host, to: primary.host, port: primary.port)
         try? FileManager.default.removeItem(atPath: volume + "/data")
         try run(
             asServer(
                 "pg_basebackup",
                 ["-D", volume + "/data", "-R", "-c", "fast", "--no-sync"]
-                    + ["-d", "host=\(primary.host.address) port=\(Self.port) user=postgres connect_timeout=5"]))
+                    + ["-d", "host=\(way.address) port=\(way.port) user=postgres connect_timeout=5"]))
     }
 
     /// Starts it and waits until it lets somebody in. A crashed one's left-over processes and locks are waited for.
     func start() throws {
         let settings = [
-            "listen_addresses=*", "port=\(Self.port)", "unix_socket_directories=\(directory)", "fsync=off",
+            "listen_addresses=*", "port=\(port)", "unix_socket_directories=\(directory)", "fsync=off",
             "max_connections=40", "shared_buffers=16MB", "wal_keep_size=24MB", "max_wal_size=32MB",
             "min_wal_size=2MB", "wal_receiver_timeout=5s", "wal_sender_timeout=5s",
             "wal_retrieve_retry_interval=200ms", "log_line_prefix=%m [%p] %e %a ", "timezone=UTC", "log_timezone=UTC",
@@ -98,7 +102,8 @@ final class Server: Sendable {
                 let begin = log.count
                 let fresh = try SpawnedProcess(
                     asServer("postgres", ["-D", volume + "/data"] + settings.flatMap { ["-c", $0] }, clock: true),
-                    environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"], output: directory + "/log")
+                    environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "CHAOS": directory + "/"],
+                    output: directory + "/log")
                 process.withLock { $0 = fresh }
                 try eventually("\(host.name) starts or ends", timeout: .seconds(30)) {
                     !isRunning || (try? session(database: "postgres")) != nil
@@ -180,10 +185,11 @@ final class Server: Sendable {
 /// A primary and its streaming standby, which change their roles.
 final class ReplicatedPair: Sendable {
     let servers: [Server]
+    private let network: Network
     private let first = Mutex(true)
-    private let losses = Mutex(0)
 
-    init(_ hosts: [Host], directory: String) throws {
+    init(_ hosts: [Host], network: Network, directory: String) throws {
+        self.network = network
         servers = try hosts.map { try Server(on: $0, directory: directory) }
         try primary.initialize()
         try primary.start()
@@ -192,7 +198,7 @@ final class ReplicatedPair: Sendable {
             try admin.rows(sql)
         }
         try primary.session().rows("CREATE TABLE marker (word text)")
-        try standby.follow(primary)
+        try standby.follow(primary, by: network)
         try standby.start()
     }
 
@@ -218,7 +224,7 @@ final class ReplicatedPair: Sendable {
     /// Makes the standby anew.
     func rebuild() throws {
         standby.destroy()
-        try standby.follow(primary)
+        try standby.follow(primary, by: network)
         try standby.start()
     }
 

@@ -98,7 +98,7 @@ struct ServerFaults: Sendable {
             defer { try? cut.lift() }
             try pair.primary.session().rows("INSERT INTO marker VALUES ('replication')")
             fault.last()
-            return .counted(try cut.packets(), "packets dropped")
+            return .counted(try cut.packets(), network.hits)
         }
     }
 

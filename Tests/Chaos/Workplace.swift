@@ -14,7 +14,8 @@ final class Workplace: Sendable {
     /// Our end of the janitor's input. No process that we start may inherit it, or it would not close with us.
     private let alive: Int32
 
-    /// $1: the prefix, $2: the folder. The namespaces' processes include what detached itself from everything else.
+    /// $1: the prefix, $2: the folder. The namespaces' processes include what detached itself from everything else. Without
+    /// namespaces they are known by the folder in their arguments or environment, or by the name of the lease.
     private static let clean = """
         clean() {
             for name in $(ip netns list 2>/dev/null | sed -n "s/^\\($1-[a-z0-9]*\\).*/\\1/p"); do
@@ -23,6 +24,10 @@ final class Workplace: Sendable {
                     kill -s KILL $pids; tries=$((tries + 1))
                 done
                 ip netns delete "$name"; rm -rf "/etc/netns/$name"
+            done
+            for file in $(grep -lsa -e "$2/" -e "SIDECAR_LEASE=$1" /proc/[0-9]*/cmdline /proc/[0-9]*/environ); do
+                pid=${file#/proc/}; pid=${pid%/*}
+                [ "$pid" = $$ ] || kill -s KILL "$pid"
             done
             for mount in $(sed -n "s|^[^ ]* \\($2/[^ ]*\\) .*|\\1|p" /proc/self/mounts); do umount -l "$mount"; done
             rm -rf -- "$2"
