@@ -146,8 +146,13 @@ final class Network: Sendable {
             }
         }
 
-        func lift() throws {
-            for proxy in proxies { proxy.set(.pass) }
+        /// A proxy keeps what it swallowed and would deliver it now, as a network does; `forget` for the dead, who send
+        /// nothing again.
+        func lift(forget: Bool = false) throws {
+            for proxy in proxies {
+                if forget { proxy.resetAll() }
+                proxy.set(.pass)
+            }
             for rule in rules { try run(host.enter + ["iptables", "-w", "-D"] + rule) }
         }
     }

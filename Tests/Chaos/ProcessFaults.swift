@@ -34,9 +34,9 @@ struct ProcessFaults: Sendable {
             kind("SIGKILL keeper") { _, sidecar in try Self.kill(sidecar, "the keeper", sidecar.keeper, ends: true) },
             kind("SIGKILL guard") { _, sidecar in try Self.kill(sidecar, "the guard", sidecar.guardian, ends: true) },
             kind("SIGKILL both in a container", aim: .container) { _, sidecar in
-                let guardian = sidecar.guardian
+                let (keeper, guardian) = (sidecar.keeper, sidecar.guardian)
                 if let guardian { Glibc.kill(guardian, SIGKILL) }
-                return try Self.kill(sidecar, "keeper and guard", sidecar.keeper, ends: true)
+                return try Self.kill(sidecar, "the keeper, with its guard,", keeper, ends: true)
             },
             kind("SIGKILL command") { _, sidecar in
                 try Self.kill(sidecar, "the command", try Self.tree(sidecar) { $0.parent == sidecar.guardian })

@@ -45,7 +45,7 @@ struct ServerFaults: Sendable {
             }
             let lost = try session.value(record)
             old.destroy()
-            try cut?.lift()
+            try cut?.lift(forget: true)
             cut = nil
             try pair.promote()
             let now = try new.session()
