@@ -85,14 +85,14 @@ final class Engine: Sendable {
         _ number: Int, _ kind: FaultKind, _ random: inout SeededGenerator, _ verbose: Bool, unless over: () -> Bool
     ) throws {
         let pause = Duration.milliseconds(Int64.random(in: 0...700, using: &random))
-        let atLeader = Double.random(in: 0..<1, using: &random) < 0.6
+        let atLeader = Double.random(in: 0..<1, using: &random) < 0.7
         let any = fleet.nodes.randomElement(using: &random)
         let container = fleet.nodes.filter(\.container).randomElement(using: &random)
         let hold = Duration.milliseconds(
             Int64.random(in: Int64(kind.hold.lowerBound)...Int64(kind.hold.upperBound), using: &random))
         let dice = random.next()
-        // Half of them wait for somebody to hit, so that the faults do not only keep each other company.
-        let patience = Duration.seconds(dice % 2 == 0 ? 6 : 0)
+        // Most wait for somebody to hit, so that the faults do not only keep each other company.
+        let patience = Duration.seconds(dice % 4 == 0 ? 0 : 8)
         let notBefore = BootClock.now() + pause
         var fault: Fault?
         try eventually("fault \(number) \(kind.name) may begin", timeout: .seconds(240)) {

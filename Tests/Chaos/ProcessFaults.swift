@@ -49,7 +49,9 @@ struct ProcessFaults: Sendable {
                 sidecar.signalKeeper(SIGTERM)
                 return .took("\(try sidecar.waitForExit(timeout: .seconds(20)))")
             },
-            kind("SIGSTOP keeper") { fault, sidecar in try Self.stop(fault, sidecar.keeper.map { [$0] }) },
+            kind("SIGSTOP keeper", hold: 500...9000) { fault, sidecar in
+                try Self.stop(fault, sidecar.keeper.map { [$0] })
+            },
             kind("SIGSTOP guard") { fault, sidecar in try Self.stop(fault, sidecar.guardian.map { [$0] }) },
             kind("SIGSTOP tree") { fault, sidecar in
                 _ = try Self.tree(sidecar) { _ in true }
