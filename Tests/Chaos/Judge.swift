@@ -48,12 +48,16 @@ struct Judge {
     func judge(kinds: [FaultKind]) {
         let recording = Recording(directory: fleet.recordings)
         let failedBefore = checks.failed
-        let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt(recording))
+        let exempt = exempt(recording)
+        let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt)
+        tellTwoPrimaries(recording, exempt)
         checks.check(
             "\(stage): \(recording.trees.count) trees, no two alive at once",
             overlaps.isEmpty && recording.trees.count > 1,
             overlaps.isEmpty
-                ? "hardly any trees" : "\(overlaps.map { "\($0)\n\(around($0, recording))" }.joined(separator: "\n"))")
+                ? "hardly any trees"
+                : overlaps.prefix(3).map { "\($0)\n\(around($0, recording))" }.joined(separator: "\n")
+                    + (overlaps.count > 3 ? "\n  and \(overlaps.count - 3) more" : ""))
         let (epochs, excused) = epochsThatDoNotGrow(recording)
         checks.check("\(stage): epochs grow", epochs.isEmpty, "\(epochs)")
         if !excused.isEmpty {
@@ -150,6 +154,16 @@ struct Judge {
         let windows = twoPrimaries.map { $0.lowerBound...($0.upperBound + Fleet.ttl) }
         return Set(
             recording.trees.filter { tree in windows.contains { $0.overlaps(tree.start...tree.last) } }.map(\.id))
+    }
+
+    /// What was beyond the promise is told all the same.
+    private func tellTwoPrimaries(_ recording: Recording, _ exempt: Set<RecordedTree.ID>) {
+        guard !twoPrimaries.isEmpty else { return }
+        let time = twoPrimaries.reduce(Duration.zero) { $0 + $1.upperBound.since($1.lowerBound) }
+        let all = IntervalChecker.overlaps(in: recording).count
+        say(
+            "     (two primaries took writes for \(time.milliseconds) ms: \(exempt.count) trees of then are not judged, "
+                + "\(all) overlaps in all)")
     }
 
     /// As IntervalChecker does; but an epoch that was claimed while the database's clock was ahead, and then lost by a promotion
