@@ -30,8 +30,11 @@ final class Checks: Sendable {
         sums.withLock { $0.skipped += 1 }
     }
     var failed: Bool { sums.withLock { $0.failed > 0 } }
+    /// Named, so that nobody who adds up counts takes it for a whole test run's.
     var line: String {
-        sums.withLock { "\($0.passed) passed, \($0.failed) failed" + ($0.skipped > 0 ? ", \($0.skipped) skipped" : "") }
+        sums.withLock {
+            "chaos: \($0.passed) passed, \($0.failed) failed" + ($0.skipped > 0 ? ", \($0.skipped) skipped" : "")
+        }
     }
 }
 
