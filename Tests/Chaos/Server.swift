@@ -96,21 +96,26 @@ final class Server: Sendable {
             "wal_retrieve_retry_interval=200ms", "log_line_prefix=%m [%p] %e %a ", "timezone=UTC", "log_timezone=UTC",
             "track_commit_timestamp=off", "hot_standby=on",
         ]
-        var last = ""
-        try eventually("\(host.name) lets somebody in; the last time: \(last)", timeout: .seconds(60)) {
-            if !isRunning {
-                let begin = log.count
-                let fresh = try SpawnedProcess(
-                    asServer("postgres", ["-D", volume + "/data"] + settings.flatMap { ["-c", $0] }, clock: true),
-                    environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "CHAOS": directory + "/"],
-                    output: directory + "/log")
-                process.withLock { $0 = fresh }
-                try eventually("\(host.name) starts or ends", timeout: .seconds(30)) {
-                    !isRunning || (try? session(database: "postgres")) != nil
+        var told = 0
+        do {
+            try eventually("\(host.name) lets somebody in", timeout: .seconds(60)) {
+                if !isRunning {
+                    told = log.count
+                    let fresh = try SpawnedProcess(
+                        asServer("postgres", ["-D", volume + "/data"] + settings.flatMap { ["-c", $0] }, clock: true),
+                        environment: [
+                            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "CHAOS": directory + "/",
+                        ],
+                        output: directory + "/log")
+                    process.withLock { $0 = fresh }
+                    try eventually("\(host.name) starts or ends", timeout: .seconds(30)) {
+                        !isRunning || (try? session(database: "postgres")) != nil
+                    }
                 }
-                last = String(log.dropFirst(begin).suffix(300))
+                return isRunning && (try? session(database: "postgres")) != nil
             }
-            return isRunning && (try? session(database: "postgres")) != nil
+        } catch {
+            throw Failure("\(error); it says: \(log.dropFirst(told).suffix(500))")
         }
     }
 
