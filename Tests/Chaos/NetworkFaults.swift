@@ -13,7 +13,7 @@ enum NetworkFaults {
         )
             -> FaultKind
         {
-            FaultKind(name: name, aim: .node, hold: hold, needs: [.only("link")]) { fault in
+            FaultKind(name: name, weight: 3, aim: .node, hold: hold, needs: [.only("link")]) { fault in
                 guard let host = fault.node?.host else { return .nothing("no node") }
                 return try act(fault, host)
             }
