@@ -14,9 +14,9 @@ help: ## Say what there is
 demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2.10.5, DATABASE_URL=postgresql://...)
 	@scripts/demo
 
-test: ## Run everything: lint, unit tests, fault matrix, real Airflow (STEPS="unit airflow" for less)
+test: ## Run everything: lint, unit tests, fault matrix, real Airflow, chaos (STEPS="unit airflow" for less)
 	@scripts/install-deps build postgres tests tools
-	@scripts/test $(or $(STEPS),lint build size unit endtoend probe airflow)
+	@scripts/test $(or $(STEPS),lint build size unit endtoend probe airflow chaos)
 
 build: ## Build the release binary, .build/sidecar
 	@scripts/install-deps build
