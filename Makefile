@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint size tsan airflow-test simulate
+.PHONY: help demo test build lint size tsan airflow-test simulate chaos
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -14,9 +14,9 @@ help: ## Say what there is
 demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2.10.5, DATABASE_URL=postgresql://...)
 	@scripts/demo
 
-test: ## Run everything: lint, unit tests, fault matrix, real Airflow (STEPS="unit airflow" for less)
+test: ## Run everything: lint, unit tests, fault matrix, real Airflow, chaos (STEPS="unit airflow" for less)
 	@scripts/install-deps build postgres tests tools
-	@scripts/test $(or $(STEPS),lint build size unit simulation endtoend probe airflow)
+	@scripts/test $(or $(STEPS),lint build size unit simulation endtoend probe airflow chaos)
 
 build: ## Build the release binary, .build/sidecar
 	@scripts/install-deps build
@@ -41,3 +41,9 @@ tsan: ## Run the unit tests under ThreadSanitizer
 
 airflow-test: build ## Prove fail-over with real Airflow (AIRFLOW_VERSIONS="2.10.5 3.3.2")
 	@Tests/Airflow/run $(AIRFLOW_VERSIONS)
+
+chaos: build ## Random faults against real sidecars, as root (FAULTS=1000 or FOR=600, SEED=..., STAGE=replicated|patroni|pgbouncer)
+	@scripts/install-deps build postgres tests tools chaos
+	swift build
+	SIDECAR_BINARY=.build/sidecar .build/debug/chaos $(if $(FAULTS),--faults $(FAULTS)) $(if $(FOR),--seconds $(FOR)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(STAGE),--stage $(STAGE))

@@ -49,6 +49,14 @@ let package = Package(
         .testTarget(
             name: "EndToEnd", dependencies: ["TestSupport", "Clock"], path: "Tests/EndToEnd", swiftSettings: strict),
 
+        // Random faults, several at once, against the built binary: `make chaos`.
+        .executableTarget(
+            name: "chaos",
+            dependencies: [
+                "TestSupport", "Clock", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Tests/Chaos", swiftSettings: strict),
+
         // What the guard's tests need: a process whose main forks a guard, commands of every shape a tree can take.
         .executableTarget(
             name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",

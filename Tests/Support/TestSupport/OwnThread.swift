@@ -5,7 +5,7 @@ import Foundation
 import Synchronization
 
 /// Starts a thread.
-func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) {
+public func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) {
     let thread = Thread(block: body)
     thread.name = name
     thread.start()

@@ -4,18 +4,18 @@
 import Foundation
 
 /// The user that runs the server when the tests run as root: `postgres` where it exists, else `nobody`.
-enum ServerUser {
+public enum ServerUser {
     /// Its name and numeric ids.
-    static let name = getpwnam("postgres") != nil ? "postgres" : "nobody"
+    public static let name = getpwnam("postgres") != nil ? "postgres" : "nobody"
     static let ids: (uid_t, gid_t) = getpwnam(name).map { ($0.pointee.pw_uid, $0.pointee.pw_gid) } ?? (65534, 65534)
     /// What to put before a command so that it runs as that user.
-    static let prefix: [String] =
+    public static let prefix: [String] =
         geteuid() == 0
         ? ["setpriv", "--reuid=\(ids.0)", "--regid=\(ids.1)", "--clear-groups"] : []
 }
 
 /// The path of one of PostgreSQL's programs: Debian's newest version, else whatever PATH finds.
-func serverBinary(_ name: String) -> String {
+public func serverBinary(_ name: String) -> String {
     let base = "/usr/lib/postgresql"
     let versions = ((try? FileManager.default.contentsOfDirectory(atPath: base)) ?? [])
         .filter { FileManager.default.isExecutableFile(atPath: "\(base)/\($0)/bin/\(name)") }

@@ -46,9 +46,10 @@ public final class SidecarProcess: Sendable {
     /// - Parameters:
     ///   - options: those besides --lease, --node, --ready-file and --database-url.
     ///   - asInit: as PID 1 of a pid namespace of its own, as in a container.
+    ///   - launcher: put in front of it all; must end by executing what follows, as the same process.
     public init(
         node: String, lease: String, databaseURL: String, options: [String], command: [String], directory: String,
-        asInit: Bool = false
+        asInit: Bool = false, launcher: [String] = []
     ) throws {
         self.node = node
         self.lease = lease
@@ -60,7 +61,7 @@ public final class SidecarProcess: Sendable {
             readyFile,
         ]
         process = try SpawnedProcess(
-            namespace + run + options + ["--"] + command, environment: Self.cleanEnvironment,
+            launcher + namespace + run + options + ["--"] + command, environment: Self.cleanEnvironment,
             output: "\(directory)/\(node).log")
     }
 

@@ -1,0 +1,292 @@
+// The stage with Patroni: two hosts with a Patroni and its PostgreSQL each, etcd on the hub. Who is the primary is Patroni's
+// business; the faults hit Patroni, PostgreSQL, etcd, the hosts' links and the sidecars.
+//
+// Each Patroni is PID 1 of a pid namespace, as in a container: killed alone it would leave its PostgreSQL behind as a second
+// primary, which is beyond sidecar's promise. What two primaries remain (Patroni without a watchdog allows them for moments
+// after it was frozen) is seen by a witness, and what overlaps then is told but does not count.
+
+import Clock
+import Foundation
+import Synchronization
+import TestSupport
+
+/// One host's Patroni with its PostgreSQL.
+final class PatroniNode: Sendable {
+    let host: Host
+    let directory: String
+    let configuration: String
+    private let process = Mutex<SpawnedProcess?>(nil)
+    private let witness: Mutex<Witness>
+
+    /// What the witness saw: when PostgreSQL accepted writes.
+    struct Witness {
+        var spans: [ClosedRange<Instant>] = []
+        var writable = false
+        var closed = false
+    }
+
+    init(on host: Host, etcd: Host, directory: String) throws {
+        self.host = host
+        self.directory = "\(directory)/\(host.name)"
+        configuration = self.directory + "/patroni.yml"
+        witness = Mutex(Witness())
+        try FileManager.default.createDirectory(atPath: self.directory, withIntermediateDirectories: true)
+        // The shortest times that keep Patroni's rule: loop_wait + 2 * retry_timeout <= ttl.
+        let text = """
+            scope: chaos
+            name: \(host.name)
+            restapi: {listen: "\(host.address):8008", connect_address: "\(host.address):8008"}
+            etcd3: {host: "\(etcd.address):2379"}
+            bootstrap:
+              dcs:
+                ttl: 5
+                loop_wait: 1
+                retry_timeout: 2
+                postgresql: {use_pg_rewind: true}
+              initdb: [{encoding: UTF8}, {locale: C}, {auth: trust}, no-sync, {wal-segsize: "1"}]
+            postgresql:
+              listen: "0.0.0.0:\(Server.usualPort)"
+              connect_address: "\(host.address):\(Server.usualPort)"
+              data_dir: \(self.directory)/data
+              bin_dir: \((serverBinary("postgres") as NSString).deletingLastPathComponent)
+              use_unix_socket: true
+              create_replica_methods: [basebackup]
+              basebackup: [{checkpoint: fast}, no-sync]
+              authentication: {superuser: {username: postgres}, replication: {username: postgres}}
+              pg_hba: [local all all trust, host all all all trust, host replication all all trust, local replication all trust]
+              parameters:
+                unix_socket_directories: \(self.directory)
+                fsync: off
+                max_connections: 40
+                shared_buffers: 16MB
+                wal_keep_size: 64MB
+            """
+        try text.write(toFile: configuration, atomically: false, encoding: .utf8)
+        try run(["chown", "-R", ServerUser.name, self.directory])
+        try start()
+        startThread("witness \(host.name)") { [self] in look() }
+    }
+
+    /// Starts Patroni. It starts PostgreSQL.
+    func start() throws {
+        // A Debian package's Patroni is a script; HOME must be somewhere.
+        let fresh = try SpawnedProcess(
+            host.enter + ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] + ServerUser.prefix + [
+                "patroni", configuration,
+            ],
+            environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": directory],
+            output: directory + "/patroni.log")
+        process.withLock { $0 = fresh }
+    }
+
+    /// Asks PostgreSQL ten times a second whether it accepts writes.
+    private func look() {
+        var session: DirectSession?
+        var last: Instant?
+        while !witness.withLock({ $0.closed }) {
+            if session == nil { session = try? self.session(database: "postgres") }
+            let answer = try? session?.value("SELECT pg_is_in_recovery()")
+            if answer == nil { session = nil }
+            let now = BootClock.now()
+            witness.withLock { witness in
+                witness.writable = answer == "f"
+                if answer == "f" {
+                    // What lies between two answers counts unless it was frozen then.
+                    let from = last.flatMap { now.since($0) < .milliseconds(500) ? $0 : nil } ?? now
+                    witness.spans.append(from...now)
+                }
+            }
+            last = answer == "f" ? now : nil
+            usleep(100_000)
+        }
+    }
+
+    var writable: Bool { witness.withLock { $0.writable } }
+    var spans: [ClosedRange<Instant>] { witness.withLock { $0.spans } }
+
+    func session(database: String = Server.database) throws -> DirectSession {
+        let path = directory.replacingOccurrences(of: "/", with: "%2F")
+        return try DirectSession(
+            "postgresql://postgres@\(path):\(Server.usualPort)/\(database)", applicationName: "chaos")
+    }
+
+    /// The container's first process.
+    var initial: pid_t? {
+        guard let outer = process.withLock({ $0 }), outer.exit == nil else { return nil }
+        return ProcessTable.children(of: outer.pid).first { $0.state != "Z" }?.pid
+    }
+
+    /// Everything in the container whose name begins so.
+    func processes(_ name: String) -> [pid_t] {
+        guard let initial else { return [] }
+        let all = ProcessTable.all()
+        var tree: Set<pid_t> = [initial]
+        for _ in 1...4 { for process in all where tree.contains(process.parent) { tree.insert(process.pid) } }
+        return all.filter { tree.contains($0.pid) && $0.name.hasPrefix(name) && $0.state != "Z" }.map(\.pid)
+    }
+
+    /// PostgreSQL's first process.
+    var postmaster: pid_t? {
+        let postgres = processes("postgres")
+        return postgres.first { pid in RunningProcess(pid).map { !postgres.contains($0.parent) } ?? false }
+    }
+
+    /// Ends the container as its machine would: all at once. Waits for its end.
+    func destroy() throws {
+        guard let outer = process.withLock({ $0 }), let initial else { return }
+        kill(initial, SIGKILL)
+        _ = try outer.waitForExit(timeout: .seconds(20))
+    }
+
+    func close() {
+        witness.withLock { $0.closed = true }
+        try? destroy()
+    }
+}
+
+/// The pair and its etcd.
+final class PatroniPair: Sendable {
+    let nodes: [PatroniNode]
+    let etcd: SpawnedProcess
+
+    init(_ network: Network, hosts: [Host], directory: String) throws {
+        let store = directory + "/etcd"
+        let client = "http://\(network.hub.address):2379"
+        let peer = "http://\(network.hub.address):2380"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        etcd = try SpawnedProcess(
+            network.hub.enter + [
+                "etcd", "--data-dir", store, "--listen-client-urls", client, "--advertise-client-urls", client,
+                "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster",
+                "default=\(peer)",
+            ],
+            environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"], output: directory + "/etcd.log")
+        try eventually("etcd serves") { [etcd] in etcd.output.contains("set the initial cluster version") }
+        nodes = try hosts.map { try PatroniNode(on: $0, etcd: network.hub, directory: directory) }
+        try eventually("Patroni has a primary", timeout: .seconds(60)) { primary != nil }
+        try eventually("the primary takes writes", timeout: .seconds(20)) {
+            guard let admin = try? primary?.session(database: "postgres") else { return false }
+            for sql in ["CREATE ROLE airflow LOGIN", "CREATE DATABASE chaos OWNER airflow"] { try admin.rows(sql) }
+            return true
+        }
+        try eventually("the standby streams", timeout: .seconds(60)) { isWhole }
+    }
+
+    var primary: PatroniNode? {
+        let writable = nodes.filter(\.writable)
+        return writable.count == 1 ? writable[0] : nil
+    }
+
+    /// A primary, and a standby that streams from it.
+    var isWhole: Bool {
+        guard let session = try? primary?.session() else { return false }
+        return (try? session.value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")) == "1"
+    }
+
+    /// The primary, when all is well.
+    func whole() throws -> PatroniNode {
+        try eventually("primary and standby are well", timeout: .seconds(60)) { isWhole }
+        guard let primary else { throw Failure("no primary") }
+        return primary
+    }
+
+    /// When both accepted writes.
+    var twoPrimaries: [ClosedRange<Instant>] {
+        nodes[0].spans.flatMap { one in nodes[1].spans.filter { $0.overlaps(one) }.map { $0.clamped(to: one) } }
+    }
+
+    var kinds: [FaultKind] {
+        let alone = ServerFaults.alone
+        func manual(_ name: String, _ words: @escaping @Sendable (PatroniNode, PatroniNode) -> [String]) -> FaultKind {
+            FaultKind(name: name, weight: 4, aim: .elsewhere, needs: alone) { [self] _ in
+                let old = try whole()
+                guard let new = nodes.first(where: { $0 !== old }) else { throw Failure("no other") }
+                let said = try run(
+                    new.host.enter + ["env", "LC_ALL=C.UTF-8", "patronictl", "-c", new.configuration] + words(old, new))
+                try eventually("\(new.host.name) is the primary, patronictl said: \(said)", timeout: .seconds(30)) {
+                    primary === new
+                }
+                return .took("\(new.host.name) is the primary")
+            }
+        }
+        func stopped(_ name: String, hold: ClosedRange<Int>, _ pids: @escaping @Sendable (PatroniNode) -> [pid_t])
+            -> FaultKind
+        {
+            FaultKind(name: name, aim: .elsewhere, hold: hold, needs: alone) { [self] fault in
+                let all = pids(try whole())
+                for pid in all { kill(pid, SIGSTOP) }
+                defer { for pid in all { kill(pid, SIGCONT) } }
+                fault.last()
+                return .counted(all.count { processState($0) == "T" }, "processes stopped")
+            }
+        }
+        return [
+            manual("switchover") { old, _ in ["switchover", "chaos", "--master", old.host.name, "--force"] },
+            manual("failover by hand") { _, new in ["failover", "chaos", "--candidate", new.host.name, "--force"] },
+            FaultKind(name: "SIGKILL Patroni's container", aim: .elsewhere, needs: alone) { [self] fault in
+                let node = try whole()
+                try node.destroy()
+                fault.last()
+                try node.start()
+                return .took("\(node.host.name) was off for \(fault.hold.milliseconds) ms")
+            },
+            FaultKind(name: "SIGKILL postgres", aim: .elsewhere, needs: alone) { [self] _ in
+                let node = try whole()
+                guard let postmaster = node.postmaster, kill(postmaster, SIGKILL) == 0 else {
+                    return .nothing("no postmaster")
+                }
+                try eventually("the postmaster is dead") { processState(postmaster).map { $0 == "Z" } ?? true }
+                return .took("\(node.host.name)'s postmaster is dead")
+            },
+            // Less than its ttl: beyond that another is promoted while this one's PostgreSQL still takes writes.
+            stopped("SIGSTOP Patroni", hold: 500...2500) { $0.processes("patroni") },
+            stopped("SIGSTOP postgres", hold: 500...5000) { $0.processes("postgres") },
+            FaultKind(name: "SIGSTOP etcd", aim: .elsewhere, hold: 500...6000, needs: alone) { [etcd] fault in
+                kill(etcd.pid, SIGSTOP)
+                defer { kill(etcd.pid, SIGCONT) }
+                fault.last()
+                return .counted(processState(etcd.pid) == "T" ? 1 : 0, "process stopped")
+            },
+        ]
+    }
+
+    func close() {
+        for node in nodes { node.close() }
+        etcd.signal(SIGKILL)
+    }
+}
+
+extension Stages {
+    static func patroni(_ workplace: Workplace, _ checks: Checks) throws -> Stage {
+        let network = try Network(workplace, stage: "p")
+        let hosts = try [network.host("db1", number: 11), network.host("db2", number: 12)]
+        let directory = workplace.directory + "/patroni"
+        let pair = try PatroniPair(network, hosts: hosts, directory: directory)
+        let url =
+            "postgresql://airflow@\(hosts[0].address):\(Server.usualPort),\(hosts[1].address):\(Server.usualPort)/chaos"
+            + "?target_session_attrs=read-write"
+        let fleet = try Fleet(try nodes(network) { _, _ in url }, directory: directory)
+        let isolated = FaultKind(
+            name: "primary's host isolated", aim: .elsewhere, hold: 2000...8000, needs: ServerFaults.alone
+        ) { fault in
+            let cut = try network.cut(try pair.whole().host, [.into, .outOf])
+            defer { try? cut.lift() }
+            fault.last()
+            return .counted(try cut.packets(), network.hits)
+        }
+        let common = (NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet).all).filter {
+            ["partition", "SIGKILL keeper", "SIGSTOP keeper", "SIGSTOP guard"].contains($0.name)
+        }
+        let broken = ServerFaults.brokenSession(fleet) {
+            guard let primary = pair.primary else { throw Failure("no primary") }
+            return try primary.session()
+        }
+        return Stage(
+            name: "patroni", fleet: fleet, kinds: pair.kinds + [isolated, broken] + common,
+            close: {
+                fleet.close()
+                pair.close()
+            },
+            twoPrimaries: { pair.twoPrimaries })
+    }
+}
