@@ -21,6 +21,8 @@ struct Simulate: AsyncParsableCommand {
     @Option(help: "Replay one seed, with a trace.") var seed: UInt64?
     @Option(help: "How many threads.") var jobs = 2
     @Flag(help: "Print the table of twins as Markdown.") var markdown = false
+    @Option(help: "So many of the last lines of the trace in which a twin was caught, without polls and chores.")
+    var traces = 0
 
     func validate() throws {
         if let twin, twin != "none", Twin(rawValue: twin) == nil {
@@ -39,13 +41,18 @@ struct Simulate: AsyncParsableCommand {
             tally.print()
             if tally.violations.isEmpty { passed += 1 } else { failed += 1 }
         }
+        var telling = ""
         for broken in Twin.allCases where twin == nil || twin == broken.rawValue {
             let count = broken.isHarmlessAlone ? harmless : limit
             let tally = await Tally.of(count: count, from: first, twin: broken, jobs: jobs, stopAtFirst: true)
             let isRight = tally.violations.isEmpty == broken.isHarmlessAlone
             print(row(broken, tally, isRight))
+            if traces > 0, let trace = trace(of: broken, tally) {
+                if markdown { telling += broken.isTelling ? trace : "" } else { print(trace) }
+            }
             if isRight { passed += 1 } else { failed += 1 }
         }
+        if markdown { print(telling) }
         print("\(passed) passed, \(failed) failed")
         if failed > 0 { throw ExitCode.failure }
     }
@@ -54,8 +61,21 @@ struct Simulate: AsyncParsableCommand {
         let world = World(seed: seed, twin: twin.flatMap { Twin(rawValue: $0) }, isTracing: true)
         print(world.summary)
         let outcome = world.run()
+        print(world.lines.joined(separator: "\n"))
         print("\(outcome)")
         if outcome.violation != nil { throw ExitCode.failure }
+    }
+
+    private func trace(of twin: Twin, _ tally: Tally) -> String? {
+        guard let seed = tally.violations.map(\.seed).min() else { return nil }
+        let world = World(seed: seed, twin: twin, isTracing: true)
+        _ = world.run()
+        let end = world.lines.firstIndex { $0.contains("VIOLATION") } ?? world.lines.count - 1
+        let telling = world.lines[...end].filter { line in
+            ![" polls", " chore ", " watches ", " learns of "].contains { line.contains($0) }
+        }
+        let title = markdown ? "### \(twin.rule) broken: \(twin.summary)\n\n`--twin \(twin) --seed \(seed)`\n\n" : "\n"
+        return title + telling.suffix(traces).map { "    " + $0 }.joined(separator: "\n") + "\n\n"
     }
 
     private func row(_ twin: Twin, _ tally: Tally, _ isRight: Bool) -> String {

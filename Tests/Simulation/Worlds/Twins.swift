@@ -107,6 +107,17 @@ enum Twin: String, CaseIterable {
         }
     }
 
+    /// One for each rule, for the documentation.
+    var isTelling: Bool {
+        switch self {
+        case .extendAfterKill, .deadlineFromReply, .watchAcrossSessions, .terminateOnReleased, .sessionClosedOnLoss,
+            .resumeUncompared, .releaseBeforeEmpty, .lateFence, .ownRecordOfOtherServer, .createdReleased,
+            .suspendedClaimed, .guardAskedOnce:
+            true
+        default: false
+        }
+    }
+
     /// A twin that breaks several rules must be caught where this one, which breaks fewer, does no harm.
     var baseline: Twin? { self == .ownRecordAfterReleaseUnaided ? .releaseUncomparedWithoutLock : nil }
 

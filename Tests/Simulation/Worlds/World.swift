@@ -36,7 +36,8 @@ final class World {
     private(set) lazy var judge = Judge(world: self)
     private(set) var starts = 0
     private let isTracing: Bool
-    private var isOver = false
+    /// What happened, where it is wanted: seconds, and what.
+    private(set) var lines: [String] = []
     /// Sidecars of these hosts are not started again.
     var heldBack: Set<Int> = []
 
@@ -73,9 +74,11 @@ final class World {
 
     func trace(_ text: () -> String) {
         guard isTracing else { return }
-        let milliseconds = String(now / 1000)
-        let padded = String(repeating: " ", count: max(0, 12 - milliseconds.count)) + milliseconds
-        print("\(padded) us  \(text())")
+        let micros = String(now / 1000)
+        let seconds = micros.count > 6 ? micros.dropLast(6) : "0"
+        let fraction = String(repeating: "0", count: max(0, 6 - micros.count)) + micros.suffix(6)
+        let time = "\(seconds).\(fraction)"
+        lines.append(String(repeating: " ", count: max(0, 11 - time.count)) + time + "  " + text())
     }
 
     /// How long a message is on its way to or from that host.
