@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint size tsan airflow-test
+.PHONY: help demo test build lint size tsan fuzz airflow-test
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -16,7 +16,7 @@ demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2
 
 test: ## Run everything: lint, unit tests, fault matrix, real Airflow (STEPS="unit airflow" for less)
 	@scripts/install-deps build postgres tests tools
-	@scripts/test $(or $(STEPS),lint build size unit endtoend probe airflow)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit fuzz endtoend probe airflow)
 
 build: ## Build the release binary, .build/sidecar
 	@scripts/install-deps build
@@ -34,6 +34,10 @@ size: build ## Fail when the release binary is over 20 MB
 tsan: ## Run the unit tests under ThreadSanitizer
 	@scripts/install-deps build postgres tests tools
 	@scripts/test tsan
+
+fuzz: ## Fuzz what is parsed, each target for a minute (SECONDS=600, TARGETS="database wire")
+	@scripts/install-deps build
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/fuzz $(TARGETS)
 
 airflow-test: build ## Prove fail-over with real Airflow (AIRFLOW_VERSIONS="2.10.5 3.3.2")
 	@Tests/Airflow/run $(AIRFLOW_VERSIONS)
