@@ -14,7 +14,7 @@ help: ## Say what there is
 demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2.10.5, DATABASE_URL=postgresql://...)
 	@scripts/demo
 
-test: ## Run everything: lint, unit tests, fault matrix, real Airflow (STEPS="unit airflow" for less)
+test: ## Run everything: lint, unit tests, fuzzers, fault matrix, real Airflow (STEPS="unit airflow" for less)
 	@scripts/install-deps build postgres tests tools
 	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit fuzz endtoend probe airflow)
 

@@ -39,8 +39,9 @@ private struct Run {
             let pid = bytes.bool() ? machine.commandPid ?? 7 : 7
             check(machine.reaped(pid: pid, status: Int32(bytes.byte())), .other, &bytes)
         case 10:
-            // The kernel can only say so of a tree whose command is reaped, and that is told first.
-            if let pid = machine.commandPid { check(machine.reaped(pid: pid, status: 9), .other, &bytes) }
+            // The kernel can only say so of a tree whose command is reaped, and that is told first; of one that nobody
+            // kills it is not believed.
+            if killing, let pid = machine.commandPid { check(machine.reaped(pid: pid, status: 9), .other, &bytes) }
             check(machine.treeEmpty(), .empty, &bytes)
         default: check(bytes.bool() ? machine.keeperGone() : machine.nonsense(), .other, &bytes)
         }
