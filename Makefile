@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint size tsan airflow-test simulate chaos
+.PHONY: help demo test build lint size tsan fuzz airflow-test simulate chaos
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -14,9 +14,9 @@ help: ## Say what there is
 demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2.10.5, DATABASE_URL=postgresql://...)
 	@scripts/demo
 
-test: ## Run everything: lint, unit tests, fault matrix, real Airflow, chaos (STEPS="unit airflow" for less)
+test: ## Run everything: lint, unit tests, simulation, fuzzers, fault matrix, real Airflow, chaos (STEPS="unit airflow" for less)
 	@scripts/install-deps build postgres tests tools
-	@scripts/test $(or $(STEPS),lint build size unit simulation endtoend probe airflow chaos)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit simulation fuzz endtoend probe airflow chaos)
 
 build: ## Build the release binary, .build/sidecar
 	@scripts/install-deps build
@@ -38,6 +38,10 @@ simulate: ## Simulate worlds of faults, then break every rule (SEEDS=1000000, OP
 tsan: ## Run the unit tests under ThreadSanitizer
 	@scripts/install-deps build postgres tests tools
 	@scripts/test tsan
+
+fuzz: ## Fuzz what is parsed, each target for a minute (SECONDS=600, TARGETS="database wire")
+	@scripts/install-deps build
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/fuzz $(TARGETS)
 
 airflow-test: build ## Prove fail-over with real Airflow (AIRFLOW_VERSIONS="2.10.5 3.3.2")
 	@Tests/Airflow/run $(AIRFLOW_VERSIONS)

@@ -58,7 +58,10 @@ struct ProcessStat: Equatable {
             var value: Int64 = 0
             for digit in negative ? word.dropFirst() : word {
                 guard digit >= UInt8(ascii: "0"), digit <= UInt8(ascii: "9") else { return nil }
-                value = value &* 10 &+ Int64(digit - UInt8(ascii: "0"))
+                let (tens, tooLarge) = value.multipliedReportingOverflow(by: 10)
+                let (sum, over) = tens.addingReportingOverflow(Int64(digit - UInt8(ascii: "0")))
+                guard !tooLarge, !over else { return nil }
+                value = sum
             }
             return negative ? -value : value
         }

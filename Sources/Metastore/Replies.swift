@@ -25,7 +25,8 @@ public struct Unfenced: Equatable, Sendable {
 extension Statements {
     /// The reply to `statement` in `result`.
     public func reply(to statement: Statement, _ result: QueryResult) throws(UnreadableReply) -> Reply {
-        switch statement {
+        try Self.demandShape(of: result, for: statement)
+        return switch statement {
         case .observe: .observed(try Self.observation(result))
         case .create: .created
         case .claim: .claim(try Self.claimReply(result))
@@ -39,15 +40,38 @@ extension Statements {
 
     /// What a claim's or renewal's fence had to leave alone; nil when that was nothing.
     public static func unfenced(_ result: QueryResult) -> Unfenced? {
-        guard let sessions = result.int64(0, "unfenced"), sessions > 0 else { return nil }
+        guard result.rows.count == 1, result.columns.contains("unfenced"),
+            let sessions = result.int64(0, "unfenced"), sessions > 0
+        else { return nil }
         return Unfenced(
             sessions: Int(sessions), by: result.string(0, "me") ?? "", roles: result.string(0, "unfenced_roles") ?? "",
             superusers: result.string(0, "unfenced_superusers") ?? "")
     }
 
+    /// Every question is answered by one row of the columns it asked for. A proxy that mixes answers up may bring another's.
+    private static func demandShape(of result: QueryResult, for statement: Statement) throws(UnreadableReply) {
+        let columns: [String] =
+            switch statement {
+            case .observe:
+                [
+                    "this_server", "present", "epoch", "beat", "holder", "node", "ttl_ms", "renew_ms", "released",
+                    "suspended", "server", "age_ms",
+                ]
+            case .claim: ["locked", "epoch", "fenced"]
+            case .renew, .resume: ["beat", "fenced", "ours", "locked"]
+            case .release: ["released"]
+            case .terminateHolder: ["terminated"]
+            case .create, .unlock, .auxiliary: []
+            }
+        guard columns.isEmpty || result.rows.count == 1 && columns.allSatisfy(result.columns.contains) else {
+            throw UnreadableReply(what: "an answer to another question")
+        }
+    }
+
     /// The backend that answered a poll.
     public static func backend(_ result: QueryResult) -> Int32? {
-        result.int64(0, "pid").flatMap { Int32(exactly: $0) }
+        guard result.rows.count == 1, result.columns.contains("pid") else { return nil }
+        return result.int64(0, "pid").flatMap { Int32(exactly: $0) }
     }
 
     static func observation(_ result: QueryResult) throws(UnreadableReply) -> Observation {
@@ -60,8 +84,8 @@ extension Statements {
             beat: try need(result.int64(0, "beat"), "beat"),
             holder: result.string(0, "holder").map { InstanceID($0) },
             node: result.string(0, "node"),
-            ttl: .milliseconds(try need(result.int64(0, "ttl_ms"), "ttl_ms")),
-            renewInterval: .milliseconds(try need(result.int64(0, "renew_ms"), "renew_ms")),
+            ttl: .milliseconds(try positive(result, "ttl_ms")),
+            renewInterval: .milliseconds(try positive(result, "renew_ms")),
             released: try need(result.bool(0, "released"), "released"),
             suspended: try need(result.bool(0, "suspended"), "suspended"),
             server: ServerID(try need(result.int64(0, "server"), "server")))
@@ -70,16 +94,24 @@ extension Statements {
 
     private static func claimReply(_ result: QueryResult) throws(UnreadableReply) -> ClaimReply {
         guard try need(result.bool(0, "locked"), "the lock's answer to a claim") else { return .lockBusy }
-        guard let epoch = result.int64(0, "epoch") else { return .changed }
-        return .claimed(Epoch(epoch), fenced: Int(result.int64(0, "fenced") ?? 0))
+        guard result.string(0, "epoch") != nil else { return .changed }
+        return .claimed(
+            Epoch(try need(result.int64(0, "epoch"), "the claimed epoch")), fenced: Int(result.int64(0, "fenced") ?? 0))
     }
 
     private static func renewalReply(_ result: QueryResult) throws(UnreadableReply) -> RenewalReply {
-        if let beat = result.int64(0, "beat") {
-            return .renewed(beat: beat, fenced: Int(result.int64(0, "fenced") ?? 0))
+        if result.string(0, "beat") != nil {
+            return .renewed(
+                beat: try need(result.int64(0, "beat"), "the renewed beat"), fenced: Int(result.int64(0, "fenced") ?? 0)
+            )
         }
         guard try need(result.bool(0, "ours"), "the answer to a renewal") else { return .notOurs }
         return try need(result.bool(0, "locked"), "the lock's answer to a renewal") ? .notOurs : .lockBusy
+    }
+
+    /// A duration that has run out before it began would make a live record look like one that is free.
+    private static func positive(_ result: QueryResult, _ column: String) throws(UnreadableReply) -> Int64 {
+        try need(result.int64(0, column).flatMap { $0 > 0 ? $0 : nil }, column)
     }
 
     static func need<Value>(_ value: Value?, _ what: String) throws(UnreadableReply) -> Value {

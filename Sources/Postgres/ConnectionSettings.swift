@@ -19,7 +19,10 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
             return name.contains(":") ? "[\(name)]:\(port)" : "\(name):\(port)"
         }
         /// A Unix socket: a directory, or a name in the abstract namespace.
-        var isSocket: Bool { address == nil && (host?.hasPrefix("/") == true || host?.hasPrefix("@") == true) }
+        var isSocket: Bool {
+            let first = host?.utf8.first
+            return address == nil && (first == UInt8(ascii: "/") || first == UInt8(ascii: "@"))
+        }
     }
 
     /// libpq keywords and values, except those that `entries` stands for.

@@ -15,16 +15,25 @@ func parseConninfo(_ conninfo: String) throws(SettingsError) -> [String: String]
         throw SettingsError(reason: settingsReason(message.map { String(cString: $0) } ?? ""))
     }
     defer { PQconninfoFree(options) }
-    return optionValues(options)
+    return try optionValues(options)
 }
 
 /// Refuses a URL with an '@' where none belongs. libpq would take "me:p@ss@host" for a host "ss@host" and "me:12/ss@host/db"
 /// for a database "ss@host/db": half a password, shown wherever host or database are.
 private func refuseStrayAt(_ conninfo: String) throws(SettingsError) {
-    guard let scheme = ["postgresql://", "postgres://"].first(where: { conninfo.hasPrefix($0) }) else { return }
-    let parts = conninfo.dropFirst(scheme.count).prefix { $0 != "?" }.split(
-        separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
-    guard parts.count < 2 || !parts[0].contains("/") && !parts[1].contains("@") else {
+    // Byte by byte like libpq: as Characters, an '@' with an accent behind it would be none.
+    let bytes = conninfo.utf8
+    guard let scheme = ["postgresql://", "postgres://"].first(where: { bytes.starts(with: $0.utf8) }) else { return }
+    let rest = bytes.dropFirst(scheme.utf8.count)
+    // "h:5432?password=p@ss" has the host "ss" for libpq, as it looks for an '@' up to the first '/'.
+    if let at = rest.prefix(while: { $0 != UInt8(ascii: "/") }).firstIndex(of: UInt8(ascii: "@")),
+        rest[..<at].drop(while: { $0 != UInt8(ascii: "?") }).contains(UInt8(ascii: "="))
+    {
+        throw SettingsError(reason: "a '@' in the URL's parameters must be written %40")
+    }
+    let parts = rest.prefix { $0 != UInt8(ascii: "?") }.split(
+        separator: UInt8(ascii: "@"), maxSplits: 1, omittingEmptySubsequences: false)
+    guard parts.count < 2 || !parts[0].contains(UInt8(ascii: "/")) && !parts[1].contains(UInt8(ascii: "@")) else {
         throw SettingsError(reason: "a '@' or '/' in the URL's user or password must be written %40 or %2F")
     }
 }
@@ -65,15 +74,21 @@ private func probe(
     }
     guard let options = PQconninfo(probe) else { throw SettingsError(reason: "out of memory") }
     defer { PQconninfoFree(options) }
-    return (optionValues(options), PQhost(probe).map { String(cString: $0) } ?? "")
+    return (try optionValues(options), PQhost(probe).map { String(cString: $0) } ?? "")
 }
 
-private func optionValues(_ options: UnsafeMutablePointer<PQconninfoOption>) -> [String: String] {
+private func optionValues(
+    _ options: UnsafeMutablePointer<PQconninfoOption>
+) throws(SettingsError) -> [String: String] {
     var values: [String: String] = [:]
     var option = options
     while let keyword = option.pointee.keyword {
         if let value = option.pointee.val, value.pointee != 0 {
-            values[String(cString: keyword)] = String(cString: value)
+            // Repaired, a password would be another one, and the server would be the one to say so.
+            guard let text = String(validatingCString: value) else {
+                throw SettingsError(reason: "a value is not UTF-8, as it stands or once its %XX are decoded")
+            }
+            values[String(cString: keyword)] = text
         }
         option += 1
     }
@@ -83,7 +98,8 @@ private func optionValues(_ options: UnsafeMutablePointer<PQconninfoOption>) -> 
 /// The host list as libpq splits it: addresses pair with hosts, one port serves all.
 func hostEntries(_ values: [String: String]) throws(SettingsError) -> [ConnectionSettings.Entry] {
     func list(_ key: String) -> [String] {
-        values[key].map { $0.split(separator: ",", omittingEmptySubsequences: false).map { String($0) } } ?? []
+        values[key].map { $0.unicodeScalars.split(separator: ",", omittingEmptySubsequences: false).map { String($0) } }
+            ?? []
     }
     let hosts = list("host")
     let addresses = list("hostaddr")

@@ -190,7 +190,7 @@ extension ServerError {
 
 extension QueryResult {
     /// The rows of a result, copied out of libpq's memory.
-    fileprivate init(result: OpaquePointer) {
+    init(result: OpaquePointer) {
         let width = PQnfields(result)
         let columns = (0..<width).map { column in PQfname(result, column).map { String(cString: $0) } ?? "" }
         let rows = (0..<PQntuples(result)).map { row in

@@ -26,6 +26,11 @@ import Testing
         #expect(zombie(threads: 2)?.isDead == false)
     }
 
+    @Test(arguments: ["-9223372036854775808", "9223372036854775808", "99999999999999999999999"])
+    func `a number too large is none`(_ number: String) {
+        #expect(Self.parse("42 (x) S \(number) 8 9 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 3 0 123456 1\n") == nil)
+    }
+
     @Test func `cut or foreign text is no process`() {
         let whole = "42 (x) S 7 8 9 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 3 0 123456"
         for length in 0..<(whole.count - 6) { #expect(Self.parse(String(whole.prefix(length))) == nil) }

@@ -27,6 +27,19 @@ import Testing
         #expect(empty.hosts.count == 2 && empty.hosts[1].hasPrefix("/"), "an empty entry is the default socket")
     }
 
+    @Test func listsAreTakenApartAsLibpqDoes() throws {
+        let settings = try ConnectionSettings("host='a,\u{301}b,/\u{301}c' user=u dbname=d")
+        #expect(settings.hosts == ["a", "\u{301}b", "/\u{301}c"])
+        #expect(settings.entries.map(\.isSocket) == [false, false, true])
+    }
+
+    @Test func whatIsNoUTF8IsRefusedAndNotRepaired() {
+        for url in ["postgresql://u:p%ff@h/d", "postgresql://u@h/%C3"] {
+            let error = #expect(throws: SettingsError.self) { try ConnectionSettings(url) }
+            #expect(error?.reason.contains("not UTF-8") == true)
+        }
+    }
+
     @Test func onlyAPrimaryWillDo() throws {
         #expect(try ConnectionSettings("host=a").values["target_session_attrs"] == "read-write")
         for fine in ["any", "primary", "read-write"] {

@@ -83,6 +83,9 @@ import Testing
             "postgresql://u%3Ahunter2@h/d", "postgresql://u@h/d:hunter2", "dbname=postgresql://u:hunter2@h/d",
             "postgresql://u@h/d\nsecond line hunter2", "jdbc:postgresql://h/d?password=hunter2",
             "'postgresql://u:hunter2@h/d'",
+            // An accent behind a separator hides it from whoever looks at Characters; libpq looks at bytes.
+            "postgresql://u:p@hunter2@\u{301}h/d", "dbname=u:hunter2@\u{301}h", "dbname='x password = hunter2'",
+            "postgresql://h:5432?password=p@hunter2", "user=u:\u{301}hunter2", "postgresql://u@h/d\u{2028}hunter2",
         ])
     func noPasswordInErrors(url: String) {
         for variables in [["SIDECAR_DATABASE_URL": url], ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": url]] {

@@ -116,6 +116,7 @@ import Testing
         arguments: [
             ("a b  c", ["a", "b", "c"]), ("'a b' c", ["a b", "c"]), (#"a\ b"#, ["a b"]), (#""a \" b""#, [#"a " b"#]),
             ("''", [""]), ("a'b'c", ["abc"]), (#"'a\b'"#, [#"a\b"#]), (#""a\b""#, [#"a\b"#]), ("", []),
+            ("'\u{301}a' b", ["\u{301}a", "b"]), ("a\r\nb", ["a", "b"]),
         ])
     func shellWords(line: String, words: [String]) { #expect(ShellWords.split(line) == words) }
 
@@ -128,8 +129,17 @@ import Testing
             "Unexpected argument 'postgres://u:hunter2@h/db'", "bad 'host=h password=hunter2'",
             "postgres://hunter2@h x",
             "postgresql://h/d?user=u&password=hunter2&sslmode=require", "'postgres://u:hunt@er2:hunter2@h/d'",
+            "password='hunter2'", "password = hunter2", "PASSWORD=hunter2", "a?password=x&password=hunter2",
+            "postgres://u:hunter2@\u{301}h", "postgres://\u{301}u:hunter2@h", "passwd='x y\\' hunter2'",
         ])
     func redaction(text: String) { #expect(!Redaction.withoutSecrets(text).contains("hunter2")) }
+
+    @Test("A refused value is quoted without what could lead a terminal astray") func quotedOnOneLine() {
+        let reader = SettingReader(environment: Environment([:]))
+        #expect {
+            _ = try reader.duration("1\u{1B}[2Jx\r\ny\u{2028}z\u{9B}", "--ttl", "SIDECAR_TTL")
+        } throws: { error in (error as? Failure)?.message.hasPrefix("--ttl '1[2Jxyz' is no duration") == true }
+    }
 
     @Test("A command that is not there is told from one that may not be executed") func executables() {
         #expect(Executable.problem("true", path: "/usr/bin:/bin") == nil)

@@ -14,7 +14,11 @@ struct LeaseView {
     private var suspended: Bool { record.bool(0, "suspended") ?? false }
     private var age: Int64 { record.int64(0, "age_ms") ?? 0 }
     private var ttl: Int64 { record.int64(0, "ttl_ms") ?? 0 }
-    private var left: Int64 { max(0, ttl - age) }
+    private var left: Int64 {
+        // Hands may have written anything: an age far in the future, say.
+        let (left, overflow) = ttl.subtractingReportingOverflow(age)
+        return overflow ? (ttl > 0 ? .max : 0) : max(0, left)
+    }
     private var agrees: Bool { record.bool(0, "lock_agrees") ?? false }
 
     /// Somebody holds it and has renewed within the TTL, by the server's clock.

@@ -45,7 +45,7 @@ struct DatabaseSource {
 
     private static func from(_ url: String?, origin: String) throws -> DatabaseSource {
         // A SQLAlchemy URL in our own setting is understood, too: people copy it from Airflow.
-        if let url, let scheme = url.firstRange(of: "://").map({ url[..<$0.lowerBound] }),
+        if let url, let scheme = url.unicodeScalars.firstRange(of: "://".unicodeScalars).map({ url[..<$0.lowerBound] }),
             scheme != "postgresql", scheme != "postgres", !scheme.contains("="), !scheme.contains(" ")
         {
             return try fromAirflow(url, origin: origin)
@@ -71,7 +71,7 @@ struct DatabaseSource {
     }
 
     private static func connect(_ conninfo: String?, origin: String) throws -> DatabaseSource {
-        if let conninfo, conninfo.unicodeScalars.contains(where: { $0.value < 32 }) {
+        if let conninfo, conninfo.unicodeScalars.contains(where: \.breaksLine) {
             throw Failure.configuration("the database URL in \(origin) has more than one line, or control characters")
         }
         let settings: ConnectionSettings
@@ -91,11 +91,15 @@ struct DatabaseSource {
 
     /// Which of the parts that are shown holds something that does not belong there.
     private static func slip(_ settings: ConnectionSettings) -> String? {
+        // Looked at as libpq does, which knows no accents: an '@' with one behind it is an '@'.
         func odd(_ text: String, _ characters: String) -> Bool {
-            text.contains("://") || text.lowercased().contains("password=") || text.contains { characters.contains($0) }
-                || text.unicodeScalars.contains { $0.value < 32 }
+            let scalars = text.unicodeScalars
+            return scalars.contains { characters.unicodeScalars.contains($0) || $0.breaksLine }
+                || scalars.firstRange(of: "://".unicodeScalars) != nil || Redaction.withoutSecrets(text) != text
         }
-        for host in settings.hosts where odd(String(host.drop { $0 == "@" }), "@?&;") { return "the host" }
+        for host in settings.hosts where odd(String(host.unicodeScalars.drop { $0 == "@" }), "@?&;") {
+            return "the host"
+        }
         if odd(settings.user, ":") { return "the user" }
         return odd(settings.database, ":@&;") ? "the database's name" : nil
     }
@@ -113,6 +117,11 @@ struct DatabaseSource {
         case .failure(let problem): throw Failure.configuration("the command in \(origin) \(problem.reason)")
         }
     }
+}
+
+extension Unicode.Scalar {
+    /// A control character, or what ends a line somewhere: not for what is shown or connected to.
+    var breaksLine: Bool { properties.generalCategory == .control || Character(self).isNewline }
 }
 
 extension String {

@@ -27,7 +27,7 @@ enum SQLAlchemyURL {
         var hosts: [String] = []
         var ports: [String] = []
         var kept: [String] = []
-        for pair in query.split(separator: "&").map(String.init) {
+        for pair in query.unicodeScalars.split(separator: "&").map(String.init) {
             let (name, value) = cut(pair, at: "=") ?? (pair, "")
             if name == "host" {
                 // Several hosts come as several parameters, each with its port behind a colon.
@@ -68,7 +68,8 @@ enum SQLAlchemyURL {
     }
 
     private static func cut(_ text: String, at separator: String) -> (String, String)? {
-        guard let range = text.firstRange(of: separator) else { return nil }
+        // Not by Character: a separator and an accent behind it would be one, and no separator.
+        guard let range = text.unicodeScalars.firstRange(of: separator.unicodeScalars) else { return nil }
         return (String(text[..<range.lowerBound]), String(text[range.upperBound...]))
     }
 }

@@ -8,7 +8,7 @@ struct SettingReader {
 
     /// What somebody wrote, for an error: short, on one line, and without a password that got into the wrong place.
     private func shown(_ value: String) -> String {
-        let line = Redaction.withoutSecrets(value.filter { !$0.isNewline })
+        let line = Redaction.withoutSecrets(String(value.unicodeScalars.filter { !$0.breaksLine }))
         return line.count <= 60 ? "'\(line)'" : "'\(line.prefix(60))...'"
     }
 

@@ -6,11 +6,12 @@ enum ShellWords {
     /// The words, or nil when a quote is left open or a backslash ends the line.
     static func split(_ line: String) -> [String]? {
         var words: [String] = []
-        var word = ""
+        var word = String.UnicodeScalarView()
         var inWord = false
-        var quote: Character?
+        var quote: Unicode.Scalar?
         var escaped = false
-        for character in line {
+        // Not by Character: a quote and an accent behind it would be one, and no quote.
+        for character in line.unicodeScalars {
             if escaped {
                 // Between double quotes a backslash only escapes these.
                 if quote == "\"" && character != "\"" && character != "\\" { word.append("\\") }
@@ -24,9 +25,9 @@ enum ShellWords {
             } else if character == "'" || character == "\"" {
                 quote = character
                 inWord = true
-            } else if character == " " || character == "\t" || character == "\n" {
-                if inWord { words.append(word) }
-                word = ""
+            } else if character == " " || character == "\t" || character == "\n" || character == "\r" {
+                if inWord { words.append(String(word)) }
+                word = String.UnicodeScalarView()
                 inWord = false
             } else {
                 word.append(character)
@@ -34,7 +35,7 @@ enum ShellWords {
             }
         }
         guard quote == nil, !escaped else { return nil }
-        if inWord { words.append(word) }
+        if inWord { words.append(String(word)) }
         return words
     }
 }
