@@ -110,9 +110,9 @@ enum Twin: String, CaseIterable {
     /// One for each rule, for the documentation.
     var isTelling: Bool {
         switch self {
-        case .extendAfterKill, .deadlineFromReply, .watchAcrossSessions, .terminateOnReleased, .sessionClosedOnLoss,
+        case .monotonicTimer, .deadlineFromReply, .watchAcrossSessions, .terminateOnReleased, .sessionClosedOnLoss,
             .resumeUncompared, .releaseBeforeEmpty, .lateFence, .ownRecordOfOtherServer, .createdReleased,
-            .suspendedClaimed, .guardAskedOnce:
+            .suspendedClaimed, .silentGuardSpared:
             true
         default: false
         }
