@@ -17,10 +17,12 @@ let package = Package(
         .target(name: "Clock", path: "Sources/Clock", swiftSettings: swift),
         .target(name: "Lease", dependencies: ["Clock"], path: "Sources/Lease", swiftSettings: swift),
         .target(name: "Guard", dependencies: ["CLinux", "Clock"], path: "Sources/Guard", swiftSettings: swift),
+        .target(name: "GuardModel", dependencies: ["Guard", "Clock"], path: "Model", swiftSettings: swift),
         .executableTarget(
             name: "simulate",
             dependencies: [
-                "Lease", "Guard", "Clock", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "GuardModel", "Lease", "Guard", "Clock",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Worlds", swiftSettings: swift),
     ]
 )

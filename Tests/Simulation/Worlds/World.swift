@@ -3,6 +3,7 @@
 
 import Clock
 
+@testable import GuardModel
 @testable import Lease
 
 /// How one seed ended.
@@ -20,13 +21,10 @@ struct Outcome {
 }
 
 /// Everything in a world refers to it without owning it: it outlives them all, and ends the agenda that keeps them alive.
-final class World {
+final class World: Stage {
     let seed: UInt64
     let twin: Twin?
     let profile: Profile
-    private(set) var now: Time = 0
-    var random: Random
-    private var agenda = Agenda()
     private(set) var hosts: [Host] = []
     /// The sidecar of each host, the last one started.
     private(set) var keepers: [Keeper] = []
@@ -35,8 +33,6 @@ final class World {
     private(set) lazy var server = Server(world: self)
     private(set) lazy var judge = Judge(world: self)
     private(set) var starts = 0
-    private let isTracing: Bool
-    private var isOver = false
     /// Sidecars of these hosts are not started again.
     var heldBack: Set<Int> = []
 
@@ -55,9 +51,9 @@ final class World {
     init(seed: UInt64, twin: Twin?, isTracing: Bool) {
         self.seed = seed
         self.twin = twin
-        self.isTracing = isTracing
-        random = Random(seed: seed)
+        var random = Random(seed: seed)
         profile = Profile(random: &random, twin: twin)
+        super.init(random: random, isTracing: isTracing)
     }
 
     var summary: String {
@@ -66,17 +62,6 @@ final class World {
     }
 
     // MARK: Time
-
-    func at(_ time: Time, _ step: @escaping Agenda.Step) { agenda.add(at: max(time, now), step) }
-
-    func after(_ delay: Time, _ step: @escaping Agenda.Step) { agenda.add(at: now + delay, step) }
-
-    func trace(_ text: () -> String) {
-        guard isTracing else { return }
-        let milliseconds = String(now / 1000)
-        let padded = String(repeating: " ", count: max(0, 12 - milliseconds.count)) + milliseconds
-        print("\(padded) us  \(text())")
-    }
 
     /// How long a message is on its way to or from that host.
     func delay(of host: Host, isReply: Bool) -> Time {
@@ -149,11 +134,7 @@ final class World {
     var bound: Time { profile.longestTTL * 8 }
 
     private func advance(until end: Time) {
-        while judge.violation == nil, let time = agenda.nextTime, time <= end {
-            now = time
-            agenda.next()?()
-        }
-        now = max(now, end)
+        while judge.violation == nil, step(until: end) {}
     }
 
     private func waitForOneChild(within bound: Time, _ when: String) -> Time {
@@ -190,7 +171,7 @@ final class World {
             seed: seed, violation: judge.violation, starts: starts, faults: faults,
             recovery: Double(recovery) / longest, takeover: takeover.map { Double($0) / longest },
             narrowest: judge.narrowest, simulated: now)
-        agenda.removeAll()
+        close()
         return outcome
     }
 
