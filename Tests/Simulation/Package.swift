@@ -1,6 +1,7 @@
 // swift-tools-version: 6.2
 // The simulation, a package of its own so that nobody who builds or tests sidecar compiles it: it needs the same sources (the
-// link `Sources`) optimised, and with their insides open (@testable). See `Worlds/Simulate.swift`.
+// link `Sources`) optimised, and with their insides open (@testable). See `Worlds/Simulate.swift`; and
+// `Compare/CompareGuard.swift`, which holds the guard that it models against real ones.
 
 import PackageDescription
 
@@ -24,5 +25,12 @@ let package = Package(
                 "GuardModel", "Lease", "Guard", "Clock",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Worlds", swiftSettings: swift),
+        .executableTarget(name: "actor", path: "Actor"),
+        .executableTarget(
+            name: "compare-guard",
+            dependencies: [
+                "GuardModel", "Guard", "CLinux", "Clock",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], path: "Compare", swiftSettings: swift),
     ]
 )
