@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint size tsan fuzz airflow-test simulate chaos
+.PHONY: help demo test build lint size tsan fuzz airflow-test simulate compare-guard chaos
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -16,7 +16,7 @@ demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2
 
 test: ## Run everything: lint, unit tests, simulation, fuzzers, fault matrix, real Airflow, chaos (STEPS="unit airflow" for less)
 	@scripts/install-deps build postgres tests tools
-	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit simulation fuzz endtoend probe airflow chaos)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit simulation guardmodel fuzz endtoend probe airflow chaos)
 
 build: ## Build the release binary, .build/sidecar
 	@scripts/install-deps build
@@ -34,6 +34,10 @@ size: build ## Fail when the release binary is over 20 MB
 simulate: ## Simulate worlds of faults, then break every rule (SEEDS=1000000, OPTIONS="--seed 7" to replay one)
 	@scripts/install-deps build
 	@scripts/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(OPTIONS)
+
+compare-guard: ## Compare the simulation's guard with real ones (SCHEDULES=10000, OPTIONS="--replay 7" for one)
+	@scripts/install-deps build
+	@scripts/compare-guard $(if $(SCHEDULES),--schedules $(SCHEDULES)) $(OPTIONS)
 
 tsan: ## Run the unit tests under ThreadSanitizer
 	@scripts/install-deps build postgres tests tools

@@ -1,6 +1,7 @@
 // swift-tools-version: 6.2
 // The simulation, a package of its own so that nobody who builds or tests sidecar compiles it: it needs the same sources (the
-// link `Sources`) optimised, and with their insides open (@testable). See `Worlds/Simulate.swift`.
+// link `Sources`) optimised, and with their insides open (@testable). See `Worlds/Simulate.swift`; and
+// `Compare/CompareGuard.swift`, which holds the guard that it models against real ones.
 
 import PackageDescription
 
@@ -17,10 +18,19 @@ let package = Package(
         .target(name: "Clock", path: "Sources/Clock", swiftSettings: swift),
         .target(name: "Lease", dependencies: ["Clock"], path: "Sources/Lease", swiftSettings: swift),
         .target(name: "Guard", dependencies: ["CLinux", "Clock"], path: "Sources/Guard", swiftSettings: swift),
+        .target(name: "GuardModel", dependencies: ["Guard", "Clock"], path: "Model", swiftSettings: swift),
         .executableTarget(
             name: "simulate",
             dependencies: [
-                "Lease", "Guard", "Clock", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "GuardModel", "Lease", "Guard", "Clock",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Worlds", swiftSettings: swift),
+        .executableTarget(name: "actor", path: "Actor"),
+        .executableTarget(
+            name: "compare-guard",
+            dependencies: [
+                "GuardModel", "Guard", "CLinux", "Clock",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], path: "Compare", swiftSettings: swift),
     ]
 )

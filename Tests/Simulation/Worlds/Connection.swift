@@ -4,6 +4,8 @@
 import Clock
 import Lease
 
+@testable import GuardModel
+
 final class Connection {
     unowned(unsafe) let world: World
     let id: SessionID

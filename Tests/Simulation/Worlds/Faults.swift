@@ -2,6 +2,7 @@
 
 import Clock
 
+@testable import GuardModel
 @testable import Lease
 
 extension World {
@@ -185,7 +186,7 @@ extension World {
         case 2:
             shortLives = true
             after(lasts) { [self] in shortLives = false }
-        default: keeper.guardian.tree?.exitLater(0)
+        default: keeper.child?.exitLater(0)
         }
     }
 

@@ -5,12 +5,13 @@
 
 import Clock
 
+@testable import GuardModel
 @testable import Lease
 
 final class Judge {
     unowned(unsafe) let world: World
     private(set) var violation: String?
-    private(set) var trees: [ProcessTree] = []
+    private(set) var trees: [Child] = []
     private var claims: [(epoch: Epoch, holder: InstanceID)] = []
     private var highest: (epoch: Epoch, holder: InstanceID)?
     /// Epochs that a fail-over or a hand has removed from the record.
@@ -30,7 +31,7 @@ final class Judge {
 
     // MARK: Trees
 
-    func began(_ tree: ProcessTree, isLate: Bool) {
+    func began(_ tree: Child, isLate: Bool) {
         if isLate { blame("\(tree.name) was started after its deadline") }
         let holder = tree.keeper.identity.instance
         if !claims.contains(where: { $0.epoch == tree.epoch && $0.holder == holder }) {
@@ -48,12 +49,12 @@ final class Judge {
         look(at: tree.keeper)
     }
 
-    func ended(_ tree: ProcessTree) {
+    func ended(_ tree: Child) {
         trees.removeAll { $0 === tree }
         if !tree.isBeyond { lastEnd = (world.now, tree.keeper) }
     }
 
-    private func clash(_ old: ProcessTree, _ new: ProcessTree) {
+    private func clash(_ old: Child, _ new: Child) {
         guard old !== new, !old.isBeyond, !new.isBeyond else { return }
         let grace = max(old.graceUntil, new.graceUntil)
         guard world.now >= grace else {
@@ -66,7 +67,7 @@ final class Judge {
     }
 
     /// Its machine is awake again: the guard's timer goes off at once, and killing takes what it takes.
-    func thawed(_ tree: ProcessTree) {
+    func thawed(_ tree: Child) {
         let kill = Time(Double(tree.ttl) * world.profile.killPart) + 2 * millisecond
         if tree.guardian.isRunning {
             tree.graceUntil = world.now + kill
@@ -79,7 +80,7 @@ final class Judge {
     }
 
     /// Part of it was killed, part of it lives: not for longer than killing takes.
-    func torn(_ tree: ProcessTree) {
+    func torn(_ tree: Child) {
         let limit = Time(Double(tree.ttl) * (world.profile.killPart + 0.1)) + 200 * millisecond
         world.after(limit) { [self] in
             guard tree.isExecuting, !tree.hasCommand, !tree.isBeyond, tree.guardian.isRunning else { return }
@@ -91,7 +92,7 @@ final class Judge {
 
     /// Keeper and guard are both out of action: nobody is left who could kill (in a container the kernel does).
     func look(at keeper: Keeper) {
-        guard let tree = keeper.guardian.tree, tree.isAlive else { return }
+        guard let tree = keeper.child, tree.isAlive else { return }
         let guardian = keeper.guardian.state
         if guardian != .running, keeper.state != .running {
             world.trace { "\(tree.name) is beyond: keeper \(keeper.state), guard \(guardian)" }

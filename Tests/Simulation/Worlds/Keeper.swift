@@ -3,7 +3,7 @@
 
 import Clock
 
-@testable import Guard
+@testable import GuardModel
 @testable import Lease
 
 final class Keeper {
@@ -17,7 +17,11 @@ final class Keeper {
     let isCalm: Bool
     var machine: LeaseMachine
     private(set) var state = State.running
-    private(set) lazy var guardian = GuardProcess(keeper: self)
+    private(set) lazy var guardian = ModelGuard(
+        owner: self, stage: world, host: host, flaw: world.twin.flatMap { GuardFlaw(rawValue: $0.rawValue) })
+    /// The last one started.
+    var child: Child?
+    var pipe = Pipe()
     private(set) var connection: Connection?
     private var fromGuard: [Event] = []
     private var signals: [Event] = []
@@ -163,7 +167,7 @@ final class Keeper {
         case .send(let id, let statement):
             world.trace { "\(self.name): \(self.short(statement))" }
             if let connection, connection.id == id { connection.ask(statement) }
-        case .order(let order): guardian.deliver(order)
+        case .order(let order): deliver(order)
         case .killGuard:
             world.trace { "\(self.name): kills its guard" }
             guardian.die()
@@ -212,13 +216,8 @@ final class Keeper {
 
     // MARK: The heritage of a dead guard
 
-    func guardDied() {
-        guard state != .dead else { return }
-        world.after(world.random.time(0, millisecond)) { [self] in hear(.guardGone) }
-    }
-
     private func sweepLater() {
-        let takes = guardian.killTime()
+        let takes = killTime()
         world.after(takes) { [self] in
             guard isSweeping, isRunning else { return }
             isSweeping = false

@@ -3,6 +3,7 @@
 
 import Clock
 
+@testable import GuardModel
 @testable import Lease
 
 /// What a twin needs to know of the machine before an event.

@@ -4,6 +4,8 @@
 import Clock
 import Lease
 
+@testable import GuardModel
+
 struct Profile {
     enum Family: CaseIterable {
         case network, sessions, keepers, guards, hosts, children, server, failover, statements, wallClock, hands

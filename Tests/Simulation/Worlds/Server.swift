@@ -4,6 +4,8 @@
 import Clock
 import Lease
 
+@testable import GuardModel
+
 /// One session as the server has it.
 final class Backend {
     /// Nil for a stranger's.

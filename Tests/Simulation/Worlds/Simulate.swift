@@ -4,6 +4,8 @@
 import ArgumentParser
 import Clock
 
+@testable import GuardModel
+
 @main
 struct Simulate: AsyncParsableCommand {
     static let configuration = CommandConfiguration(

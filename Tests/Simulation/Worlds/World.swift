@@ -3,6 +3,7 @@
 
 import Clock
 
+@testable import GuardModel
 @testable import Lease
 
 /// How one seed ended.
@@ -20,13 +21,10 @@ struct Outcome {
 }
 
 /// Everything in a world refers to it without owning it: it outlives them all, and ends the agenda that keeps them alive.
-final class World {
+final class World: Stage {
     let seed: UInt64
     let twin: Twin?
     let profile: Profile
-    private(set) var now: Time = 0
-    var random: Random
-    private var agenda = Agenda()
     private(set) var hosts: [Host] = []
     /// The sidecar of each host, the last one started.
     private(set) var keepers: [Keeper] = []
@@ -35,9 +33,6 @@ final class World {
     private(set) lazy var server = Server(world: self)
     private(set) lazy var judge = Judge(world: self)
     private(set) var starts = 0
-    private let isTracing: Bool
-    /// What happened, where it is wanted: seconds, and what.
-    private(set) var lines: [String] = []
     /// Sidecars of these hosts are not started again.
     var heldBack: Set<Int> = []
 
@@ -56,9 +51,9 @@ final class World {
     init(seed: UInt64, twin: Twin?, isTracing: Bool) {
         self.seed = seed
         self.twin = twin
-        self.isTracing = isTracing
-        random = Random(seed: seed)
+        var random = Random(seed: seed)
         profile = Profile(random: &random, twin: twin)
+        super.init(random: random, isTracing: isTracing)
     }
 
     var summary: String {
@@ -67,19 +62,6 @@ final class World {
     }
 
     // MARK: Time
-
-    func at(_ time: Time, _ step: @escaping Agenda.Step) { agenda.add(at: max(time, now), step) }
-
-    func after(_ delay: Time, _ step: @escaping Agenda.Step) { agenda.add(at: now + delay, step) }
-
-    func trace(_ text: () -> String) {
-        guard isTracing else { return }
-        let micros = String(now / 1000)
-        let seconds = micros.count > 6 ? micros.dropLast(6) : "0"
-        let fraction = String(repeating: "0", count: max(0, 6 - micros.count)) + micros.suffix(6)
-        let time = "\(seconds).\(fraction)"
-        lines.append(String(repeating: " ", count: max(0, 11 - time.count)) + time + "  " + text())
-    }
 
     /// How long a message is on its way to or from that host.
     func delay(of host: Host, isReply: Bool) -> Time {
@@ -152,11 +134,7 @@ final class World {
     var bound: Time { profile.longestTTL * 8 }
 
     private func advance(until end: Time) {
-        while judge.violation == nil, let time = agenda.nextTime, time <= end {
-            now = time
-            agenda.next()?()
-        }
-        now = max(now, end)
+        while judge.violation == nil, step(until: end) {}
     }
 
     private func waitForOneChild(within bound: Time, _ when: String) -> Time {
@@ -193,7 +171,7 @@ final class World {
             seed: seed, violation: judge.violation, starts: starts, faults: faults,
             recovery: Double(recovery) / longest, takeover: takeover.map { Double($0) / longest },
             narrowest: judge.narrowest, simulated: now)
-        agenda.removeAll()
+        close()
         return outcome
     }
 

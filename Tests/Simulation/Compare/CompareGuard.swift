@@ -1,0 +1,224 @@
+// compare-guard: is the simulation's guard a true one? The same random schedules are run through the model, which `simulate`
+// believes, and by a real guard with real processes; whatever either tells and the other does not is a failure.
+//
+// One process a schedule: `Worker`. This one starts them, several at once, and counts.
+
+import ArgumentParser
+import CLinux
+import Clock
+import Glibc
+
+@testable import GuardModel
+
+@main
+struct CompareGuard: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "compare-guard",
+        abstract: "The simulation's model of the guard against real guards with real processes.",
+        discussion: """
+            A schedule during which the machine stood still for too long is run again, slower; when that does not help it is \
+            discarded. More than a twentieth of all may not be. The last line counts schedules.
+            """)
+
+    @Option(help: "How many schedules.") var schedules = 400
+    @Option(help: "The first seed; without it, a random one.") var seed: UInt64?
+    @Option(help: "No new schedules after that many seconds.") var seconds: Int?
+    @Option(help: "How many at once; they mostly wait.") var jobs = 16
+    @Option(help: "The length of a slot, in milliseconds.") var slot = 150
+    @Option(help: "One seed, side by side.") var replay: UInt64?
+    @Option(help: "A model with this rule broken, which must show.") var flaw: String?
+
+    static func main() {
+        if let task = Worker.Task(arguments: CommandLine.arguments) { Worker.run(task) }
+        main(nil)
+    }
+
+    func validate() throws {
+        guard schedules > 0, jobs > 0, slot >= 30 else {
+            throw ValidationError("numbers must be positive, a slot 30 ms long")
+        }
+        if let flaw, GuardFlaw(rawValue: flaw) == nil {
+            let names = GuardFlaw.allCases.map(\.rawValue).joined(separator: ", ")
+            throw ValidationError("no flaw is called \(flaw); there are \(names)")
+        }
+    }
+
+    func run() throws {
+        var crew = Crew(slot: slot, flaw: flaw, isVerbose: replay != nil)
+        if let replay {
+            crew.add(replay)
+            crew.work(atOnce: 1, until: nil)
+            print(crew.output)
+        } else {
+            let first = seed ?? UInt64.random(in: 0..<1 << 48)
+            print("seeds \(first) to \(first + UInt64(schedules) - 1)")
+            for offset in 0..<schedules { crew.add(first + UInt64(offset)) }
+            crew.work(atOnce: jobs, until: seconds.map { BootClock.now() + .seconds($0) })
+        }
+        crew.summarize()
+        if !crew.isGood { throw ExitCode.failure }
+    }
+}
+
+/// Runs workers, and adds up what they find.
+struct Crew {
+    private struct Member {
+        let pid: pid_t
+        let seed: UInt64
+        let attempt: Int
+        let output: Int32
+        let mark: String
+        let limit: Instant
+        var text: [UInt8] = []
+    }
+
+    private let slot: Int
+    private let flaw: String?
+    private let isVerbose: Bool
+    private var waiting: [(seed: UInt64, attempt: Int)] = []
+    private var members: [Member] = []
+    private(set) var output = ""
+    private var passed = 0
+    private var failed: [UInt64] = []
+    private var discarded: [UInt64] = []
+    private var repeated = 0
+    private var compared = 0
+    private var counts: [String: Int] = [:]
+    private var took = Duration.zero
+
+    /// So often a schedule is tried, each time with slots twice as long.
+    private static let attempts = 4
+
+    init(slot: Int, flaw: String?, isVerbose: Bool) {
+        self.slot = slot
+        self.flaw = flaw
+        self.isVerbose = isVerbose
+    }
+
+    mutating func add(_ seed: UInt64) { waiting.append((seed, 0)) }
+
+    var isGood: Bool { failed.isEmpty && !hasTooManyDiscarded && passed > 0 }
+    private var hasTooManyDiscarded: Bool { discarded.count * 20 > passed + discarded.count }
+
+    mutating func work(atOnce jobs: Int, until end: Instant?) {
+        let began = BootClock.now()
+        while true {
+            let isLate = end.map { BootClock.now() >= $0 } ?? false
+            // Many differences are told as well by a few.
+            if isLate || failed.count >= 5 { waiting.removeAll { $0.attempt == 0 || failed.count >= 5 } }
+            while members.count < jobs, !waiting.isEmpty { begin(waiting.removeFirst()) }
+            if members.isEmpty { break }
+            var set = members.map { pollfd(fd: $0.output, events: Int16(POLLIN), revents: 0) }
+            poll(&set, nfds_t(set.count), 1000)
+            for index in members.indices.reversed() {
+                if set[index].revents != 0, !read(index) { finish(members.remove(at: index)) }
+            }
+            for member in members where BootClock.now() > member.limit { kill(member.pid, SIGKILL) }
+        }
+        took = BootClock.now().since(began)
+    }
+
+    private mutating func begin(_ next: (seed: UInt64, attempt: Int)) {
+        var answers: [Int32] = [-1, -1]
+        var reports: [Int32] = [-1, -1]
+        guard clinux_pipe(&answers, 0) == 0, clinux_pipe(&reports, 0) == 0 else { return fail(next.seed, "no pipe") }
+        let task = Worker.Task(
+            seed: next.seed, slot: slot << next.attempt, flaw: flaw,
+            mark: "COMPARE_GUARD=\(next.seed)-\(next.attempt)-\(BootClock.now().nanoseconds)", isVerbose: isVerbose)
+        let program = own()
+        let line =
+            [program] + task.arguments + [
+                "--", program.replacingLastComponent(with: "actor"), "/nonexistent/command", "/",
+            ]
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        // What the commands say goes back to the worker alone.
+        posix_spawn_file_actions_adddup2(&actions, reports[0], STDIN_FILENO)
+        posix_spawn_file_actions_adddup2(&actions, reports[1], STDOUT_FILENO)
+        posix_spawn_file_actions_adddup2(&actions, answers[1], Worker.output)
+        var arguments: [UnsafeMutablePointer<CChar>?] = line.map { strdup($0) } + [nil]
+        var environment: [UnsafeMutablePointer<CChar>?] = [strdup(task.mark), strdup("PATH=/usr/bin:/bin"), nil]
+        var pid: pid_t = 0
+        let result = posix_spawn(&pid, program, &actions, nil, &arguments, &environment)
+        for text in arguments + environment { free(text) }
+        posix_spawn_file_actions_destroy(&actions)
+        for file in [answers[1], reports[0], reports[1]] { close(file) }
+        guard result == 0 else {
+            close(answers[0])
+            return fail(next.seed, "cannot start a worker: errno \(result)")
+        }
+        members.append(
+            Member(
+                pid: pid, seed: next.seed, attempt: next.attempt, output: answers[0], mark: task.mark,
+                limit: BootClock.now() + .seconds(120)))
+    }
+
+    private mutating func read(_ index: Int) -> Bool {
+        var part = [UInt8](repeating: 0, count: 65536)
+        let count = Glibc.read(members[index].output, &part, part.count)
+        if count > 0 { members[index].text += part[..<count] }
+        return count > 0 || (count < 0 && errno == EINTR)
+    }
+
+    private mutating func finish(_ member: Member) {
+        close(member.output)
+        var status: Int32 = 0
+        waitpid(member.pid, &status, 0)
+        // A worker that did not come to its end leaves a guard that kills its tree; unless that is what is broken.
+        for process in Processes.marked(member.mark) where status != 0 { kill(process.pid, SIGKILL) }
+        let text = String(decoding: member.text, as: UTF8.self)
+        output += text
+        for line in text.split(separator: "\n") where line.hasPrefix("count ") {
+            let words = line.split(separator: " ")
+            let number = words.last.flatMap { Int($0) } ?? 0
+            compared += number
+            counts[words.dropFirst().dropLast().joined(separator: " "), default: 0] += number
+        }
+        switch Worker.Verdict(rawValue: status >> 8) {
+        case .same? where status & 0x7f == 0: passed += 1
+        case .disturbed? where status & 0x7f == 0:
+            if member.attempt + 1 < Self.attempts {
+                repeated += 1
+                waiting.append((member.seed, member.attempt + 1))
+            } else {
+                discarded.append(member.seed)
+                if !isVerbose { print(text) }
+            }
+        case .differs? where status & 0x7f == 0:
+            fail(member.seed, isVerbose ? "see above" : text)
+        default: fail(member.seed, "the worker came to no end, status \(status)\n\(text)")
+        }
+    }
+
+    private mutating func fail(_ seed: UInt64, _ why: String) {
+        failed.append(seed)
+        print("FAIL seed \(seed) (compare-guard --replay \(seed)): \(why)")
+    }
+
+    func summarize() {
+        let all = passed + failed.count + discarded.count
+        let seconds = Double(took.milliseconds) / 1000
+        print(
+            "\(all) schedules in \(Int(seconds)) s (\((Double(all) / max(seconds, 0.001) * 10).rounded() / 10) a second), \(compared) events compared:"
+        )
+        let kinds = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+        print("  " + kinds.map { "\($0.value) \($0.key)" }.joined(separator: ", "))
+        print(
+            "\(repeated) runs again because the machine stood still, \(discarded.count) schedules discarded for it \(discarded)"
+        )
+        if hasTooManyDiscarded { print("FAIL more than a twentieth is discarded") }
+        print("\(passed) passed, \(failed.count + (hasTooManyDiscarded ? 1 : 0)) failed")
+    }
+
+    private func own() -> String {
+        var path = [UInt8](repeating: 0, count: 4096)
+        let count = path.withUnsafeMutableBytes { $0.baseAddress.map { readlink("/proc/self/exe", $0, 4095) } ?? 0 }
+        return String(decoding: path.prefix(max(count, 0)), as: UTF8.self)
+    }
+}
+
+extension String {
+    fileprivate func replacingLastComponent(with name: String) -> String {
+        split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/") + "/" + name
+    }
+}
