@@ -10,10 +10,6 @@ final class Child: ProcessTree {
     let epoch: Epoch
     /// Beyond what can be promised; see `Judge`.
     var isBeyond = false
-    /// `released` was set by hand, and no renewal has succeeded since.
-    var isReleasedByHand = false
-    /// The TTL was shortened by hand, and no renewal has succeeded since.
-    var isShortenedByHand = false
     /// After a thaw: until when its guard may need to kill it.
     var graceUntil: Time = 0
 

@@ -249,10 +249,10 @@ extension World {
             judge.forget(above: 0)
             server.edit { $0.row = nil }
         case 1, 2:
-            judge.edited(released: true, holder: nil)
+            judge.edited(released: true)
             server.edit { $0.row?.record.released = true }
         case 3:
-            judge.edited(released: false, holder: nil)
+            judge.edited(released: false)
             server.edit { $0.row?.record.ttl = .milliseconds(500) }
         case 4 where row.record.beat > 0:
             server.edit { $0.row?.record.epoch = Epoch(row.record.epoch.rawValue + 1) }

@@ -32,15 +32,17 @@ final class Judge {
     // MARK: Trees
 
     func began(_ tree: Child, isLate: Bool) {
+        if tree.keeper.hands == .beyond { tree.isBeyond = true }
         if isLate { blame("\(tree.name) was started after its deadline") }
         let holder = tree.keeper.identity.instance
         if !claims.contains(where: { $0.epoch == tree.epoch && $0.holder == holder }) {
             blame("\(tree.name) runs without a claim")
         }
         if let highest, highest != (tree.epoch, holder), tree.epoch <= highest.epoch {
-            blame("epoch \(tree.epoch) of \(tree.name) is not above \(highest.epoch)")
+            if !tree.isBeyond { blame("epoch \(tree.epoch) of \(tree.name) is not above \(highest.epoch)") }
+        } else {
+            highest = (tree.epoch, holder)
         }
-        highest = (tree.epoch, holder)
         if let lastEnd, lastEnd.keeper !== tree.keeper {
             narrowest = min(narrowest ?? .max, world.now - lastEnd.time)
         }
@@ -94,6 +96,10 @@ final class Judge {
     func look(at keeper: Keeper) {
         guard let tree = keeper.child, tree.isAlive else { return }
         let guardian = keeper.guardian.state
+        if guardian != .running, world.now < tree.graceUntil {
+            // Stopped or dead while it was to kill what had been thawed: now it takes the keeper's patience, too.
+            tree.graceUntil = world.now + Time(Double(tree.ttl) * world.profile.killPart) + tree.ttl / 5
+        }
         if guardian != .running, keeper.state != .running {
             world.trace { "\(tree.name) is beyond: keeper \(keeper.state), guard \(guardian)" }
             tree.isBeyond = true
@@ -122,25 +128,30 @@ final class Judge {
         for claim in claims where claim.epoch.rawValue > epoch { forgotten.append(claim.epoch) }
     }
 
-    func renewed(by keeper: Keeper) {
-        for tree in trees where tree.keeper === keeper {
-            tree.isReleasedByHand = false
-            tree.isShortenedByHand = false
-        }
+    func renewed(by keeper: Keeper) { keeper.hands = .off }
+
+    /// Somebody set `released`, or shortened the TTL, under a leader.
+    func edited(released: Bool) {
+        for keeper in world.keepers where keeper.leadership != nil { edited(under: keeper, released: released) }
+        for tree in trees { edited(under: tree.keeper, released: released) }
     }
 
-    /// Somebody set `released`, or shortened the TTL, under a living child.
-    func edited(released: Bool, holder: Keeper?) {
-        for tree in trees {
-            if released { tree.isReleasedByHand = true } else { tree.isShortenedByHand = true }
-            let holds = world.server.lockHolder?.connection?.keeper === tree.keeper
-            if !released || !holds { tree.isBeyond = true }
-        }
+    private func edited(under keeper: Keeper, released: Bool) {
+        // Only its lock holds a claim off until its next renewal.
+        let holdsLock = world.server.lockHolder?.connection?.keeper === keeper
+        keeper.hands = released && holdsLock && keeper.hands != .beyond ? .releasedIt : .beyond
+        excuseTrees(of: keeper)
     }
 
     /// A hand-edited row while its leader has lost its session: not promised.
     func backendEnded(of keeper: Keeper) {
-        for tree in trees where tree.keeper === keeper && tree.isReleasedByHand { tree.isBeyond = true }
+        if keeper.hands == .releasedIt { keeper.hands = .beyond }
+        excuseTrees(of: keeper)
+    }
+
+    private func excuseTrees(of keeper: Keeper) {
+        guard keeper.hands == .beyond else { return }
+        for tree in trees where tree.keeper === keeper { tree.isBeyond = true }
     }
 
     func claimedWhileSuspended(_ keeper: Keeper) { blame("\(keeper.name) claimed a suspended record") }

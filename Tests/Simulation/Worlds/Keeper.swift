@@ -9,6 +9,15 @@ import Clock
 final class Keeper {
     enum State { case running, stalled, stopped, hung, dead }
 
+    /// Somebody edited the record under its leadership, and no renewal has succeeded since.
+    enum Hands {
+        case off
+        /// They set `released`, while it held the lock.
+        case releasedIt
+        /// That is not promised: it had no session, or lost it before it could notice.
+        case beyond
+    }
+
     unowned(unsafe) let world: World
     let host: Host
     let name: String
@@ -17,6 +26,7 @@ final class Keeper {
     let isCalm: Bool
     var machine: LeaseMachine
     private(set) var state = State.running
+    var hands = Hands.off
     private(set) lazy var guardian = ModelGuard(
         owner: self, stage: world, host: host, flaw: world.twin.flatMap { GuardFlaw(rawValue: $0.rawValue) })
     /// The last one started.
