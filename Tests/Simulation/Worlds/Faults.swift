@@ -114,7 +114,19 @@ extension World {
         guard keeper.state == .running else { return }
         lastGuardFault = now
         let guardian = keeper.guardian
-        switch random.below(4) {
+        switch random.below(5) {
+        case 4:
+            trace { "fault: guards are stopped while they kill for a lost lease, and \(keeper.name) loses its" }
+            stopsKillingGuards = true
+            if random.chance(0.5), server.isRunning, let row = server.stored.row, row.record.beat > 0 {
+                server.edit { $0.row?.record.epoch = Epoch(row.record.epoch.rawValue + 1) }
+            } else {
+                keeper.host.isCutTo = true
+            }
+            after(keeper.ttl * 2) { [self] in
+                stopsKillingGuards = false
+                reconnect(keeper.host)
+            }
         case 3:
             trace { "fault: the guard of \(keeper.name) is stopped for a moment, then the keeper" }
             guardian.stop()
@@ -281,6 +293,14 @@ extension World {
         keeper.signal(.stopRequested(random.chance(0.8) ? .drain : .now))
     }
 
+    /// A fault of guards: this one is stopped in the middle of its work.
+    func stopWhileKilling(_ keeper: Keeper) {
+        after(random.time(100_000, 5 * millisecond)) { [self] in
+            lastGuardFault = now
+            keeper.guardian.stop()
+        }
+    }
+
     // MARK: Peace
 
     /// The end of all faults, except those that a sidecar has to cope with for good.
@@ -291,6 +311,7 @@ extension World {
         hasSlowExec = false
         shortLives = false
         failsAtOnce = false
+        stopsKillingGuards = false
         spikes = 0
         server.slowness = 0
         server.failures = 0

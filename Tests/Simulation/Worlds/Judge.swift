@@ -170,7 +170,9 @@ final class Judge {
     }
 
     func heard(_ notice: Notice, from keeper: Keeper) {
-        guard keeper.isCalm, world.isCalm, case .lost(let loss) = notice else { return }
+        guard case .lost(let loss) = notice else { return }
+        if world.stopsKillingGuards, keeper.state == .running { world.stopWhileKilling(keeper) }
+        guard keeper.isCalm, world.isCalm else { return }
         blame("\(keeper.name) lost its lease (\(loss)) although only sessions broke")
     }
 }

@@ -42,6 +42,7 @@ final class World: Stage {
     var hasSlowExec = false
     var shortLives = false
     var failsAtOnce = false
+    var stopsKillingGuards = false
     var spikes = 0.0
     var isCalm: Bool { profile.isCalm }
     var lastThaw: Time = -1_000_000_000_000
