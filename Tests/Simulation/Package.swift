@@ -25,11 +25,12 @@ let package = Package(
                 "GuardModel", "Lease", "Guard", "Clock",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Worlds", swiftSettings: swift),
+        .target(name: "Tracer", path: "Tracer"),
         .executableTarget(name: "actor", path: "Actor"),
         .executableTarget(
             name: "compare-guard",
             dependencies: [
-                "GuardModel", "Guard", "CLinux", "Clock",
+                "GuardModel", "Tracer", "Guard", "CLinux", "Clock",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Compare", swiftSettings: swift),
     ]

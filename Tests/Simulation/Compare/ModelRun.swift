@@ -17,6 +17,8 @@ final class ModelRun {
     private var isChannelClosed = false
     private var isEndTold = false
     private var wasKilled = false
+    private var holdsNext = false
+    private var held: ScriptedTree?
 
     /// What the model says of the schedule. Its time 0 is the schedule's begin.
     static func story(of schedule: Schedule, _ timing: SlotTiming, flaw: GuardFlaw?) -> Story {
@@ -40,6 +42,7 @@ final class ModelRun {
             advance(until: timing.begin(ofSlot: slot) - 1)
             look(slot)
             advance(until: timing.begin(ofSlot: slot))
+            holdsNext = false
             for step in steps {
                 take(step)
                 tellEnd()
@@ -66,7 +69,7 @@ final class ModelRun {
     private func look(_ slot: Int) {
         var found: [String] = []
         for tree in trees {
-            if tree.isBeforeExec { found.append(Sighting.child) }
+            if tree.isBeforeExec || tree.isLingering { found.append(Sighting.child) }
             if tree.hasCommand { found.append(Sighting.command(tree.number)) }
             if tree.hasDaemons { found.append(Sighting.left(tree.number)) }
         }
@@ -79,6 +82,10 @@ final class ModelRun {
         }
         switch step {
         case .nonsense: deliver(.nonsense)
+        case .hold: holdsNext = true
+        case .release:
+            held?.release()
+            held = nil
         case .stopGuard: guardian.stop()
         case .continueGuard: guardian.resume()
         case .killGuard:
@@ -110,9 +117,12 @@ extension ModelRun: GuardOwner {
         of guardian: ModelGuard, _ generation: Generation, deadline: Instant, commandIndex: Int, environment: [String]
     ) -> ProcessTree {
         let tree = ScriptedTree(
-            guardian, generation.rawValue, deadline, schedule.conducts[generation.rawValue] ?? Conduct(), timing
+            guardian, generation.rawValue, deadline, schedule.conducts[generation.rawValue] ?? Conduct(), timing,
+            isHeld: holdsNext
         ) { [unowned self] in tell(.ran(generation.rawValue)) }
         trees.append(tree)
+        if holdsNext { held = tree }
+        holdsNext = false
         return tree
     }
 
@@ -125,20 +135,28 @@ extension ModelRun: GuardOwner {
 private final class ScriptedTree: ProcessTree {
     private let conduct: Conduct
     private let timing: SlotTiming
+    private let isHeld: Bool
     private let told: () -> Void
+    /// A signal that will take effect when the child comes to it.
+    private var waiting: Int32?
     private var isEnding = false
 
     init(
         _ guardian: ModelGuard, _ number: UInt64, _ deadline: Instant, _ conduct: Conduct, _ timing: SlotTiming,
-        told: @escaping () -> Void
+        isHeld: Bool, told: @escaping () -> Void
     ) {
         self.conduct = conduct
         self.timing = timing
+        self.isHeld = isHeld
         self.told = told
         super.init(guardian: guardian, number: number, deadline: deadline)
     }
 
-    override func executionTime() -> Time? { 1000 }
+    override func executionTime() -> Time? { isHeld ? nil : 1000 }
+
+    func release() {
+        if let waiting, guardian.state != .dead { dieBeforeExec(status: WaitStatus.signal(waiting)) } else { execute() }
+    }
 
     override func executionFailure() -> Int32? {
         switch conduct.execution {
@@ -158,6 +176,11 @@ private final class ScriptedTree: ProcessTree {
     }
 
     override func signal(_ number: Int32) {
+        if isBeforeExec {
+            // All others are blocked until just before the exec.
+            if number == 9 { dieBeforeExec(status: 9) } else { waiting = number }
+            return
+        }
         guard hasCommand else { return }
         guard number == 15 else { return killCommand(status: WaitStatus.signal(number)) }
         switch conduct.onTerm {

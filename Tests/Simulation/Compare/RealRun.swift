@@ -7,6 +7,7 @@ import CLinux
 import Clock
 import Glibc
 import Guard
+import Tracer
 
 @testable import GuardModel
 
@@ -23,6 +24,11 @@ final class RealRun {
     private var isChannelOpen = true
     private var isReady = false
     private var hasEnded = false
+    private var lastOrdered: Generation?
+    private var isCatching = false
+    private var held: pid_t?
+    /// What the schedule asks for cannot be done here.
+    private(set) var mayNotTrace = false
     /// The longest that this process was not let run, or did not come to the next thing to do in time.
     private(set) var stall = Time(0)
 
@@ -53,6 +59,7 @@ final class RealRun {
             listen(until: begin(slot))
             note(lateness: now - timing.begin(ofSlot: slot))
             look(slot)
+            catchNone()
             for step in steps { take(step) }
             note(lateness: now - timing.begin(ofSlot: slot))
         }
@@ -79,10 +86,17 @@ final class RealRun {
         if let order = step.order(schedule, timing, origin: origin, commands: commands) {
             // To a guard that is gone, or deaf, nothing can be said; the model hears no answer then.
             _ = guardian.send(order)
+            if case .start(let generation, _, _, _) = order { lastOrdered = generation }
             return
         }
         switch step {
         case .nonsense(let bytes): _ = send(guardian.channel, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+        case .hold:
+            mayNotTrace = tracer_seize(guardian.pid) != 0
+            isCatching = !mayNotTrace
+        case .release:
+            if let held { tracer_release(held) }
+            held = nil
         case .stopGuard: signalGuard(SIGSTOP)
         case .continueGuard: signalGuard(SIGCONT)
         case .killGuard: signalGuard(SIGKILL)
@@ -93,6 +107,22 @@ final class RealRun {
         case .closeChannel(entirely: false): shutdown(guardian.channel, Int32(SHUT_WR))
         default: break
         }
+    }
+
+    private func catchChild() {
+        if isCatching {
+            let child = tracer_caught(guardian.pid)
+            if child > 0 { (held, isCatching) = (child, false) }
+        }
+        if let child = held, tracer_is_dead(child) != 0 { held = nil }
+    }
+
+    /// A child is only held if it came in the slot that was meant.
+    private func catchNone() {
+        guard isCatching else { return }
+        isCatching = false
+        let child = tracer_let_go(guardian.pid)
+        if child > 0 { held = child }
     }
 
     private func signalGuard(_ number: Int32) { if !hasEnded { kill(guardian.pid, number) } }
@@ -115,6 +145,7 @@ final class RealRun {
             if set[1].revents != 0 { readReports() }
             if set[0].revents != 0 { hear() }
             reapGuard()
+            catchChild()
         }
     }
 
@@ -139,7 +170,9 @@ final class RealRun {
                 tell(.wrong("\(generation.rawValue) is started as \(pid)"))
             }
         case .empty(let generation):
-            let own = [Sighting.child, Sighting.command(generation.rawValue), Sighting.left(generation.rawValue)]
+            var own = [Sighting.command(generation.rawValue), Sighting.left(generation.rawValue)]
+            // Else it can be the child of a later start, which was ordered already.
+            if lastOrdered == generation { own.append(Sighting.child) }
             let alive = living().filter { own.contains($0) }
             if !alive.isEmpty { tell(.wrong("\(generation.rawValue) is empty: \(Sighting.text(alive))")) }
         default: break
@@ -164,7 +197,9 @@ final class RealRun {
         var status: Int32 = 0
         var information = siginfo_t()
         guard !hasEnded, waitid(P_PID, id_t(guardian.pid), &information, WEXITED | WNOHANG | WNOWAIT) == 0,
-            information.si_signo == SIGCHLD
+            information.si_signo == SIGCHLD,
+            // A traced one tells its stops, too.
+            [CLD_EXITED, CLD_KILLED, CLD_DUMPED].contains(Int(information.si_code))
         else { return }
         // Of a dead one, it can still be read.
         noteWaiting()

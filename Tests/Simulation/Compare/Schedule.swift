@@ -53,6 +53,9 @@ enum Step {
     case signal(UInt64, Int32)
     case kill(UInt64)
     case nonsense([UInt8])
+    /// The child of a start of the same slot is held between fork and exec.
+    case hold
+    case release
     case stopGuard
     case continueGuard
     case killGuard
@@ -88,10 +91,13 @@ extension Schedule {
         private var livesUntil = 0
         private var tokens: UInt64 = 0
         private var isStopped = false
+        /// A child is held, if there is one.
+        private var isHeld = false
         private var isOver = false
         // Since when the guard reads everything at once: this slot, or all since it was stopped.
         private var begun: Set<UInt64> = []
         private var signalled: Set<UInt64> = []
+        private var signalledForGood: Set<UInt64> = []
         private var hasKilled = false
 
         init(random: Random) { self.random = random }
@@ -108,7 +114,16 @@ extension Schedule {
         private mutating func writeSlot() {
             if !isStopped { forgetBatch() }
             slots.append([])
+            if isHeld, random.chance(0.3) {
+                isHeld = false
+                return add(.release)
+            }
             if random.chance(0.2) { return }
+            if !isHeld, !isStopped, living == nil || livesUntil < slots.count, random.chance(0.1) {
+                isHeld = true
+                add(.hold)
+                return add(start())
+            }
             if !isStopped, random.chance(0.12) {
                 isStopped = true
                 add(.stopGuard)
@@ -175,8 +190,12 @@ extension Schedule {
                 }
             case 13..<16:
                 let generation = someGeneration()
-                guard !begun.contains(generation), !signalled.contains(generation) else { return }
+                guard !begun.contains(generation), !signalled.contains(generation),
+                    !signalledForGood.contains(generation)
+                else { return }
                 signalled.insert(generation)
+                // Two that wait for one held child would come in an order of the kernel's.
+                if isHeld { signalledForGood.insert(generation) }
                 add(.signal(generation, random.pick([15, 15, 15, 15, 9, 10, 1])))
             default:
                 let generation = someGeneration()

@@ -17,6 +17,8 @@ enum Worker {
         case differs = 10
         /// They differ, but the machine stood still for longer than what keeps two events apart.
         case disturbed = 11
+        /// It takes ptrace(2), which is not allowed here.
+        case untraceable = 12
     }
 
     struct Task {
@@ -64,7 +66,8 @@ enum Worker {
         let origin = run.act()
         let comparison = Comparison(model: model, real: run.story, origin: origin)
         let isStalled = max(run.stall, comparison.lateness) > timing.margin / 2
-        let verdict: Verdict = comparison.differences.isEmpty ? .same : isStalled ? .disturbed : .differs
+        let verdict: Verdict =
+            run.mayNotTrace ? .untraceable : comparison.differences.isEmpty ? .same : isStalled ? .disturbed : .differs
         var text = comparison.differences.map { $0 + "\n" }.joined()
         if verdict != .same || task.isVerbose {
             text += Comparison.table(model: model, real: run.story, origin: origin, schedule: schedule, timing) + "\n"

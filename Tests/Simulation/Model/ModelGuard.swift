@@ -204,7 +204,8 @@ final class ModelGuard {
         if !isLast, tree.hasCommand, stage.random.chance(0.5) {
             tree.killCommand(status: WaitStatus.signal(9))
         } else if isLast {
-            if tree.hasCommand { tree.killCommand(status: WaitStatus.signal(9)) }
+            // Also of a child that is killed before its exec, an exit is told.
+            tree.killCommand(status: WaitStatus.signal(9))
             tree.die()
             isEmptied = true
             run()

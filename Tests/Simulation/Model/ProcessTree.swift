@@ -15,6 +15,8 @@ class ProcessTree {
     final private(set) var isBeforeExec = true
     final private(set) var hasCommand = false
     final var hasDaemons = false
+    /// Its guard died before its exec: nothing will come of it, but it does not know.
+    final private(set) var isLingering = false
 
     final var isAlive: Bool { hasCommand || hasDaemons }
     final var isExecuting: Bool { isAlive && !host.isSuspended }
@@ -50,6 +52,7 @@ class ProcessTree {
     }
 
     final func execute() {
+        isLingering = false
         guard isBeforeExec else { return }
         guard !host.isSuspended else { return stage.at(stage.now + millisecond) { [self] in execute() } }
         isBeforeExec = false
@@ -72,6 +75,13 @@ class ProcessTree {
         }
     }
 
+    /// A signal took effect before the exec. All that the guard sees of it is what it sees of an exec, and an end.
+    final func dieBeforeExec(status: Int32) {
+        guard isBeforeExec else { return }
+        guardian.learned(.executed, of: self)
+        killCommand(status: status)
+    }
+
     final func killCommand(status: Int32) {
         guard isBeforeExec || hasCommand else { return }
         isBeforeExec = false
@@ -82,6 +92,7 @@ class ProcessTree {
 
     /// Everything is gone.
     final func die() {
+        isLingering = false
         guard isBeforeExec || isAlive else { return }
         isBeforeExec = false
         hasCommand = false
@@ -89,9 +100,10 @@ class ProcessTree {
         ended()
     }
 
-    /// The parent-death signal.
+    /// The parent-death signal; who has not come so far as to ask for it finds its parent gone.
     final func guardDied() {
         guard isBeforeExec || hasCommand else { return }
+        isLingering = isBeforeExec
         isBeforeExec = false
         hasCommand = false
         ended()
