@@ -36,13 +36,17 @@ public func run(_ command: [String]) throws -> String {
         .merging(["PGCONNECT_TIMEOUT": "10", "LC_ALL": "C"]) { $1 }
     process.currentDirectoryURL = URL(fileURLWithPath: "/")
     process.standardInput = FileHandle.nullDevice
-    let output = Pipe()
     let errors = FileManager.default.temporaryDirectory.appendingPathComponent("sidecar-\(UUID().uuidString)")
     _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
     defer { try? FileManager.default.removeItem(at: errors) }
-    process.standardOutput = output
     process.standardError = try FileHandle(forWritingTo: errors)
-    try process.run()
+    // A process started meanwhile would inherit what the end of this one is known by, and keep it open for its whole life.
+    let output = try descriptorsAreSafe.withLock { _ in
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        return output
+    }
     let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()
     guard process.terminationStatus == 0 else {
