@@ -23,7 +23,7 @@ struct CompareGuard: ParsableCommand {
     @Option(help: "How many schedules.") var schedules = 400
     @Option(help: "The first seed; without it, a random one.") var seed: UInt64?
     @Option(help: "No new schedules after that many seconds.") var seconds: Int?
-    @Option(help: "How many at once; they mostly wait.") var jobs = 16
+    @Option(help: "How many at once; they mostly wait.") var jobs = 24
     @Option(help: "The length of a slot, in milliseconds.") var slot = 150
     @Option(help: "One seed, side by side.") var replay: UInt64?
     @Option(help: "A model with this rule broken, which must show.") var flaw: String?

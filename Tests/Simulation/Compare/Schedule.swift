@@ -122,7 +122,11 @@ extension Schedule {
             if !isHeld, !isStopped, living == nil || livesUntil < slots.count, random.chance(0.1) {
                 isHeld = true
                 add(.hold)
-                return add(start())
+                let slot = slots.count - 1
+                let isFrozen = random.chance(0.4)
+                add(start(isFrozen ? .inSlot(slot + 1) : nil))
+                if isFrozen { thawChildFirst() }
+                return
             }
             if !isStopped, random.chance(0.12) {
                 isStopped = true
@@ -142,6 +146,16 @@ extension Schedule {
                 addOrder()
                 count -= 1
             }
+        }
+
+        /// Guard and child stand still across the deadline, and the child goes first: only its own look at the clock keeps it
+        /// from its exec.
+        private mutating func thawChildFirst() {
+            slots += [[.stopGuard], [.release], []]
+            slots.append([random.chance(0.8) ? .continueGuard : .killGuard])
+            isHeld = false
+            living = nil
+            if case .killGuard? = slots[slots.count - 1].first { isOver = true }
         }
 
         private mutating func forgetBatch() {
@@ -227,10 +241,14 @@ extension Schedule {
             }
         }
 
-        private mutating func start() -> Step {
-            let isStale = newest > 0 && random.chance(0.1)
-            let generation = isStale ? 1 + UInt64(random.below(Int(newest))) : newest + 1 + UInt64(random.below(2))
-            let deadline = deadline(from: max(slots.count - 1, 0))
+        private mutating func start(_ given: Deadline? = nil) -> Step {
+            var isStale = newest > 0 && random.chance(0.1)
+            let older = 1 + UInt64(random.below(Int(max(newest, 1))))
+            // Two answers about one start would come in no certain order.
+            if begun.contains(older) { isStale = false }
+            let generation = isStale ? older : newest + 1 + UInt64(random.below(2))
+            let wanted = deadline(from: max(slots.count - 1, 0))
+            let deadline = given ?? wanted
             if conducts[generation] == nil { conducts[generation] = conduct() }
             newest = max(newest, generation)
             if living == nil, !isStale, conducts[generation]?.execution == .fine {

@@ -65,10 +65,12 @@ enum Worker {
             schedule, timing, guardian, commands: commands, expected: model.entries.count, mark: task.mark)
         let origin = run.act()
         let comparison = Comparison(model: model, real: run.story, origin: origin)
+        let differences =
+            comparison.differences + Rules.broken(by: run.story, origin: origin, schedule, timing)
         let isStalled = max(run.stall, comparison.lateness) > timing.margin / 2
         let verdict: Verdict =
-            run.mayNotTrace ? .untraceable : comparison.differences.isEmpty ? .same : isStalled ? .disturbed : .differs
-        var text = comparison.differences.map { $0 + "\n" }.joined()
+            run.mayNotTrace ? .untraceable : differences.isEmpty ? .same : isStalled ? .disturbed : .differs
+        var text = differences.map { $0 + "\n" }.joined()
         if verdict != .same || task.isVerbose {
             text += Comparison.table(model: model, real: run.story, origin: origin, schedule: schedule, timing) + "\n"
             text +=
