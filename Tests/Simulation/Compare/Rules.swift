@@ -101,7 +101,7 @@ enum Rules {
             case .ran(let number): checkLife("\(number) begins", number, now)
             case .look(_, let found):
                 guard !isStopped else { return }
-                for (number, _) in latest where found.contains(Sighting.command(number)) {
+                for (number, _) in latest where Sighting.shows(found, command: number) {
                     checkLife("\(number) lives", number, now)
                 }
             default: break

@@ -99,6 +99,10 @@ enum Sighting {
     static func command(_ number: UInt64) -> String { "command \(number)" }
     static func left(_ number: UInt64) -> String { "left by \(number)" }
     static func text(_ found: [String]) -> String { found.isEmpty ? "nothing" : found.sorted().joined(separator: ", ") }
+    /// Whether that command, and not one whose number begins with its, is among what was found.
+    static func shows(_ text: String, command number: UInt64) -> Bool {
+        text.split(separator: ", ").contains { $0 == command(number) }
+    }
 }
 
 struct Story {
