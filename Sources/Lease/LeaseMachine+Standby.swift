@@ -59,7 +59,8 @@ extension LeaseMachine {
     func wake(_ standby: Standby) -> Instant? {
         guard case .observe(let at) = standby.intention else { return nil }
         var wake = min(at, chores.registerAt)
-        if let watch = standby.watch, !watch.record.suspended, guardian == .answering {
+        // Only a watch through this session allows a claim (R3): for another's there is nothing to wake for.
+        if let watch = standby.watch, watch.session == link.session, !watch.record.suspended, guardian == .answering {
             var claimAt = watch.expiry(largestTTL: largestTTL)
             if watch.record.released && watch.record.server == watch.server { claimAt = watch.firstSeen }
             claimAt = max(claimAt, standby.coolsUntil ?? claimAt, standby.claimPausesUntil ?? claimAt)

@@ -40,7 +40,8 @@ extension Statements {
 
     /// What a claim's or renewal's fence had to leave alone; nil when that was nothing.
     public static func unfenced(_ result: QueryResult) -> Unfenced? {
-        guard result.rows.count == 1, result.columns.contains("unfenced"),
+        let columns = ["unfenced", "me", "unfenced_roles", "unfenced_superusers"]
+        guard result.rows.count == 1, columns.allSatisfy(result.columns.contains),
             let sessions = result.int64(0, "unfenced"), sessions > 0
         else { return nil }
         return Unfenced(

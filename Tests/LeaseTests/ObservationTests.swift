@@ -151,6 +151,22 @@ import Testing
         #expect(!actions.statements.contains(.resume(Epoch(seen.epoch))))
     }
 
+    @Test("R3: what was seen through a former session is no reason to wake") func noWakeForAFormerWatch() throws {
+        var driver = try Driver()
+        driver.open()
+        driver.settle()
+        let released = Driver.record(holder: nil, released: true)
+        let former = Watch.after(
+            nil, seeing: released, from: Driver.server, through: SessionID(0), age: .zero, at: driver.now)
+        driver.machine.update {
+            $0.watch = former
+            $0.intention = .observe(at: driver.now + .seconds(1))
+        }
+        driver.machine.link = .idle(driver.session)
+        driver.machine.chores.registerAt = driver.now + .seconds(1)
+        #expect(driver.machine.nextWake > driver.now)
+    }
+
     @Test("R9: a record that merely names us, by hands, is not taken up") func namedByHands() throws {
         var driver = try Driver()
         driver.open()

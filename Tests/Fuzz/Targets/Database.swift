@@ -49,10 +49,10 @@ private struct Secret {
         text = around[..<middle] + Self.mark + around[middle...]
     }
 
-    /// Nil when what stands before the mark says in so many words that a part follows that is shown.
+    /// Nil when what stands before the mark says in so many words that a part follows that is shown; an unescaped @ does.
     func behind(_ before: String) -> Secret? {
         let prefix = before + (text.firstRange(of: Self.mark).map { text[..<$0.lowerBound] } ?? "")
-        return ["host=", "hostaddr=", "user=", "dbname="].contains(where: prefix.contains) ? nil : self
+        return ["@", "host=", "hostaddr=", "user=", "dbname="].contains(where: prefix.contains) ? nil : self
     }
 
     func demandHidden(in shown: String) { demand(!shown.contains(Self.mark), "the password is hidden: \(shown)") }

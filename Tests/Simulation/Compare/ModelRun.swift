@@ -128,7 +128,7 @@ extension ModelRun: GuardOwner {
 
     func killTime() -> Time { 0 }
     func guardDied() {}
-    func guardOutOfAction() {}
+    func guardStateChanged() {}
 }
 
 /// A tree that does what the schedule says.

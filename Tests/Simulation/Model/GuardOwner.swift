@@ -21,7 +21,7 @@ protocol GuardOwner: AnyObject {
     /// The guard was killed.
     func guardDied()
     /// The guard runs no longer, or is dead.
-    func guardOutOfAction()
+    func guardStateChanged()
 }
 
 /// The guard with one rule broken, in one place of the model.

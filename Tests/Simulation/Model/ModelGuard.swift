@@ -218,12 +218,13 @@ final class ModelGuard {
     func stop() {
         guard state == .running else { return }
         state = .stopped
-        owner.guardOutOfAction()
+        owner.guardStateChanged()
     }
 
     /// SIGCONT, or the machine is awake again.
     func resume() {
         if state == .stopped { state = .running }
+        owner.guardStateChanged()
         guard isRunning else { return }
         if isHunting { huntOn() }
         // A timer that is due has gone off.
@@ -237,7 +238,7 @@ final class ModelGuard {
         stage.trace { "\(self.name): guard dies" }
         tree?.guardDied()
         owner.guardDied()
-        owner.guardOutOfAction()
+        owner.guardStateChanged()
     }
 
     /// The keeper's end of the channel is closed.

@@ -10,6 +10,8 @@ final class Child: ProcessTree {
     let epoch: Epoch
     /// Beyond what can be promised; see `Judge`.
     var isBeyond = false
+    /// Keeper and guard are stopped, both.
+    var isHelpless = false
     /// After a thaw: until when its guard may need to kill it.
     var graceUntil: Time = 0
 

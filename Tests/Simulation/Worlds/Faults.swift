@@ -119,6 +119,7 @@ extension World {
             trace { "fault: guards are stopped while they kill for a lost lease, and \(keeper.name) loses its" }
             stopsKillingGuards = true
             if random.chance(0.5), server.isRunning, let row = server.stored.row, row.record.beat > 0 {
+                judge.editedEpoch()
                 server.edit { $0.row?.record.epoch = Epoch(row.record.epoch.rawValue + 1) }
             } else {
                 keeper.host.isCutTo = true
@@ -267,6 +268,7 @@ extension World {
             judge.edited(released: false)
             server.edit { $0.row?.record.ttl = .milliseconds(500) }
         case 4 where row.record.beat > 0:
+            judge.editedEpoch()
             server.edit { $0.row?.record.epoch = Epoch(row.record.epoch.rawValue + 1) }
             // And when somebody may claim, answers get lost.
             after(row.record.ttl.nanoseconds * random.time(90, 105) / 100) { [self] in

@@ -16,9 +16,16 @@ final class Judge {
     private var highest: (epoch: Epoch, holder: InstanceID)?
     /// Epochs that a fail-over or a hand has removed from the record.
     private var forgotten: [Epoch] = []
+    /// The sidecars that had seen the very beat whose TTL was shortened by hand.
+    private var sawBeforeEdit: Set<String> = []
     /// The smallest time between the end of one leadership's tree and the begin of the next one's.
     private(set) var narrowest: Time?
     private var lastEnd: (time: Time, keeper: Keeper)?
+
+    private(set) var endedTrees = 0
+    /// How many of them were beyond what can be promised, and how many overlaps were excused for that.
+    private(set) var excusedTrees = 0
+    private(set) var excusedOverlaps = 0
 
     init(world: World) { self.world = world }
 
@@ -52,12 +59,19 @@ final class Judge {
     }
 
     func ended(_ tree: Child) {
+        endedTrees += 1
+        if tree.isBeyond { excusedTrees += 1 }
         trees.removeAll { $0 === tree }
         if !tree.isBeyond { lastEnd = (world.now, tree.keeper) }
     }
 
     private func clash(_ old: Child, _ new: Child) {
-        guard old !== new, !old.isBeyond, !new.isBeyond else { return }
+        if old.isHelpless || new.isHelpless { excusedOverlaps += 1 }
+        guard old !== new, !old.isHelpless, !new.isHelpless else { return }
+        guard !old.isBeyond, !new.isBeyond else {
+            excusedOverlaps += 1
+            return
+        }
         let grace = max(old.graceUntil, new.graceUntil)
         guard world.now >= grace else {
             // One of them has just been thawed: it has as long as its guard needs to wake and kill.
@@ -92,7 +106,8 @@ final class Judge {
         }
     }
 
-    /// Keeper and guard are both out of action: nobody is left who could kill (in a container the kernel does).
+    /// Keeper and guard are both out of action: nobody is left who could kill (in a container the kernel does), until one of
+    /// them runs again.
     func look(at keeper: Keeper) {
         guard let tree = keeper.child, tree.isAlive else { return }
         let guardian = keeper.guardian.state
@@ -101,8 +116,14 @@ final class Judge {
             tree.graceUntil = world.now + Time(Double(tree.ttl) * world.profile.killPart) + tree.ttl / 5
         }
         if guardian != .running, keeper.state != .running {
-            world.trace { "\(tree.name) is beyond: keeper \(keeper.state), guard \(guardian)" }
-            tree.isBeyond = true
+            world.trace { "\(tree.name) is helpless: keeper \(keeper.state), guard \(guardian)" }
+            tree.isHelpless = true
+            // Nobody of the two comes back who could still kill all of it.
+            if guardian == .dead || keeper.state == .dead || keeper.state == .hung { tree.isBeyond = true }
+        } else if tree.isHelpless {
+            tree.isHelpless = false
+            tree.graceUntil = world.now + Time(Double(tree.ttl) * world.profile.killPart) + tree.ttl / 5
+            for other in trees where other !== tree && other.isExecuting { clash(tree, other) }
         }
     }
 
@@ -111,6 +132,7 @@ final class Judge {
     func claimed(_ epoch: Epoch, by keeper: Keeper) {
         claims.append((epoch, keeper.identity.instance))
         excuseWhatNobodyKnew(keeper)
+        excuseWhatHandsShortened(keeper)
     }
 
     func created(by keeper: Keeper) { if world.twin != .createdWithShortTTL { excuseWhatNobodyKnew(keeper) } }
@@ -132,15 +154,39 @@ final class Judge {
 
     /// Somebody set `released`, or shortened the TTL, under a leader.
     func edited(released: Bool) {
-        for keeper in world.keepers where keeper.leadership != nil { edited(under: keeper, released: released) }
-        for tree in trees { edited(under: tree.keeper, released: released) }
+        if !released, let seen = world.server.stored.row?.record {
+            sawBeforeEdit = Set(
+                world.keepers.filter {
+                    $0.standby?.watch?.record.epoch == seen.epoch && $0.standby?.watch?.record.beat == seen.beat
+                }.map(\.name))
+        }
+        var leaders = world.keepers.filter { $0.leadership != nil }
+        for tree in trees where !leaders.contains(where: { $0 === tree.keeper }) { leaders.append(tree.keeper) }
+        for keeper in leaders { edited(under: keeper, released: released) }
     }
+
+    /// Somebody changed the epoch: for everybody it is a record not seen before.
+    func editedEpoch() { sawBeforeEdit = [] }
 
     private func edited(under keeper: Keeper, released: Bool) {
         // Only its lock holds a claim off until its next renewal.
         let holdsLock = world.server.lockHolder?.connection?.keeper === keeper
-        keeper.hands = released && holdsLock && keeper.hands != .beyond ? .releasedIt : .beyond
+        switch keeper.hands {
+        case .off where !released, .shortenedIt where !released: keeper.hands = .shortenedIt
+        case .off where holdsLock, .releasedIt where released && holdsLock: keeper.hands = .releasedIt
+        case .off, .releasedIt, .shortenedIt, .beyond: keeper.hands = .beyond
+        }
         excuseTrees(of: keeper)
+    }
+
+    /// A TTL shortened by hand is not believed by who saw the very beat before. Others cannot know: not promised.
+    private func excuseWhatHandsShortened(_ claimer: Keeper) {
+        for keeper in trees.map(\.keeper)
+        where keeper.hands == .shortenedIt && keeper !== claimer {
+            if sawBeforeEdit.contains(claimer.name), claimer.machine.largestTTL >= keeper.timing.ttl { continue }
+            keeper.hands = .beyond
+            excuseTrees(of: keeper)
+        }
     }
 
     /// A hand-edited row while its leader has lost its session: not promised.

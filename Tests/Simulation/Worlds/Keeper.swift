@@ -14,6 +14,8 @@ final class Keeper {
         case off
         /// They set `released`, while it held the lock.
         case releasedIt
+        /// They shortened the TTL.
+        case shortenedIt
         /// That is not promised: it had no session, or lost it before it could notice.
         case beyond
     }
@@ -129,6 +131,7 @@ final class Keeper {
         world.after(world.random.time(0, ttl / 3)) { [self] in
             guard state == .stalled else { return }
             state = .running
+            world.judge.look(at: self)
             run()
         }
     }
@@ -249,6 +252,7 @@ final class Keeper {
     func resume() {
         guard state == .stopped || state == .hung || state == .running || state == .stalled else { return }
         if state == .stopped { state = .running }
+        world.judge.look(at: self)
         guard isRunning else { return }
         if isSweeping { sweepLater() }
         run()

@@ -87,6 +87,13 @@ extension Keeper {
         case .longestTTLForgotten:
             longestSeen = max(longestSeen, machine.largestTTL)
             machine.largestTTL = timing.ttl
+        case .shortenedTTLBelieved:
+            guard let watch = standby?.watch, watch.edited else { return }
+            machine.update {
+                $0.watch = Watch(
+                    session: watch.session, record: watch.record, server: watch.server, firstSeen: watch.firstSeen,
+                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: false)
+            }
         case .terminateOnReleased:
             guard case .reply(_, .observed) = event, let standby, standby.lockWasBusy,
                 standby.watch?.record.released == true

@@ -96,5 +96,5 @@ extension Keeper: GuardOwner {
         world.after(world.random.time(0, millisecond)) { [self] in hear(.guardGone) }
     }
 
-    func guardOutOfAction() { world.judge.look(at: self) }
+    func guardStateChanged() { world.judge.look(at: self) }
 }

@@ -42,7 +42,7 @@ struct Profile {
         partsPerMillion = random.chance(0.3) ? 0 : 20_000
         let shortest = ttls.map(\.nanoseconds).min() ?? 0
         delay = isCalm ? millisecond : random.pick([millisecond / 5, millisecond, shortest / 100, shortest / 40])
-        // Without the patience with a silent guard: 5 % of a TTL at most.
+        // Without the patience with a silent guard: 8 % of a TTL at most.
         killPart = twin == .marginZeroByDriftAlone ? 0 : random.pick([0.005, 0.04, 0.08])
         containers = random.chance(0.3)
         if isCalm {

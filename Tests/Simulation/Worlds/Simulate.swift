@@ -31,7 +31,12 @@ struct Simulate: AsyncParsableCommand {
             let names = Twin.allCases.map(\.rawValue).joined(separator: ", ")
             throw ValidationError("no twin is called \(twin); there are none, \(names)")
         }
-        guard seeds >= 0, limit > 0, jobs > 0 else { throw ValidationError("numbers must be positive") }
+        guard seeds >= (twin == "none" ? 1 : 0), limit > 0, harmless > 0, jobs > 0, traces >= 0 else {
+            throw ValidationError("--seeds, --limit, --harmless and --jobs must be positive, --traces not negative")
+        }
+        guard first <= UInt64.max - UInt64(max(seeds, limit, harmless)) else {
+            throw ValidationError("--first is too near the end of what a seed can be")
+        }
     }
 
     func run() async throws {
@@ -105,6 +110,9 @@ struct Tally: Sendable {
     private var recoveries: [Double] = []
     private var takeovers: [Double] = []
     private var narrowest: Time = .max
+    private var trees = 0
+    private var excusedTrees = 0
+    private var excusedOverlaps = 0
     private var took = Duration.zero
 
     private mutating func add(_ outcome: Outcome) {
@@ -112,6 +120,9 @@ struct Tally: Sendable {
         starts += outcome.starts
         faults += outcome.faults
         simulated += outcome.simulated
+        trees += outcome.trees
+        excusedTrees += outcome.excused.trees
+        excusedOverlaps += outcome.excused.overlaps
         recoveries.append(outcome.recovery)
         if let takeover = outcome.takeover { takeovers.append(takeover) }
         if let narrowest = outcome.narrowest { self.narrowest = min(self.narrowest, narrowest) }
@@ -124,6 +135,9 @@ struct Tally: Sendable {
         starts += other.starts
         faults += other.faults
         simulated += other.simulated
+        trees += other.trees
+        excusedTrees += other.excusedTrees
+        excusedOverlaps += other.excusedOverlaps
         recoveries += other.recoveries
         takeovers += other.takeovers
         narrowest = min(narrowest, other.narrowest)
@@ -175,6 +189,9 @@ struct Tally: Sendable {
         Swift.print("  from the last fault to exactly one child      \(Self.spread(recoveries))")
         Swift.print("  from the loss of a leader to the next child   \(Self.spread(takeovers))")
         if narrowest != .max { Swift.print("smallest gap between two leaders' trees: \(Double(narrowest) / 1e6) ms") }
+        Swift.print(
+            "\(trees) trees, \(excusedTrees) beyond what can be promised; overlaps excused for that: \(excusedOverlaps)"
+        )
         for violation in violations.sorted(by: { $0.seed < $1.seed }).prefix(20) {
             Swift.print(
                 "VIOLATION in seed \(violation.seed): \(violation.violation)  (replay: --seed \(violation.seed))")

@@ -8,7 +8,7 @@ enum Twin: String, CaseIterable {
     // R2
     case marginZero, marginZeroByDriftAlone, deadlineFromReply, deadlineFromSending
     // R3
-    case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten
+    case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten, shortenedTTLBelieved
     // R4
     case noLock, noLockUnderHands, noCompareAndSet, noLockNoCompareAndSet, epochsRepeat, terminateOnReleased,
         failedClaimKeepsLock
@@ -37,7 +37,9 @@ enum Twin: String, CaseIterable {
         switch self {
         case .noGuardTimer, .monotonicTimer, .extendAfterKill, .noCheckBeforeExec: "R1"
         case .marginZero, .marginZeroByDriftAlone, .deadlineFromReply, .deadlineFromSending: "R2"
-        case .watchAcrossSessions, .releasedByOtherServer, .ownTTL, .watchFromSending, .longestTTLForgotten: "R3"
+        case .watchAcrossSessions, .releasedByOtherServer, .ownTTL, .watchFromSending, .longestTTLForgotten,
+            .shortenedTTLBelieved:
+            "R3"
         case .noLock, .noLockUnderHands, .noCompareAndSet, .noLockNoCompareAndSet, .epochsRepeat, .terminateOnReleased,
             .failedClaimKeepsLock, .terminateUnchecked:
             "R4"
@@ -72,6 +74,7 @@ enum Twin: String, CaseIterable {
         case .ownTTL: "the reader's own TTL instead of the record's"
         case .watchFromSending: "the observation counts from the sending of the poll"
         case .longestTTLForgotten: "the record's TTL although another postmaster wrote it"
+        case .shortenedTTLBelieved: "a TTL that hands have shortened is believed"
         case .noLock: "no advisory lock, and no hands in the table"
         case .noLockUnderHands: "no advisory lock, hands in the table"
         case .noCompareAndSet: "no compare-and-set"

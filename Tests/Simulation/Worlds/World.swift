@@ -18,6 +18,9 @@ struct Outcome {
     /// The smallest gap between two leaderships, in nanoseconds.
     let narrowest: Time?
     let simulated: Time
+    let trees: Int
+    /// Trees beyond what can be promised, and overlaps excused for that.
+    let excused: (trees: Int, overlaps: Int)
 }
 
 /// Everything in a world refers to it without owning it: it outlives them all, and ends the agenda that keeps them alive.
@@ -171,7 +174,8 @@ final class World: Stage {
         let outcome = Outcome(
             seed: seed, violation: judge.violation, starts: starts, faults: faults,
             recovery: Double(recovery) / longest, takeover: takeover.map { Double($0) / longest },
-            narrowest: judge.narrowest, simulated: now)
+            narrowest: judge.narrowest, simulated: now, trees: judge.endedTrees,
+            excused: (judge.excusedTrees, judge.excusedOverlaps))
         close()
         return outcome
     }
