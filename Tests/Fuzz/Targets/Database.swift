@@ -15,8 +15,8 @@ func fuzzDatabase(_ input: UnsafeRawBufferPointer) {
     switch form {
     case 0: examine(before + after, hiding: nil)
     case 1: examine("postgresql://\(before):\(secret.text)@\(after)", hiding: secret.behind(before))
-    case 2: examine("\(before)password=\(secret.text)\(after)", hiding: secret)
-    case 3: examine("\(before)password='\(secret.text)'\(after)", hiding: secret)
+    case 2: examine("\(before)password=\(secret.text)\(after)", hiding: secret.behind(before))
+    case 3: examine("\(before)password='\(secret.text)'\(after)", hiding: secret.behind(before))
     case 4: examine("postgresql://\(before)?password=\(secret.text)\(after)", hiding: secret)
     default: passwordsArrive(Array(input.dropFirst()))
     }
@@ -52,7 +52,8 @@ private struct Secret {
     /// Nil when what stands before the mark says in so many words that a part follows that is shown; an unescaped @ does.
     func behind(_ before: String) -> Secret? {
         let prefix = before + (text.firstRange(of: Self.mark).map { text[..<$0.lowerBound] } ?? "")
-        return ["@", "host=", "hostaddr=", "user=", "dbname="].contains(where: prefix.contains) ? nil : self
+        // A quote that was opened before makes all of it the value of something else.
+        return ["@", "'", "host", "user", "dbname"].contains(where: prefix.contains) ? nil : self
     }
 
     func demandHidden(in shown: String) { demand(!shown.contains(Self.mark), "the password is hidden: \(shown)") }
