@@ -105,9 +105,12 @@ struct Crew {
         let began = BootClock.now()
         while true {
             let isLate = end.map { BootClock.now() >= $0 } ?? false
+            // What was begun is tried again for some time.
+            let isTooLate = end.map { BootClock.now() >= $0 + .seconds(20) } ?? false
             // Many differences are told as well by a few.
-            if isLate || failed.count >= 5 {
-                for next in waiting where next.attempt > 0 { discarded.append(next.seed) }
+            if isLate || failed.count >= 5 { waiting.removeAll { $0.attempt == 0 } }
+            if isTooLate || failed.count >= 5 {
+                discarded += waiting.map(\.seed)
                 waiting = []
             }
             while members.count < jobs, !waiting.isEmpty { begin(waiting.removeFirst()) }
@@ -183,7 +186,7 @@ struct Crew {
         case .disturbed? where status & 0x7f == 0:
             if member.attempt + 1 < Self.attempts {
                 repeated += 1
-                waiting.append((member.seed, member.attempt + 1))
+                waiting.insert((member.seed, member.attempt + 1), at: 0)
             } else {
                 discarded.append(member.seed)
                 if !isVerbose, discarded.count <= 3 { print(text) }
