@@ -23,7 +23,7 @@ struct CompareGuard: ParsableCommand {
     @Option(help: "How many schedules.") var schedules = 400
     @Option(help: "The first seed; without it, a random one.") var seed: UInt64?
     @Option(help: "No new schedules after that many seconds.") var seconds: Int?
-    @Option(help: "How many at once; they mostly wait.") var jobs = 24
+    @Option(help: "How many at once; they mostly wait.") var jobs = 32
     @Option(help: "The length of a slot, in milliseconds.") var slot = 150
     @Option(help: "One seed, side by side.") var replay: UInt64?
     @Option(help: "A model with this rule broken, which must show.") var flaw: String?
@@ -105,8 +105,14 @@ struct Crew {
         let began = BootClock.now()
         while true {
             let isLate = end.map { BootClock.now() >= $0 } ?? false
+            // What was begun is tried again for some time.
+            let isTooLate = end.map { BootClock.now() >= $0 + .seconds(20) } ?? false
             // Many differences are told as well by a few.
-            if isLate || failed.count >= 5 { waiting.removeAll { $0.attempt == 0 || failed.count >= 5 } }
+            if isLate || failed.count >= 5 { waiting.removeAll { $0.attempt == 0 } }
+            if isTooLate || failed.count >= 5 {
+                discarded += waiting.map(\.seed)
+                waiting = []
+            }
             while members.count < jobs, !waiting.isEmpty { begin(waiting.removeFirst()) }
             if members.isEmpty { break }
             var set = members.map { pollfd(fd: $0.output, events: Int16(POLLIN), revents: 0) }
@@ -151,7 +157,7 @@ struct Crew {
         members.append(
             Member(
                 pid: pid, seed: next.seed, attempt: next.attempt, output: answers[0], mark: task.mark,
-                limit: BootClock.now() + .seconds(120)))
+                limit: BootClock.now() + .seconds(60)))
     }
 
     private mutating func read(_ index: Int) -> Bool {
@@ -180,10 +186,10 @@ struct Crew {
         case .disturbed? where status & 0x7f == 0:
             if member.attempt + 1 < Self.attempts {
                 repeated += 1
-                waiting.append((member.seed, member.attempt + 1))
+                waiting.insert((member.seed, member.attempt + 1), at: 0)
             } else {
                 discarded.append(member.seed)
-                if !isVerbose { print(text) }
+                if !isVerbose, discarded.count <= 3 { print(text) }
             }
         case .untraceable? where status & 0x7f == 0: untraceable += 1
         case .differs? where status & 0x7f == 0:
@@ -195,6 +201,8 @@ struct Crew {
     private mutating func fail(_ seed: UInt64, _ why: String) {
         failed.append(seed)
         print("FAIL seed \(seed) (compare-guard --replay \(seed)): \(why)")
+        // To be seen at once, also in a log.
+        fflush(nil)
     }
 
     func summarize() {

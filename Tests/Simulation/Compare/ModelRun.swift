@@ -91,8 +91,8 @@ final class ModelRun {
         case .killGuard:
             wasKilled = guardian.state != .dead
             guardian.die()
-        case .closeChannel:
-            isChannelClosed = true
+        case .closeChannel(let entirely):
+            isChannelClosed = entirely
             guardian.keeperEnded()
         default: break
         }
@@ -106,9 +106,9 @@ final class ModelRun {
 extension ModelRun: GuardOwner {
     var name: String { "model" }
 
-    /// Nobody hears a guard whose channel is closed.
+    /// Nobody hears a guard whose channel is closed, and it says nothing itself once it knows.
     func said(_ answer: Answer) {
-        if !isChannelClosed { tell(.answer(answer)) }
+        if !isChannelClosed, !guardian.knowsKeeperGone { tell(.answer(answer)) }
     }
 
     func forkFailure(commandIndex: Int) -> Int32? { commandIndex == CommandIndex.noArgument ? 22 : nil }

@@ -101,7 +101,8 @@ enum Rules {
             case .ran(let number): checkLife("\(number) begins", number, now)
             case .look(_, let found):
                 guard !isStopped else { return }
-                for (number, _) in latest where Sighting.shows(found, command: number) {
+                let alive = found.split(separator: ", ")
+                for (number, _) in latest where alive.contains(Sighting.command(number)[...]) {
                     checkLife("\(number) lives", number, now)
                 }
             default: break

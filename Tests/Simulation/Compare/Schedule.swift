@@ -129,6 +129,7 @@ extension Schedule {
                 return
             }
             if !isStopped, random.chance(0.12) {
+                if let living, random.chance(0.3) { return undoKill(of: living) }
                 isStopped = true
                 add(.stopGuard)
             } else if isStopped, random.chance(0.4) {
@@ -156,6 +157,13 @@ extension Schedule {
             isHeld = false
             living = nil
             if case .killGuard? = slots[slots.count - 1].first { isOver = true }
+        }
+
+        /// An order that the guard finds behind the one to kill: nothing undoes a kill.
+        private mutating func undoKill(of generation: UInt64) {
+            slots[slots.count - 1] = [.stopGuard, .kill(generation)]
+            slots.append([.extend(generation, .never), .continueGuard])
+            living = nil
         }
 
         private mutating func forgetBatch() {

@@ -27,6 +27,8 @@ final class ModelGuard {
     private var timer: Instant?
     private var timers = 0
     private(set) var isKeeperGone = false
+    /// It has read the end of the channel, and says nothing any more.
+    private(set) var knowsKeeperGone = false
     private var isInside = false
     // What the kernel will tell at the next look.
     private var outcome: ChildStart.Outcome?
@@ -71,7 +73,10 @@ final class ModelGuard {
         if !ignoresTimer { perform(machine.tick(now: now)) }
         learnOutcome()
         while !inbox.isEmpty { take(inbox.removeFirst(), now: now) }
-        if isKeeperGone { perform(machine.keeperGone()) }
+        if isKeeperGone {
+            knowsKeeperGone = true
+            perform(machine.keeperGone())
+        }
         if let status = reaped, let pid = machine.commandPid {
             reaped = nil
             learnOutcome()
