@@ -83,6 +83,9 @@ import Testing
             "postgresql://u%3Ahunter2@h/d", "postgresql://u@h/d:hunter2", "dbname=postgresql://u:hunter2@h/d",
             "postgresql://u@h/d\nsecond line hunter2", "jdbc:postgresql://h/d?password=hunter2",
             "'postgresql://u:hunter2@h/d'",
+            // Unescaped '?', '@' and ',' in the password: what is between them would be taken for a host.
+            "postgresql+psycopg2://u:a@hunter2,@h/d", "postgresql+psycopg2://:?0@hunter2@,",
+            "postgresql+psycopg2://:?0@hunter2,@",
             // An accent behind a separator hides it from whoever looks at Characters; libpq looks at bytes.
             "postgresql://u:p@hunter2@\u{301}h/d", "dbname=u:hunter2@\u{301}h", "dbname='x password = hunter2'",
             "postgresql://h:5432?password=p@hunter2", "user=u:\u{301}hunter2", "postgresql://u@h/d\u{2028}hunter2",

@@ -97,6 +97,10 @@ struct DatabaseSource {
             return scalars.contains { characters.unicodeScalars.contains($0) || $0.breaksLine }
                 || scalars.firstRange(of: "://".unicodeScalars) != nil || Redaction.withoutSecrets(text) != text
         }
+        // One abstract socket is a place; one among other hosts is an '@' and a ',' that belonged to a password.
+        if settings.hosts.count > 1, settings.hosts.contains(where: { $0.utf8.first == UInt8(ascii: "@") }) {
+            return "the host"
+        }
         for host in settings.hosts where odd(String(host.unicodeScalars.drop { $0 == "@" }), "@?&;") {
             return "the host"
         }

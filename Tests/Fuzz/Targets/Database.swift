@@ -49,11 +49,10 @@ private struct Secret {
         text = around[..<middle] + Self.mark + around[middle...]
     }
 
-    /// Nil when what stands before the mark says in so many words that a part follows that is shown; an unescaped @ does.
+    /// Nil when what stands before the mark says in so many words that a part follows that is shown.
     func behind(_ before: String) -> Secret? {
         let prefix = before + (text.firstRange(of: Self.mark).map { text[..<$0.lowerBound] } ?? "")
-        // A quote that was opened before makes all of it the value of something else.
-        return ["@", "'", "host", "user", "dbname"].contains(where: prefix.contains) ? nil : self
+        return ["host=", "hostaddr=", "user=", "dbname="].contains(where: prefix.contains) ? nil : self
     }
 
     func demandHidden(in shown: String) { demand(!shown.contains(Self.mark), "the password is hidden: \(shown)") }
