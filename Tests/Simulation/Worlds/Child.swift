@@ -8,8 +8,11 @@ import Clock
 final class Child: ProcessTree {
     let keeper: Keeper
     let epoch: Epoch
-    /// Beyond what can be promised; see `Judge`.
+    /// Beyond what can be promised, for good; see `Judge`.
     var isBeyond = false
+    /// Beyond it because of hands in the table, until a renewal succeeds.
+    var isBeyondByHand = false
+    var isExcused: Bool { isBeyond || isBeyondByHand || isHelpless }
     /// Keeper and guard are stopped, both.
     var isHelpless = false
     /// After a thaw: until when its guard may need to kill it.

@@ -1,7 +1,7 @@
 // What must never be, whatever happens: two trees alive, an epoch that does not grow, a child without a claim, a tree half
 // killed, a successor hit by somebody's late statement. And what must come about: one child, soon after the last fault.
 //
-// What docs/protocol.md lists under "What cannot be promised" is exempt here, tree by tree and no wider: `isBeyond`.
+// What docs/protocol.md lists under "What cannot be promised" is exempt here, tree by tree and no wider: `isExcused`.
 
 import Clock
 
@@ -39,14 +39,14 @@ final class Judge {
     // MARK: Trees
 
     func began(_ tree: Child, isLate: Bool) {
-        if tree.keeper.hands == .beyond { tree.isBeyond = true }
+        if tree.keeper.hands == .beyond { tree.isBeyondByHand = true }
         if isLate { blame("\(tree.name) was started after its deadline") }
         let holder = tree.keeper.identity.instance
         if !claims.contains(where: { $0.epoch == tree.epoch && $0.holder == holder }) {
             blame("\(tree.name) runs without a claim")
         }
         if let highest, highest != (tree.epoch, holder), tree.epoch <= highest.epoch {
-            if !tree.isBeyond { blame("epoch \(tree.epoch) of \(tree.name) is not above \(highest.epoch)") }
+            if !tree.isExcused { blame("epoch \(tree.epoch) of \(tree.name) is not above \(highest.epoch)") }
         } else {
             highest = (tree.epoch, holder)
         }
@@ -60,15 +60,14 @@ final class Judge {
 
     func ended(_ tree: Child) {
         endedTrees += 1
-        if tree.isBeyond { excusedTrees += 1 }
+        if tree.isExcused { excusedTrees += 1 }
         trees.removeAll { $0 === tree }
-        if !tree.isBeyond { lastEnd = (world.now, tree.keeper) }
+        if !tree.isExcused { lastEnd = (world.now, tree.keeper) }
     }
 
     private func clash(_ old: Child, _ new: Child) {
-        if old.isHelpless || new.isHelpless { excusedOverlaps += 1 }
-        guard old !== new, !old.isHelpless, !new.isHelpless else { return }
-        guard !old.isBeyond, !new.isBeyond else {
+        guard old !== new else { return }
+        guard !old.isExcused, !new.isExcused else {
             excusedOverlaps += 1
             return
         }
@@ -99,7 +98,7 @@ final class Judge {
     func torn(_ tree: Child) {
         let limit = Time(Double(tree.ttl) * (world.profile.killPart + 0.1)) + 200 * millisecond
         world.after(limit) { [self] in
-            guard tree.isExecuting, !tree.hasCommand, !tree.isBeyond, tree.guardian.isRunning else { return }
+            guard tree.isExecuting, !tree.hasCommand, !tree.isExcused, tree.guardian.isRunning else { return }
             if world.now - world.lastThaw > limit, world.now - world.lastGuardFault > limit {
                 blame("\(tree.name) is half dead")
             }
@@ -150,7 +149,11 @@ final class Judge {
         for claim in claims where claim.epoch.rawValue > epoch { forgotten.append(claim.epoch) }
     }
 
-    func renewed(by keeper: Keeper) { keeper.hands = .off }
+    func renewed(by keeper: Keeper) {
+        guard keeper.hands != .off else { return }
+        keeper.hands = .off
+        for tree in trees where tree.keeper === keeper { tree.isBeyondByHand = false }
+    }
 
     /// Somebody set `released`, or shortened the TTL, under a leader.
     func edited(released: Bool) {
@@ -197,7 +200,7 @@ final class Judge {
 
     private func excuseTrees(of keeper: Keeper) {
         guard keeper.hands == .beyond else { return }
-        for tree in trees where tree.keeper === keeper { tree.isBeyond = true }
+        for tree in trees where tree.keeper === keeper { tree.isBeyondByHand = true }
     }
 
     func claimedWhileSuspended(_ keeper: Keeper) { blame("\(keeper.name) claimed a suspended record") }
