@@ -52,10 +52,10 @@ private struct Secret {
     /// Nil when what stands before the mark says in so many words that a part follows that is shown.
     func behind(_ before: String) -> Secret? {
         let prefix = before + (text.firstRange(of: Self.mark).map { text[..<$0.lowerBound] } ?? "")
-        return ["host=", "hostaddr=", "user=", "dbname="].contains(where: prefix.contains) ? nil : self
+        return ["host=", "hostaddr=", "user=", "dbname="].contains { holds(prefix, $0) } ? nil : self
     }
 
-    func demandHidden(in shown: String) { demand(!shown.contains(Self.mark), "the password is hidden: \(shown)") }
+    func demandHidden(in shown: String) { demand(!holds(shown, Self.mark), "the password is hidden: \(shown)") }
 }
 
 private func examine(_ url: String, hiding secret: Secret?, variable: String = "SIDECAR_DATABASE_URL") {

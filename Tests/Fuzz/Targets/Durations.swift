@@ -16,9 +16,10 @@ func fuzzDurations(_ input: UnsafeRawBufferPointer) {
     default:
         let (before, after) = (bytes.text(), bytes.remainingText())
         let mark = "qZ7Rk9"
-        if before.contains(mark) || after.contains(mark) { return }
+        // The mark in what stands around it is no password, nor is one with a control character in it that is left out.
+        for around in [before, after] where holds(String(around.unicodeScalars.filter { !$0.breaksLine }), mark) { return }
         for text in ["\(before)postgresql://u:\(mark)@h\(after)", "\(before)password=\(mark)\(after)"] {
-            demand(!(refusal(of: text) ?? "").contains(mark), "the password in \(text) is hidden")
+            demand(!holds(refusal(of: text) ?? "", mark), "the password in \(text) is hidden")
         }
     }
 }

@@ -66,6 +66,9 @@ func demand(_ condition: Bool, _ what: @autoclosure () -> String) {
     if !condition { fatalError("does not hold: \(what())") }
 }
 
+/// Whether a text has a part in it, byte by byte: for `String.contains`, an accent after the part would make it another one.
+func holds(_ text: String, _ part: String) -> Bool { text.utf8.contains(part.utf8) }
+
 /// What people are told must be one line that no terminal can be led astray with.
 func demandOneLine(_ text: String, longest: Int = 1000) {
     demand(!text.isEmpty && text.count <= longest, "a message of sensible length, but it has \(text.count): \(text)")
