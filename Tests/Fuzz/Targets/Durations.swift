@@ -17,7 +17,9 @@ func fuzzDurations(_ input: UnsafeRawBufferPointer) {
         let (before, after) = (bytes.text(), bytes.remainingText())
         let mark = "qZ7Rk9"
         // The mark in what stands around it is no password, nor is one with a control character in it that is left out.
-        for around in [before, after] where holds(String(around.unicodeScalars.filter { !$0.breaksLine }), mark) { return }
+        for around in [before, after] where holds(String(around.unicodeScalars.filter { !$0.breaksLine }), mark) {
+            return
+        }
         for text in ["\(before)postgresql://u:\(mark)@h\(after)", "\(before)password=\(mark)\(after)"] {
             demand(!holds(refusal(of: text) ?? "", mark), "the password in \(text) is hidden")
         }
