@@ -25,34 +25,25 @@ public func serverBinary(_ name: String) -> String {
 
 /// Runs a command to its end and returns its standard output without the last newline.
 ///
-/// The environment's PG* variables are kept from it, so that a developer's own settings cannot redirect a test.
-/// - Throws: `PrivatePostgres.Failure` with the command's standard error when it does not end with 0.
+/// The environment's PG* variables are kept from it, so that a developer's own settings cannot redirect a test. What it
+/// prints goes through files: the end of a pipe is known by its last writer, and a server started at the same moment by
+/// another test could inherit that and keep it for as long as it lives.
+/// - Throws: `PrivatePostgres.Failure` with the command's standard error when it does not end with 0 within two minutes.
 @discardableResult
 public func run(_ command: [String]) throws -> String {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = command
-    process.environment = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("PG") }
+    let environment = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("PG") }
         .merging(["PGCONNECT_TIMEOUT": "10", "LC_ALL": "C"]) { $1 }
-    process.currentDirectoryURL = URL(fileURLWithPath: "/")
-    process.standardInput = FileHandle.nullDevice
-    let errors = FileManager.default.temporaryDirectory.appendingPathComponent("sidecar-\(UUID().uuidString)")
-    _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
-    defer { try? FileManager.default.removeItem(at: errors) }
-    process.standardError = try FileHandle(forWritingTo: errors)
-    // A process started meanwhile would inherit what the end of this one is known by, and keep it open for its whole life.
-    let output = try descriptorsAreSafe.withLock { _ in
-        let output = Pipe()
-        process.standardOutput = output
-        try process.run()
-        return output
+    let output = FileManager.default.temporaryDirectory.appendingPathComponent("sidecar-\(UUID().uuidString)").path
+    let errors = output + ".errors"
+    defer { for path in [output, errors] { unlink(path) } }
+    let process = try SpawnedProcess(
+        ["/usr/bin/env", "-C", "/"] + command, environment: environment, output: output, errors: errors)
+    let exit = try process.waitForExit(timeout: .seconds(120))
+    guard exit == .code(0) else {
+        let reason = (try? String(contentsOfFile: errors, encoding: .utf8)) ?? ""
+        throw PrivatePostgres.Failure(description: "\(command[0]) ended with \(exit): \(reason)")
     }
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else {
-        let reason = (try? String(contentsOf: errors, encoding: .utf8)) ?? ""
-        throw PrivatePostgres.Failure(description: "\(command[0]) ended with \(process.terminationStatus): \(reason)")
-    }
+    let text = process.output
     return text.hasSuffix("\n") ? String(text.dropLast()) : text
 }
 
@@ -149,7 +140,9 @@ func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
     let envp = environment.map { strdup($0) } + [nil]
     defer { for string in argv + envp { free(string) } }
     var pid: pid_t = 0
-    let result = posix_spawn(&pid, "/bin/sh", &actions, &attributes, argv, envp)
+    let result = descriptorsAreSafe.withLock { _ in
+        posix_spawn(&pid, "/bin/sh", &actions, &attributes, argv, envp)
+    }
     guard result == 0 else { throw PrivatePostgres.Failure(description: "cannot start /bin/sh: errno \(result)") }
     return pid
 }

@@ -30,14 +30,19 @@ public final class SpawnedProcess: Sendable {
     public let outputPath: String
     private let ending = Mutex<Exit?>(nil)
 
-    /// Starts `command` (a path, then arguments) with exactly that environment. Standard input is empty.
-    public init(_ command: [String], environment: [String: String], output: String) throws {
+    /// Starts `command` (a path, then arguments) with exactly that environment. Standard input is empty; standard error
+    /// goes to `errors`, a file, or where standard output goes.
+    public init(_ command: [String], environment: [String: String], output: String, errors: String? = nil) throws {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0o644)
-        posix_spawn_file_actions_adddup2(&actions, 1, 2)
+        if let errors {
+            posix_spawn_file_actions_addopen(&actions, 2, errors, O_WRONLY | O_CREAT | O_APPEND, 0o644)
+        } else {
+            posix_spawn_file_actions_adddup2(&actions, 1, 2)
+        }
 
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
