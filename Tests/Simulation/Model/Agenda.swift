@@ -6,8 +6,20 @@ typealias Time = Int64
 
 let millisecond: Time = 1_000_000
 
+/// Whoever is rung again and again for one and the same thing. Unlike a step, an alarm costs no memory.
+protocol Alarmed: AnyObject {
+    /// The alarm with that mark is due: only the last one that was set means anything.
+    func ring(_ mark: Int)
+}
+
 struct Agenda {
     typealias Step = () -> Void
+
+    fileprivate enum Work {
+        case nothing
+        case step(Step)
+        case alarm(any Alarmed, mark: Int)
+    }
 
     /// Without the step itself: what moves about in the heap should be cheap to move.
     private struct Entry {
@@ -17,25 +29,31 @@ struct Agenda {
     }
 
     private var heap: [Entry] = []
-    private var steps: [Step?] = []
+    private var works: [Work] = []
     private var freeSlots: [Int] = []
     private var added = 0
 
     mutating func removeAll() {
         heap.removeAll()
-        steps.removeAll()
+        works.removeAll()
         freeSlots.removeAll()
     }
 
-    mutating func add(at time: Time, _ step: @escaping Step) {
+    mutating func add(at time: Time, _ step: @escaping Step) { add(at: time, .step(step)) }
+
+    mutating func add(at time: Time, ring alarmed: any Alarmed, mark: Int) {
+        add(at: time, .alarm(alarmed, mark: mark))
+    }
+
+    private mutating func add(at time: Time, _ work: Work) {
         added += 1
         let slot: Int
         if let free = freeSlots.popLast() {
             slot = free
-            steps[slot] = step
+            works[slot] = work
         } else {
-            slot = steps.count
-            steps.append(step)
+            slot = works.count
+            works.append(work)
         }
         let entry = Entry(time: time, order: added, slot: slot)
         heap.append(entry)
@@ -52,13 +70,9 @@ struct Agenda {
     /// When the earliest step is due; nil when there is none left.
     var nextTime: Time? { heap.first?.time }
 
-    /// Takes the earliest step out.
-    mutating func next() -> Step? {
+    /// Takes the earliest step out; it is the caller's to run what comes back, when the agenda may be added to again.
+    mutating func next() -> Next? {
         guard let first = heap.first, let last = heap.popLast() else { return nil }
-        defer {
-            steps[first.slot] = nil
-            freeSlots.append(first.slot)
-        }
         if !heap.isEmpty {
             var parent = 0
             while true {
@@ -71,7 +85,23 @@ struct Agenda {
             }
             heap[parent] = last
         }
-        return steps[first.slot]
+        var work = Work.nothing
+        swap(&work, &works[first.slot])
+        freeSlots.append(first.slot)
+        return Next(work: work)
+    }
+
+    /// A step that has left the agenda.
+    struct Next {
+        fileprivate let work: Work
+
+        func run() {
+            switch work {
+            case .nothing: break
+            case .step(let step): step()
+            case .alarm(let alarmed, let mark): alarmed.ring(mark)
+            }
+        }
     }
 
     private static func isBefore(_ left: Entry, _ right: Entry) -> Bool {

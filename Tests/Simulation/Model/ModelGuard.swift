@@ -7,7 +7,7 @@ import Clock
 
 @testable import Guard
 
-final class ModelGuard {
+final class ModelGuard: Alarmed {
     enum State { case running, stopped, dead }
 
     /// What a packet from the keeper is.
@@ -26,6 +26,8 @@ final class ModelGuard {
     private var inbox: [Packet] = []
     private var timer: Instant?
     private var timers = 0
+    /// How long the machine had been suspended when the timer was set.
+    private var asleepBefore: Time = 0
     private(set) var isKeeperGone = false
     /// It has read the end of the channel, and says nothing any more.
     private(set) var knowsKeeperGone = false
@@ -139,15 +141,16 @@ final class ModelGuard {
         guard !ignoresTimer else { return }
         timer = instant
         timers += 1
-        let mine = timers
-        var due = host.time(of: instant)
-        let asleep = host.suspendedFor
-        due = max(due, stage.now) + stage.random.time(20_000, millisecond / 2)
-        stage.at(due) { [self] in
-            guard timers == mine else { return }
-            guard flaw == .monotonicTimer, host.suspendedFor > asleep else { return run() }
-            stage.after(host.suspendedFor - asleep) { [self] in if timers == mine { run() } }
-        }
+        asleepBefore = host.suspendedFor
+        let due = max(host.time(of: instant), stage.now) + stage.random.time(20_000, millisecond / 2)
+        stage.at(due, ring: self, mark: timers)
+    }
+
+    /// The timer goes off.
+    func ring(_ mine: Int) {
+        guard timers == mine else { return }
+        guard flaw == .monotonicTimer, host.suspendedFor > asleepBefore else { return run() }
+        stage.after(host.suspendedFor - asleepBefore) { [self] in if timers == mine { run() } }
     }
 
     // MARK: The kernel

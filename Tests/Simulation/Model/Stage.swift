@@ -18,6 +18,10 @@ class Stage {
 
     final func after(_ delay: Time, _ step: @escaping Agenda.Step) { agenda.add(at: now + delay, step) }
 
+    final func at(_ time: Time, ring alarmed: any Alarmed, mark: Int) {
+        agenda.add(at: max(time, now), ring: alarmed, mark: mark)
+    }
+
     /// Does what is next, if it is due by `end`; otherwise it is `end`, and false.
     final func step(until end: Time) -> Bool {
         guard let time = agenda.nextTime, time <= end else {
@@ -25,7 +29,7 @@ class Stage {
             return false
         }
         now = time
-        agenda.next()?()
+        agenda.next()?.run()
         return true
     }
 

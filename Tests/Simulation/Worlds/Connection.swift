@@ -6,7 +6,7 @@ import Lease
 
 @testable import GuardModel
 
-final class Connection {
+final class Connection: Alarmed {
     unowned(unsafe) let world: World
     let id: SessionID
     let keeper: Keeper
@@ -20,6 +20,8 @@ final class Connection {
     private var heldToClient: [Agenda.Step] = []
     /// Counts what the client waits for, so that a timeout of something answered is void.
     private var waits = 0
+    /// What the client says when what it now waits for does not come.
+    private var complaint = ""
 
     init(_ id: SessionID, of keeper: Keeper) {
         self.id = id
@@ -83,12 +85,15 @@ final class Connection {
 
     private func limit(_ limit: Duration, _ reason: String) {
         waits += 1
-        let wait = waits
-        world.at(host.time(of: host.clock(at: world.now) + limit)) { [self] in
-            guard isOpen, waits == wait else { return }
-            close(byFault: true)
-            keeper.hear(.sessionLost(id, reason: reason), through: self)
-        }
+        complaint = reason
+        world.at(host.time(of: host.clock(at: world.now) + limit), ring: self, mark: waits)
+    }
+
+    /// The limit of a wait is over.
+    func ring(_ wait: Int) {
+        guard isOpen, waits == wait else { return }
+        close(byFault: true)
+        keeper.hear(.sessionLost(id, reason: complaint), through: self)
     }
 
     /// The client closes, or its process is gone and the kernel does. `byFault`: not because the protocol wants it.

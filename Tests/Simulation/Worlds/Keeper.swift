@@ -6,7 +6,7 @@ import Clock
 @testable import GuardModel
 @testable import Lease
 
-final class Keeper {
+final class Keeper: Alarmed {
     enum State { case running, stalled, stopped, hung, dead }
 
     /// Somebody edited the record under its leadership, and no renewal has succeeded since.
@@ -39,6 +39,8 @@ final class Keeper {
     private var signals: [Event] = []
     private var fromDatabase: [Event] = []
     private var pending: [Action] = []
+    /// How many of them are carried out.
+    private var done = 0
     private var isSweeping = false
     private var wake: Time?
     private var isInside = false
@@ -73,26 +75,30 @@ final class Keeper {
     func hear(_ event: Event, through connection: Connection) {
         guard self.connection === connection, state != .dead else { return }
         if case .sessionLost = event { self.connection = nil }
+        if isWaiting { return run(event) }
         fromDatabase.append(event)
-        poke()
+        run()
     }
 
     func hear(_ event: Event) {
         guard state != .dead else { return }
+        if isWaiting { return run(event) }
         fromGuard.append(event)
-        poke()
+        run()
     }
 
     func signal(_ event: Event) {
         guard state != .dead else { return }
+        if isWaiting { return run(event) }
         signals.append(event)
-        poke()
+        run()
     }
 
     // MARK: The loop
 
-    private func poke() {
-        if !isInside { run() }
+    /// In its poll(2): all that was heard before is done.
+    private var isWaiting: Bool {
+        !isInside && isRunning && done == pending.count && fromGuard.isEmpty && signals.isEmpty && fromDatabase.isEmpty
     }
 
     private func nextEvent() -> Event? {
@@ -102,15 +108,28 @@ final class Keeper {
         return nil
     }
 
-    func run() {
+    func run() { run(nil) }
+
+    /// Turns until nothing is left to do, beginning with that event, which woke it.
+    private func run(_ first: Event?) {
         guard isRunning, !isInside else { return }
         isInside = true
         defer { isInside = false }
         var hasTicked = false
+        if let first {
+            hasTicked = true
+            feed(first)
+        }
         while state == .running {
-            if !pending.isEmpty {
+            if done < pending.count {
                 if world.stalls > 0, world.random.chance(world.stalls) { return stall() }
-                carryOut(pending.removeFirst())
+                let action = pending[done]
+                done += 1
+                if done == pending.count {
+                    pending.removeAll(keepingCapacity: true)
+                    done = 0
+                }
+                carryOut(action)
             } else if let event = nextEvent() {
                 // It does all that is due, as a tick would.
                 hasTicked = true
@@ -137,7 +156,7 @@ final class Keeper {
     }
 
     private func scheduleWake() {
-        let next = machine.nextWake
+        let next = machine.wakeInPlace()
         guard next.nanoseconds != .max else { return }
         // poll(2) has whole milliseconds, rounded up.
         let lateness = world.random.time(0, millisecond)
@@ -145,11 +164,14 @@ final class Keeper {
         // One that comes earlier will look again.
         if let wake, wake <= due { return }
         wake = due
-        world.at(due) { [self] in
-            guard wake == due else { return }
-            wake = nil
-            run()
-        }
+        world.at(due, ring: self, mark: Int(due))
+    }
+
+    /// The loop's poll(2) is over.
+    func ring(_ due: Int) {
+        guard wake == Time(due) else { return }
+        wake = nil
+        run()
     }
 
     private func feed(_ event: Event) {
@@ -296,4 +318,9 @@ final class Keeper {
         guardian.vanishWithTree()
         world.keeperEnded(self)
     }
+}
+
+extension LeaseMachine {
+    /// `nextWake` without a copy of the whole machine, which reading it through a class costs.
+    fileprivate mutating func wakeInPlace() -> Instant { nextWake }
 }
