@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint size tsan fuzz airflow-test simulate compare-guard chaos
+.PHONY: help demo test build lint size tsan fuzz airflow-test simulate compare-guard chaos test-deploy
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -16,7 +16,7 @@ demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2
 
 test: ## Run everything: lint, unit tests, simulation, fuzzers, fault matrix, real Airflow, chaos (STEPS="unit airflow" for less)
 	@scripts/install-deps build postgres tests tools
-	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit simulation guardmodel fuzz endtoend probe airflow chaos)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit simulation guardmodel fuzz endtoend probe airflow deploy chaos)
 
 build: ## Build the release binary, .build/sidecar
 	@scripts/install-deps build
@@ -49,6 +49,10 @@ fuzz: ## Fuzz what is parsed, each target for a minute (SECONDS=600, TARGETS="da
 
 airflow-test: build ## Prove fail-over with real Airflow (AIRFLOW_VERSIONS="2.10.5 3.3.2")
 	@Tests/Airflow/run $(AIRFLOW_VERSIONS)
+
+test-deploy: build ## Run what ships in containers: image, compose, charts, unit (PARTS="image chart")
+	@scripts/install-deps deploy postgres
+	@Tests/Deploy/run $(PARTS)
 
 chaos: build ## Random faults against real sidecars, as root (FAULTS=1000 or FOR=600, SEED=..., STAGE=replicated|patroni|pgbouncer)
 	@scripts/install-deps build postgres tests tools chaos
