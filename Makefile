@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint size tsan fuzz airflow-test simulate compare-guard chaos
+.PHONY: help demo test build lint size tsan fuzz airflow-test simulate compare-guard chaos test-deploy image
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -16,7 +16,7 @@ demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2
 
 test: ## Run everything: lint, unit tests, simulation, fuzzers, fault matrix, real Airflow, chaos (STEPS="unit airflow" for less)
 	@scripts/install-deps build postgres tests tools
-	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit simulation guardmodel fuzz endtoend probe airflow chaos)
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit simulation guardmodel fuzz endtoend probe airflow deploy chaos)
 
 build: ## Build the release binary, .build/sidecar
 	@scripts/install-deps build
@@ -49,6 +49,16 @@ fuzz: ## Fuzz what is parsed, each target for a minute (SECONDS=600, TARGETS="da
 
 airflow-test: build ## Prove fail-over with real Airflow (AIRFLOW_VERSIONS="2.10.5 3.3.2")
 	@Tests/Airflow/run $(AIRFLOW_VERSIONS)
+
+image: ## Build the container image sidecar:VERSION (or sidecar-airflow: TARGET=airflow ARGS="--build-arg AIRFLOW_VERSION=2.10.5", ENGINE=docker)
+	@version=$$(sed -n 's/.*version = "\(.*\)"/\1/p' Sources/Sidecar/Program.swift | head -n 1); \
+	$(or $(ENGINE),$(shell command -v podman docker | head -n 1)) build --target $(or $(TARGET),sidecar) \
+		--build-arg "VERSION=$$version" --build-arg "REVISION=$$(git rev-parse HEAD)" \
+		--build-arg "SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct)" --tag "sidecar$(addprefix -,$(filter-out sidecar,$(TARGET))):$$version" $(ARGS) .
+
+test-deploy: build ## Run what ships in containers: image, compose, charts, unit (PARTS="image chart")
+	@scripts/install-deps deploy postgres
+	@Tests/Deploy/run $(PARTS)
 
 chaos: build ## Random faults against real sidecars, as root (FAULTS=1000 or FOR=600, SEED=..., STAGE=replicated|patroni|pgbouncer)
 	@scripts/install-deps build postgres tests tools chaos
