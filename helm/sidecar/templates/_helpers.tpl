@@ -162,14 +162,15 @@ capabilities:
 - name: sidecar-binary
   image: {{ include "sidecar.image" .image }}
   imagePullPolicy: {{ .image.pullPolicy }}
-  command: [cp, {{ .path | quote }}, /opt/sidecar/sidecar]
+  # The binary and the libraries it was linked with: nothing of them needs to be in the command's image.
+  command: [cp, -R, /opt/sidecar/., /to]
   securityContext:
     {{- include "sidecar.containerSecurityContext" $ | nindent 4 }}
   resources:
     requests: {cpu: 10m, memory: 32Mi}
     limits: {memory: 64Mi}
   volumeMounts:
-    - {name: sidecar-binary, mountPath: /opt/sidecar}
+    - {name: sidecar-binary, mountPath: /to}
 {{- end -}}
 {{- end -}}
 
