@@ -1,0 +1,207 @@
+{{- define "sidecar.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "sidecar.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains (include "sidecar.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "sidecar.name" .) | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sidecar.selector" -}}
+app.kubernetes.io/name: {{ include "sidecar.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: leased
+{{- end -}}
+
+{{- define "sidecar.labels" -}}
+app.kubernetes.io/name: {{ include "sidecar.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "sidecar.image" -}}
+{{- if .digest -}}{{ printf "%s@%s" .repository .digest }}{{- else -}}{{ printf "%s:%s" .repository .tag }}{{- end -}}
+{{- end -}}
+
+{{- define "sidecar.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "sidecar.fullname" .) -}}
+{{- end -}}
+
+{{/* Where the binary is in the command's container. */}}
+{{- define "sidecar.binary" -}}
+{{- ternary "/opt/sidecar/sidecar" .Values.sidecar.path (ne .Values.sidecar.image.repository "") -}}
+{{- end -}}
+
+{{/* Seconds, as a number, to what the command line takes: 10 -> 10s, 2.5 -> 2500ms. Never 2.5e+03 or the like. */}}
+{{- define "sidecar.duration" -}}
+{{- $ms := int64 (round (mulf . 1000) 0) -}}
+{{- if eq (mod $ms 1000) 0 -}}{{ div $ms 1000 }}s{{- else -}}{{ $ms }}ms{{- end -}}
+{{- end -}}
+
+{{/* The durations in milliseconds, with what the binary takes where nothing is said. */}}
+{{- define "sidecar.milliseconds" -}}
+{{- $lease := .Values.lease -}}
+{{- $ttl := int64 (round (mulf $lease.ttlSeconds 1000) 0) -}}
+{{- $margin := div $ttl 5 -}}
+{{- if not (kindIs "invalid" $lease.marginSeconds) -}}{{- $margin = int64 (round (mulf $lease.marginSeconds 1000) 0) -}}{{- end -}}
+{{- $renew := div $ttl 5 -}}
+{{- if not (kindIs "invalid" $lease.renewIntervalSeconds) -}}{{- $renew = int64 (round (mulf $lease.renewIntervalSeconds 1000) 0) -}}{{- end -}}
+{{- $grace := int64 (round (mulf $lease.graceSeconds 1000) 0) -}}
+{{/* After the grace period: the tree is killed, for which the margin is made, and one statement releases the lease. */}}
+{{- $after := add $margin (div (sub $ttl $margin) 4) -}}
+{{- dict "ttl" $ttl "margin" $margin "renew" $renew "grace" $grace "after" $after | toJson -}}
+{{- end -}}
+
+{{/* Whole seconds the pod needs from SIGTERM to its end at the longest. */}}
+{{- define "sidecar.leastTermination" -}}
+{{- $ms := include "sidecar.milliseconds" . | fromJson -}}
+{{- divf (addf $ms.grace $ms.after) 1000 | ceil | int64 -}}
+{{- end -}}
+
+{{- define "sidecar.termination" -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
+{{- $ms := include "sidecar.milliseconds" . | fromJson -}}
+{{/* 5 s for the kubelet, and for a machine that is busy; the whole never below grace + 15. */}}
+{{- divf (addf $ms.grace (max 10000 (int64 $ms.after)) 5000) 1000 | ceil | int64 -}}
+{{- else -}}
+{{- int64 .Values.terminationGracePeriodSeconds -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a schema cannot compare. The rules between the durations are the binary's own: better refused here than in a pod. */}}
+{{- define "sidecar.check" -}}
+{{- $lease := .Values.lease -}}
+{{- $ms := include "sidecar.milliseconds" . | fromJson -}}
+{{- if lt (mulf $ms.margin 20) (float64 $ms.ttl) -}}
+{{- fail (printf "lease.marginSeconds is below lease.ttlSeconds / 20 (%vs): killing and clock rates are paid from it" (divf $ms.ttl 20000)) -}}
+{{- end -}}
+{{- if gt (mulf $ms.margin 2) (float64 $ms.ttl) -}}
+{{- fail (printf "lease.marginSeconds is above lease.ttlSeconds / 2 (%vs): the command would live shorter than the margin" (divf $ms.ttl 2000)) -}}
+{{- end -}}
+{{- if gt (mulf $ms.renew 2) (subf $ms.ttl $ms.margin) -}}
+{{- fail (printf "lease.renewIntervalSeconds (%vs) is too long: two renewals must fit into lease.ttlSeconds - lease.marginSeconds (%vs)" (divf $ms.renew 1000) (divf (subf $ms.ttl $ms.margin) 1000)) -}}
+{{- end -}}
+{{- $least := include "sidecar.leastTermination" . | int64 -}}
+{{- if lt (include "sidecar.termination" . | int64) $least -}}
+{{- fail (printf "terminationGracePeriodSeconds (%v) is below %d, which is lease.graceSeconds and what killing the tree and releasing the lease may take: the kubelet would kill first, and the next leader wait for the TTL" .Values.terminationGracePeriodSeconds $least) -}}
+{{- end -}}
+{{- if not (or .Values.connection.existingSecret $lease.existingSecret .Values.extraEnvFrom) -}}
+{{- fail "no database: set connection.existingSecret (and connection.key) to the secret that holds its URL" -}}
+{{- end -}}
+{{- if and .Values.leaderService.enabled (not .Values.leaderService.ports) -}}
+{{- fail "leaderService.enabled without leaderService.ports: a Service needs one" -}}
+{{- end -}}
+{{- if and .Values.serviceAccount.automount .Values.serviceAccount.create (not .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.automount is for an account with rights: bind them to one, and name it in serviceAccount.name" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Two of the container's parts that the test pod shares. */}}
+{{- define "sidecar.databaseEnv" -}}
+{{- with .Values.connection }}
+{{- if .existingSecret }}
+- name: {{ .variable }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .key }}
+{{- end }}
+{{- end }}
+{{- with .Values.lease }}
+{{- if .existingSecret }}
+- name: SIDECAR_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret }}
+      key: {{ .key }}
+{{- end }}
+- name: SIDECAR_LEASE
+  value: {{ .name | quote }}
+- name: SIDECAR_TTL
+  value: {{ include "sidecar.duration" .ttlSeconds }}
+{{- if not (kindIs "invalid" .renewIntervalSeconds) }}
+- name: SIDECAR_RENEW_INTERVAL
+  value: {{ include "sidecar.duration" .renewIntervalSeconds }}
+{{- end }}
+{{- if not (kindIs "invalid" .marginSeconds) }}
+- name: SIDECAR_MARGIN
+  value: {{ include "sidecar.duration" .marginSeconds }}
+{{- end }}
+- name: SIDECAR_ALLOW_SESSION_POOLER
+  value: {{ .allowSessionPooler | quote }}
+{{- end }}
+- name: SIDECAR_NODE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+{{- end -}}
+
+{{- define "sidecar.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "sidecar.podSecurityContext" -}}
+{{- $fixed := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- toYaml (merge $fixed .Values.podSecurityContext) -}}
+{{- end -}}
+
+{{- define "sidecar.bringBinary" -}}
+{{- with .Values.sidecar -}}
+- name: sidecar-binary
+  image: {{ include "sidecar.image" .image }}
+  imagePullPolicy: {{ .image.pullPolicy }}
+  # The binary and the libraries it was linked with: nothing of them needs to be in the command's image.
+  command: [cp, -R, /opt/sidecar/., /to]
+  securityContext:
+    {{- include "sidecar.containerSecurityContext" $ | nindent 4 }}
+  resources:
+    requests: {cpu: 10m, memory: 32Mi}
+    limits: {memory: 64Mi}
+  volumeMounts:
+    - {name: sidecar-binary, mountPath: /to}
+{{- end -}}
+{{- end -}}
+
+{{/* A container of the test pod: (list ROOT NAME COMMAND). */}}
+{{- define "sidecar.testContainer" -}}
+{{- $root := index . 0 -}}
+- name: {{ index . 1 }}
+  image: {{ include "sidecar.image" $root.Values.image }}
+  imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+  command: {{ index . 2 | toJson }}
+  env:
+    {{- include "sidecar.databaseEnv" $root | trim | nindent 4 }}
+    {{- with $root.Values.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with $root.Values.extraEnvFrom }}
+  envFrom:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- include "sidecar.containerSecurityContext" $root | nindent 4 }}
+  resources:
+    requests: {cpu: 10m, memory: 32Mi}
+    limits: {memory: 128Mi}
+  {{- if or $root.Values.sidecar.image.repository $root.Values.extraVolumeMounts }}
+  volumeMounts:
+    {{- if $root.Values.sidecar.image.repository }}
+    - {name: sidecar-binary, mountPath: /opt/sidecar, readOnly: true}
+    {{- end }}
+    {{- with $root.Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+{{- end -}}
