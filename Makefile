@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint size tsan fuzz airflow-test simulate compare-guard chaos test-deploy
+.PHONY: help demo test build lint size tsan fuzz airflow-test simulate compare-guard chaos test-deploy image
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -49,6 +49,12 @@ fuzz: ## Fuzz what is parsed, each target for a minute (SECONDS=600, TARGETS="da
 
 airflow-test: build ## Prove fail-over with real Airflow (AIRFLOW_VERSIONS="2.10.5 3.3.2")
 	@Tests/Airflow/run $(AIRFLOW_VERSIONS)
+
+image: ## Build the container image sidecar:VERSION (or sidecar-airflow: TARGET=airflow ARGS="--build-arg AIRFLOW_VERSION=2.10.5", ENGINE=docker)
+	@version=$$(sed -n 's/.*version = "\(.*\)"/\1/p' Sources/Sidecar/Program.swift | head -n 1); \
+	$(or $(ENGINE),$(shell command -v podman docker | head -n 1)) build --target $(or $(TARGET),sidecar) \
+		--build-arg "VERSION=$$version" --build-arg "REVISION=$$(git rev-parse HEAD)" \
+		--build-arg "SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct)" --tag "sidecar$(addprefix -,$(filter-out sidecar,$(TARGET))):$$version" $(ARGS) .
 
 test-deploy: build ## Run what ships in containers: image, compose, charts, unit (PARTS="image chart")
 	@scripts/install-deps deploy postgres

@@ -72,9 +72,46 @@ stand_in() {
     recipe=$ROOT/Tests/Deploy/stand-ins/$(basename "${image%%:*}").Dockerfile
     [[ -f $recipe ]] || { echo "no stand-in for $image: $recipe is missing"; return 1; }
     stand_in debian:bookworm-slim || return
-    # pip and apt in a build need the host's idea of whom to trust, where that is not the usual one.
-    podman build --quiet --network host --label stand-in=true --build-arg "TAG=${image#*:}" \
-        --volume /etc/ssl/certs/ca-certificates.crt:/etc/ssl/certs/ca-certificates.crt:ro \
-        --env PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
-        --tag "$name" --file "$recipe" "$ROOT/Tests/Deploy/stand-ins" >/dev/null
+    build "$name" --label stand-in=true --build-arg "TAG=${image#*:}" --file "$recipe" "$ROOT/Tests/Deploy/stand-ins"
+}
+
+# build NAME ARG...: podman build with what it takes here, tagged as NAME. pip, apt and git in a build need the host's idea of
+# whom to trust and whom to ask; mounted, so that none of it is in a Dockerfile or an image.
+build() {
+    local name=$1 certificates=/etc/ssl/certs/ca-certificates.crt files=$CACHE/build options
+    shift
+    mkdir -p "$files"
+    printf '[global]\ncert = %s\n' "$certificates" >"$files/pip.conf"
+    git config --null --get-regexp '^url\..*\.insteadof$' | git_configuration >"$files/gitconfig"
+    options=(--volume "$files/gitconfig:/etc/gitconfig:ro")
+    [[ -f $certificates ]] &&
+        options+=(--volume "$certificates:$certificates:ro" --volume "$files/pip.conf:/etc/pip.conf:ro")
+    podman build --quiet --layers --network host "${options[@]}" --tag "$name" "$@" >/dev/null
+}
+
+# From `git config --null`, each rewriting of an address to a folder of the host, as a configuration file.
+git_configuration() {
+    local entry key
+    while IFS= read -r -d '' entry; do
+        key=${entry%%$'\n'*} key=${key#url.} key=${key%.insteadof}
+        [[ $key == /* ]] && printf '[url "%s"]\n\tinsteadOf = %s\n' "$key" "${entry#*$'\n'}"
+    done
+    printf '[safe]\n\tdirectory = *\n'
+}
+
+# sidecar_image [TARGET [ARG...]]: builds a target of the Dockerfile, by default `sidecar`, as localhost/TARGET:test. What has
+# not changed since the last time comes from podman's layers: minutes the first time, seconds later.
+sidecar_image() {
+    local target=${1:-sidecar} mounts=() swift=docker.io/library/swift:6.3-bookworm folder
+    shift $(($# > 0))
+    stand_in debian:bookworm-slim && stand_in swift:6.3-bookworm || return
+    if [[ -n $(podman image inspect --format '{{index .Labels "stand-in"}}' "$swift") ]]; then
+        folder=$(dirname "$(dirname "$(dirname "$(readlink -f "$(command -v swift)")")")")
+        mounts=(--volume "$folder:/opt/toolchain:ro")
+        for folder in $(git config --null --get-regexp '^url\..*\.insteadof$' | git_configuration |
+            sed -n 's/^\[url "\(.*\)"\]$/\1/p' | sort -u); do
+            mounts+=(--volume "$folder:$folder:ro")
+        done
+    fi
+    build "localhost/$target:test" --target "$target" "${mounts[@]}" "$@" "$ROOT"
 }
