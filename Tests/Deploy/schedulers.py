@@ -12,6 +12,9 @@ import sys
 import time
 
 
+groups_of = {}
+
+
 def look():
     """Every process: {pid: (parent, start, command, cgroups)}; no zombies."""
     found = {}
@@ -21,13 +24,16 @@ def look():
         try:
             with open(f"/proc/{name}/stat") as file:
                 head, _, tail = file.read().rpartition(")")
-            with open(f"/proc/{name}/cgroup") as file:
-                groups = file.read()
+            fields = tail.split()
+            process = name, fields[19], head
+            # Asked once for a process and its name: a container's first one is put into its cgroup before it becomes what it is.
+            if process not in groups_of:
+                with open(f"/proc/{name}/cgroup") as file:
+                    groups_of[process] = file.read()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        fields = tail.split()
         if fields[0] not in "ZX":
-            found[int(name)] = (int(fields[1]), int(fields[19]), head.partition("(")[2], groups)
+            found[int(name)] = (int(fields[1]), int(fields[19]), head.partition("(")[2], groups_of[process])
     return found
 
 
@@ -77,7 +83,7 @@ def main():
                 if len(seen[name]) != last.get(name):
                     last[name] = len(seen[name])
                     print(f"{now:.3f} {name} {last[name]}", file=file)
-            time.sleep(0.03)
+            time.sleep(0.05)
 
 
 main()
