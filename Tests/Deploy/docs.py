@@ -18,7 +18,9 @@ problems = []
 
 
 def tracked(*patterns):
-    listed = subprocess.run(["git", "-C", root, "ls-files", "--cached", "--others", "--exclude-standard", *patterns], check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "-C", root, "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        check=True, capture_output=True, text=True)
     return [root / line for line in listed.stdout.splitlines() if (root / line).is_file()]
 
 
@@ -78,8 +80,8 @@ def names():
         for number, line in enumerate(page.read_text().splitlines(), 1):
             for variable in re.findall(r"(?<![A-Z_$])SIDECAR_[A-Z_]+", line):
                 seen += 1
-                # SIDECAR_... and SIDECAR_* stand for all of them; SIDECAR_IMAGE and the like are a file's own, and say so.
-                if variable.endswith("_") or variable in variables or variable in OWN.get(str(place).split("/")[0], ()):
+                # SIDECAR_... and SIDECAR_* stand for all of them.
+                if variable.endswith("_") or variable in variables:
                     continue
                 problems.append(f"{place}:{number}: {variable} is no variable of sidecar")
             for name, rest in re.findall(
@@ -90,10 +92,6 @@ def names():
                         problems.append(f"{place}:{number}: sidecar {name} has no {option}")
     if seen < 15:
         problems.append(f"only {seen} names found: the search is broken")
-
-
-# Variables that a file sets for itself, such as a compose file's choice of image.
-OWN = {}
 
 
 def scripts():
