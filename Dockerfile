@@ -48,8 +48,8 @@ RUN mkdir -p /rootfs/opt/sidecar/lib /rootfs/opt/sidecar/licenses \
         && cp "/usr/share/doc/$package/copyright" "/rootfs/opt/sidecar/licenses/$package" || exit 1; \
     done <paths
 COPY LICENSE /rootfs/opt/sidecar/
-# /run/sidecar, for the readiness file, is for whoever the container runs as, hence the sticky bit. A tmpfs there hides it,
-# and is writable itself.
+# /run/sidecar, for the readiness file, is for whoever the container runs as: anybody may write, and nobody may replace what is
+# another's. A tmpfs mounted there takes its mode over.
 ARG SOURCE_DATE_EPOCH=0
 RUN mkdir -p /rootfs/usr/local/bin /rootfs/run/sidecar \
     && chmod 1777 /rootfs/run/sidecar \
