@@ -14,7 +14,8 @@ except ImportError:  # Airflow 2
     catchup=False,
     # A run whose worker was killed waits for its next try; the runs after it shall not wait for it.
     max_active_runs=8,
-    default_args={"retries": 3, "retry_delay": timedelta(seconds=2)},
+    # Together longer than a broker takes to start again: meanwhile each try fails at once.
+    default_args={"retries": 5, "retry_delay": timedelta(seconds=15)},
     is_paused_upon_creation=False,
     tags=["example"],
 )
