@@ -29,11 +29,13 @@ RUN swift package resolve
 COPY Sources Sources
 COPY Tests Tests
 # An RPATH, not the RUNPATH that linkers write by default: only the former is also asked for what the libraries need.
+# .swift_modhash (for incremental builds only), and the build ID over it, are the two things that differ from build to build.
 # $ORIGIN is the loader's to expand, not the shell's (SC2016).
 # hadolint ignore=SC2016
 RUN swift build -c release --product sidecar -Xswiftc -static-stdlib \
         -Xlinker --disable-new-dtags -Xlinker -rpath -Xlinker '$ORIGIN/lib' \
-    && strip -o sidecar "$(swift build -c release --show-bin-path)/sidecar"
+    && strip --remove-section=.swift_modhash --remove-section=.note.gnu.build-id \
+        -o sidecar "$(swift build -c release --show-bin-path)/sidecar"
 # All that ldd names, except what is glibc's: that is one with the loader of the image it will run in, and with its kernel.
 # Each comes with its package's licence.
 RUN mkdir -p /rootfs/opt/sidecar/lib /rootfs/opt/sidecar/licenses \
@@ -52,6 +54,7 @@ COPY LICENSE /rootfs/opt/sidecar/
 # another's. A tmpfs mounted there takes its mode over.
 ARG SOURCE_DATE_EPOCH=0
 RUN mkdir -p /rootfs/usr/local/bin /rootfs/run/sidecar \
+    && chmod -R u=rwX,go=rX /rootfs/opt/sidecar \
     && chmod 1777 /rootfs/run/sidecar \
     && ln -s /opt/sidecar/sidecar /rootfs/usr/local/bin/sidecar \
     && find /rootfs -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
