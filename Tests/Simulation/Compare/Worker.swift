@@ -19,6 +19,8 @@ enum Worker {
         case disturbed = 11
         /// It takes ptrace(2), which is not allowed here.
         case untraceable = 12
+        /// Reality broke a rule, whatever the model says.
+        case broken = 13
     }
 
     struct Task {
@@ -65,11 +67,12 @@ enum Worker {
             schedule, timing, guardian, commands: commands, expected: model.entries.count, mark: task.mark)
         let origin = run.act()
         let comparison = Comparison(model: model, real: run.story, origin: origin)
-        let differences =
-            comparison.differences + Rules.broken(by: run.story, origin: origin, schedule, timing)
+        let broken = Rules.broken(by: run.story, origin: origin, schedule, timing)
+        let differences = comparison.differences + broken
         let isStalled = max(run.stall, comparison.lateness) > timing.margin / 2
         let verdict: Verdict =
-            run.mayNotTrace ? .untraceable : differences.isEmpty ? .same : isStalled ? .disturbed : .differs
+            run.mayNotTrace ? .untraceable : differences.isEmpty
+            ? .same : isStalled ? .disturbed : broken.isEmpty ? .differs : .broken
         var text = differences.map { $0 + "\n" }.joined()
         if verdict != .same || task.isVerbose {
             text += Comparison.table(model: model, real: run.story, origin: origin, schedule: schedule, timing) + "\n"
