@@ -53,7 +53,7 @@ def command(processes, container):
     first = min((pid for pid in inside if processes[pid][0] not in inside), key=lambda pid: processes[pid][1], default=None)
     if first is None:
         return {}
-    # Before it becomes the sidecar it is a script that waits for the database, and its helpers: no command yet.
+    # Before it becomes the sidecar it is a script that waits for the database, and what that calls: no command yet.
     if "when-migrated" in arguments(first) or processes[first][2].startswith(("runc", "crun", "conmon")):
         return {}
     below, more = {first}, True
@@ -66,7 +66,7 @@ def command(processes, container):
 def main():
     path, *names = sys.argv[1:]
     containers = dict(name.split("=", 1) for name in names)
-    last = {}
+    last, overlapping = {}, []
     with open(path, "a", buffering=1) as file:
         while True:
             processes = look()
@@ -76,9 +76,10 @@ def main():
             running = [name for name in seen if seen[name]]
             if len(running) > 1:
                 again = look()
-                still = [name for name in running if any(again.get(pid, (0, 0))[1] == start for pid, start in seen[name].items())]
-                if len(still) > 1:
-                    print(f"{now:.3f} overlap {' '.join(still)}", file=file)
+                running = [name for name in running if any(again.get(pid, (0, 0))[1] == start for pid, start in seen[name].items())]
+            if len(running) > 1 and running != overlapping:
+                print(f"{now:.3f} overlap {' '.join(running)}", file=file)
+            overlapping = running
             for name in seen:
                 if len(seen[name]) != last.get(name):
                     last[name] = len(seen[name])
