@@ -71,8 +71,10 @@ enum Worker {
         let differences = comparison.differences + broken
         let isStalled = max(run.stall, comparison.lateness) > timing.margin / 2
         let verdict: Verdict =
-            run.mayNotTrace ? .untraceable : differences.isEmpty
-            ? .same : isStalled ? .disturbed : broken.isEmpty ? .differs : .broken
+            run.mayNotTrace
+            ? .untraceable
+            : differences.isEmpty
+                ? .same : isStalled ? .disturbed : broken.isEmpty ? .differs : .broken
         var text = differences.map { $0 + "\n" }.joined()
         if verdict != .same || task.isVerbose {
             text += Comparison.table(model: model, real: run.story, origin: origin, schedule: schedule, timing) + "\n"
