@@ -240,13 +240,37 @@ capabilities:
 {{- end -}}
 {{- end -}}
 
-{{/* A container of the test pod: (list ROOT NAME COMMAND). */}}
+{{/* What the second container of the test pod does. The leader's command must be seen running, in one and the same leadership,
+for 20 s: one that ends at once has used its restarts up by then, and is led by another. Only a shell's own words, and sleep. */}}
+{{- define "sidecar.watch" -}}
+first= left=20
+while [ $left -gt 0 ]; do
+    view=$("$0" lease -o json) || { echo "nobody leads: $view"; exit 1; }
+    case $view in
+        *'"role": "leader", "healthy": true'*) ;;
+        *) echo "the leader's command does not run: $view"; exit 1 ;;
+    esac
+    epoch=${view#*'"epoch": '} epoch=${epoch%%,*}
+    [ "${first:=$epoch}" = "$epoch" ] || { echo "the leader has changed: $view"; exit 1; }
+    left=$((left - 1))
+    sleep 1
+done
+"$0" lease
+{{- end -}}
+
+{{/* A container of the test pod: (list ROOT NAME IMAGE COMMAND). Of the volumes that extraVolumeMounts names it has those of
+extraVolumes. */}}
 {{- define "sidecar.testContainer" -}}
 {{- $root := index . 0 -}}
+{{- $image := index . 2 -}}
+{{- $added := list -}}
+{{- range $root.Values.extraVolumes -}}{{- $added = append $added .name -}}{{- end -}}
+{{- $mounts := list -}}
+{{- range $root.Values.extraVolumeMounts -}}{{- if has .name $added -}}{{- $mounts = append $mounts . -}}{{- end -}}{{- end -}}
 - name: {{ index . 1 }}
-  image: {{ include "sidecar.image" $root.Values.image | quote }}
-  imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-  command: {{ index . 2 | toJson }}
+  image: {{ include "sidecar.image" $image | quote }}
+  imagePullPolicy: {{ $image.pullPolicy }}
+  command: {{ index . 3 | toJson }}
   env:
     {{- include "sidecar.databaseEnv" $root | trim | nindent 4 }}
     {{- with $root.Values.extraEnv }}
@@ -261,12 +285,12 @@ capabilities:
   resources:
     requests: {cpu: 10m, memory: 32Mi}
     limits: {memory: 128Mi}
-  {{- if or $root.Values.sidecar.image.repository $root.Values.extraVolumeMounts }}
+  {{- if or $root.Values.sidecar.image.repository $mounts }}
   volumeMounts:
     {{- if $root.Values.sidecar.image.repository }}
     - {name: sidecar-binary, mountPath: /opt/sidecar, readOnly: true}
     {{- end }}
-    {{- with $root.Values.extraVolumeMounts }}
+    {{- with $mounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   {{- end }}
