@@ -9,6 +9,7 @@
   chart-pod.py probe FILE WORKLOAD CONTAINER startup|readiness|liveness
                                                the command of a probe, one argument a line
   chart-pod.py grace FILE WORKLOAD             terminationGracePeriodSeconds
+  chart-pod.py restricted OVERLAY              what the Pod Security Standard `restricted`, or a quota, misses in its init containers
   chart-pod.py documented VALUES README        which values the README does not name
   chart-pod.py pod OVERLAY IMAGE               the pod that the official chart makes of its overlay, as far as the overlay goes
 
@@ -22,9 +23,33 @@ import sys
 import yaml
 
 
+class Once(yaml.SafeLoader):
+    """Refuses what YAML's readers let pass: a key that is there twice."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                sys.exit(f"line {node.start_mark.line + 1}: the key {name} is there twice")
+        return super().construct_mapping(node, deep)
+
+
 def documents(path):
     with open(path, encoding="utf-8") as file:
-        return [each for each in yaml.safe_load_all(file) if each]
+        return [each for each in yaml.load_all(file, Loader=Once) if each]
+
+
+def no_texts(value, inside=""):
+    """Names, keys and labels that YAML has taken for numbers, truths or dates."""
+    if isinstance(value, list):
+        for each in value:
+            yield from no_texts(each, inside)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            named = key in ("name", "namespace", "key", "subPath", "mountPath", "topologyKey", "priorityClassName", "serviceAccountName")
+            if not isinstance(each, (dict, list, str)) and (named or inside in ("labels", "matchLabels", "annotations", "selector")):
+                yield f"{inside}.{key}"
+            yield from no_texts(each, key)
 
 
 def pod_spec(document):
@@ -55,6 +80,18 @@ def judge_containers(document, spec, bad):
     for key in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"):
         if spec.get(key):
             bad(f"{key} is set")
+    volumes = [each["name"] for each in spec.get("volumes") or []]
+    everybody = spec.get("initContainers", []) + spec["containers"]
+    for what, names in (("volume", volumes), ("container", [each["name"] for each in everybody])):
+        if len(set(names)) != len(names):
+            bad(f"a {what} is there twice")
+    for each in everybody:
+        mounts = each.get("volumeMounts") or []
+        for mount in mounts:
+            if mount["name"] not in volumes:
+                bad(f"{each['name']} mounts {mount['name']}, which is no volume")
+        if len({mount["mountPath"] for mount in mounts}) != len(mounts):
+            bad(f"{each['name']}: two volumes in one place")
     for volume in spec.get("volumes") or []:
         if "hostPath" in volume:
             bad(f"volume {volume['name']} is a folder of the node")
@@ -101,9 +138,6 @@ def judge_deployment(document, others, bad):
     folder = os.path.dirname(variables["SIDECAR_READY_FILE"])
     if volumes.get(mounts.get(folder), {}).get("emptyDir", {}).get("medium") != "Memory":
         bad(f"{folder} is not in memory")
-    for mount in mounts.values():
-        if mount not in volumes:
-            bad(f"mounts {mount}, which is no volume")
 
     leader_only = variables["SIDECAR_READY_WHEN"] == "leader"
     replicas, update = document["spec"]["replicas"], document["spec"]["strategy"]["rollingUpdate"]
@@ -150,6 +184,8 @@ def judge(path):
     found, everything = [], documents(path)
     for document in everything:
         say = lambda text, kind=document["kind"]: found.append(f"{kind}: {text}")
+        for each in no_texts(document):
+            say(f"{each} is no text")
         if document["kind"] in ("Deployment", "Pod"):
             judge_containers(document, pod_spec(document), say)
         if document["kind"] == "Deployment":
@@ -221,6 +257,22 @@ def documented(values, readme):
     return bool(missing)
 
 
+def restricted(path):
+    missing = []
+    for each in documents(path)[0]["scheduler"]["extraInitContainers"]:
+        context, resources = each.get("securityContext", {}), each.get("resources", {})
+        missing += [f"{each['name']}: {what}" for what, there in (
+            ("runAsNonRoot", context.get("runAsNonRoot") is True),
+            ("allowPrivilegeEscalation", context.get("allowPrivilegeEscalation") is False),
+            ("capabilities", context.get("capabilities") == {"drop": ["ALL"]}),
+            ("seccompProfile", context.get("seccompProfile") == {"type": "RuntimeDefault"}),
+            ("requests", set(resources.get("requests", {})) == {"cpu", "memory"}),
+            ("limits", set(resources.get("limits", {})) == {"cpu", "memory"}),
+        ) if not there]
+    print("\n".join(missing), end="\n" if missing else "")
+    return bool(missing)
+
+
 def official(path, image):
     """How templates/scheduler/scheduler-deployment.yaml of the official chart places what the overlay sets."""
     values = documents(path)[0]["scheduler"]
@@ -256,6 +308,8 @@ def main(verb, *rest):
         return 0
     if verb == "documented":
         return documented(*rest)
+    if verb == "restricted":
+        return restricted(*rest)
     if verb == "pod":
         return official(*rest)
     sys.exit(__doc__)

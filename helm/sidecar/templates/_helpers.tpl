@@ -13,14 +13,14 @@
 {{- end -}}
 
 {{- define "sidecar.selector" -}}
-app.kubernetes.io/name: {{ include "sidecar.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "sidecar.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: leased
 {{- end -}}
 
 {{- define "sidecar.labels" -}}
-app.kubernetes.io/name: {{ include "sidecar.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "sidecar.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
@@ -31,7 +31,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 
 {{- define "sidecar.serviceAccountName" -}}
-{{- .Values.serviceAccount.name | default (include "sidecar.fullname" .) -}}
+{{- .Values.serviceAccount.name | default (ternary (include "sidecar.fullname" .) "default" .Values.serviceAccount.create) -}}
 {{- end -}}
 
 {{/* Where the binary is in the command's container. */}}
@@ -45,13 +45,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if eq (mod $ms 1000) 0 -}}{{ div $ms 1000 }}s{{- else -}}{{ $ms }}ms{{- end -}}
 {{- end -}}
 
-{{/* The durations in milliseconds, with what the binary takes where nothing is said. */}}
+{{/* The durations in milliseconds, with what the binary takes where nothing is said; that may have a fraction: rounded up. */}}
 {{- define "sidecar.milliseconds" -}}
 {{- $lease := .Values.lease -}}
 {{- $ttl := int64 (round (mulf $lease.ttlSeconds 1000) 0) -}}
-{{- $margin := div $ttl 5 -}}
+{{- $margin := div (add $ttl 4) 5 -}}
 {{- if not (kindIs "invalid" $lease.marginSeconds) -}}{{- $margin = int64 (round (mulf $lease.marginSeconds 1000) 0) -}}{{- end -}}
-{{- $renew := div $ttl 5 -}}
+{{- $renew := div (add $ttl 4) 5 -}}
 {{- if not (kindIs "invalid" $lease.renewIntervalSeconds) -}}{{- $renew = int64 (round (mulf $lease.renewIntervalSeconds 1000) 0) -}}{{- end -}}
 {{- $grace := int64 (round (mulf $lease.graceSeconds 1000) 0) -}}
 {{/* After the grace period: the tree is killed, for which the margin is made, and one statement releases the lease. */}}
@@ -98,9 +98,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and .Values.leaderService.enabled (not .Values.leaderService.ports) -}}
 {{- fail "leaderService.enabled without leaderService.ports: a Service needs one" -}}
 {{- end -}}
-{{- if and .Values.serviceAccount.automount .Values.serviceAccount.create (not .Values.serviceAccount.name) -}}
+{{- if and .Values.serviceAccount.automount (not .Values.serviceAccount.name) -}}
 {{- fail "serviceAccount.automount is for an account with rights: bind them to one, and name it in serviceAccount.name" -}}
 {{- end -}}
+{{- include "sidecar.checkParts" . -}}
 {{- end -}}
 
 {{/* Two of the container's parts that the test pod shares. */}}
@@ -110,8 +111,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - name: {{ .variable }}
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .key }}
+      name: {{ .existingSecret | quote }}
+      key: {{ .key | quote }}
 {{- end }}
 {{- end }}
 {{- with .Values.lease }}
@@ -119,8 +120,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - name: SIDECAR_DATABASE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ .existingSecret }}
-      key: {{ .key }}
+      name: {{ .existingSecret | quote }}
+      key: {{ .key | quote }}
 {{- end }}
 - name: SIDECAR_LEASE
   value: {{ .name | quote }}
@@ -143,6 +144,70 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       fieldPath: metadata.name
 {{- end -}}
 
+{{/* What is said once: (list WHAT LIST) fails when the list has something twice. */}}
+{{- define "sidecar.once" -}}
+{{- $what := index . 0 -}}
+{{- $seen := dict -}}
+{{- range index . 1 -}}
+{{- if hasKey $seen . -}}{{- fail (printf "%s %q is there twice" $what .) -}}{{- end -}}
+{{- $_ := set $seen . true -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Names and paths that the chart's own and the added parts of the pod may have only once, and folders that must stay. */}}
+{{- define "sidecar.checkParts" -}}
+{{- $brought := ne .Values.sidecar.image.repository "" -}}
+{{- $volumes := list "sidecar-run" -}}
+{{- $paths := list "/run/sidecar" -}}
+{{- $containers := list "command" -}}
+{{- if $brought -}}
+{{- $volumes = append $volumes "sidecar-binary" -}}
+{{- $paths = append $paths "/opt/sidecar" -}}
+{{- $containers = append $containers "sidecar-binary" -}}
+{{- end -}}
+{{- range $i, $path := .Values.writable -}}
+{{- $clean := clean $path -}}
+{{- if or (has $clean (list "/" "/run/sidecar" "/opt/sidecar")) (regexMatch "^/(proc|sys|dev|run/sidecar|opt/sidecar)(/|$)" $clean) -}}
+{{- fail (printf "writable: %q would hide what the container needs" $path) -}}
+{{- end -}}
+{{- if and (not $brought) (hasPrefix (printf "%s/" $clean) (include "sidecar.binary" $ | clean)) -}}
+{{- fail (printf "writable: %q would hide the binary, %s" $path $.Values.sidecar.path) -}}
+{{- end -}}
+{{- $volumes = append $volumes (printf "writable-%d" $i) -}}
+{{- $paths = append $paths $clean -}}
+{{- end -}}
+{{- with .Values.config -}}{{- if .existingConfigMap -}}
+{{- $volumes = append $volumes "config" -}}{{- $paths = append $paths (clean .mountPath) -}}
+{{- end -}}{{- end -}}
+{{- with .Values.dags -}}{{- if .volume -}}
+{{- $volumes = append $volumes "dags" -}}{{- $paths = append $paths (clean .mountPath) -}}
+{{- end -}}{{- end -}}
+{{- range .Values.extraVolumes -}}{{- $volumes = append $volumes .name -}}{{- end -}}
+{{- range .Values.extraVolumeMounts -}}
+{{- if not (has .name $volumes) -}}{{- fail (printf "extraVolumeMounts: %q is no volume of the pod" .name) -}}{{- end -}}
+{{- $paths = append $paths (clean .mountPath) -}}
+{{- end -}}
+{{- range concat .Values.extraInitContainers .Values.extraContainers -}}{{- $containers = append $containers .name -}}{{- end -}}
+{{- include "sidecar.once" (list "volume" $volumes) -}}
+{{- include "sidecar.once" (list "mount path" $paths) -}}
+{{- include "sidecar.once" (list "container" $containers) -}}
+{{- $variables := list -}}
+{{- if .Values.connection.existingSecret -}}{{- $variables = append $variables .Values.connection.variable -}}{{- end -}}
+{{- if .Values.lease.existingSecret -}}{{- $variables = append $variables "SIDECAR_DATABASE_URL" -}}{{- end -}}
+{{- range .Values.extraEnv -}}{{- $variables = append $variables .name -}}{{- end -}}
+{{- include "sidecar.once" (list "variable" $variables) -}}
+{{- $names := list -}}
+{{- $numbers := list -}}
+{{- range .Values.leaderService.ports -}}
+{{- $names = append $names .name -}}{{- $numbers = append $numbers (int .port | toString) -}}
+{{- end -}}
+{{- include "sidecar.once" (list "leaderService.ports: name" $names) -}}
+{{- include "sidecar.once" (list "leaderService.ports: port" $numbers) -}}
+{{- if and .Values.leaderService.enabled (not (regexMatch "^[a-z][-a-z0-9]*$" (include "sidecar.fullname" .))) -}}
+{{- fail (printf "leaderService: a Service's name begins with a letter and has no dot, and %q does not: set fullnameOverride" (include "sidecar.fullname" .)) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "sidecar.containerSecurityContext" -}}
 allowPrivilegeEscalation: false
 privileged: false
@@ -153,14 +218,15 @@ capabilities:
 {{- end -}}
 
 {{- define "sidecar.podSecurityContext" -}}
-{{- $fixed := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
-{{- toYaml (merge $fixed .Values.podSecurityContext) -}}
+{{- $context := merge (dict "runAsNonRoot" true) .Values.podSecurityContext -}}
+{{- if not $context.seccompProfile -}}{{- $_ := set $context "seccompProfile" (dict "type" "RuntimeDefault") -}}{{- end -}}
+{{- toYaml $context -}}
 {{- end -}}
 
 {{- define "sidecar.bringBinary" -}}
 {{- with .Values.sidecar -}}
 - name: sidecar-binary
-  image: {{ include "sidecar.image" .image }}
+  image: {{ include "sidecar.image" .image | quote }}
   imagePullPolicy: {{ .image.pullPolicy }}
   # The binary and the libraries it was linked with: nothing of them needs to be in the command's image.
   command: [cp, -R, /opt/sidecar/., /to]
@@ -174,13 +240,37 @@ capabilities:
 {{- end -}}
 {{- end -}}
 
-{{/* A container of the test pod: (list ROOT NAME COMMAND). */}}
+{{/* What the second container of the test pod does. The leader's command must be seen running, in one and the same leadership,
+for 20 s: one that ends at once has used its restarts up by then, and is led by another. Only a shell's own words, and sleep. */}}
+{{- define "sidecar.watch" -}}
+first= left=20
+while [ $left -gt 0 ]; do
+    view=$("$0" lease -o json) || { echo "nobody leads: $view"; exit 1; }
+    case $view in
+        *'"role": "leader", "healthy": true'*) ;;
+        *) echo "the leader's command does not run: $view"; exit 1 ;;
+    esac
+    epoch=${view#*'"epoch": '} epoch=${epoch%%,*}
+    [ "${first:=$epoch}" = "$epoch" ] || { echo "the leader has changed: $view"; exit 1; }
+    left=$((left - 1))
+    sleep 1
+done
+"$0" lease
+{{- end -}}
+
+{{/* A container of the test pod: (list ROOT NAME IMAGE COMMAND). Of the volumes that extraVolumeMounts names it has those of
+extraVolumes. */}}
 {{- define "sidecar.testContainer" -}}
 {{- $root := index . 0 -}}
+{{- $image := index . 2 -}}
+{{- $added := list -}}
+{{- range $root.Values.extraVolumes -}}{{- $added = append $added .name -}}{{- end -}}
+{{- $mounts := list -}}
+{{- range $root.Values.extraVolumeMounts -}}{{- if has .name $added -}}{{- $mounts = append $mounts . -}}{{- end -}}{{- end -}}
 - name: {{ index . 1 }}
-  image: {{ include "sidecar.image" $root.Values.image }}
-  imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-  command: {{ index . 2 | toJson }}
+  image: {{ include "sidecar.image" $image | quote }}
+  imagePullPolicy: {{ $image.pullPolicy }}
+  command: {{ index . 3 | toJson }}
   env:
     {{- include "sidecar.databaseEnv" $root | trim | nindent 4 }}
     {{- with $root.Values.extraEnv }}
@@ -195,12 +285,12 @@ capabilities:
   resources:
     requests: {cpu: 10m, memory: 32Mi}
     limits: {memory: 128Mi}
-  {{- if or $root.Values.sidecar.image.repository $root.Values.extraVolumeMounts }}
+  {{- if or $root.Values.sidecar.image.repository $mounts }}
   volumeMounts:
     {{- if $root.Values.sidecar.image.repository }}
     - {name: sidecar-binary, mountPath: /opt/sidecar, readOnly: true}
     {{- end }}
-    {{- with $root.Values.extraVolumeMounts }}
+    {{- with $mounts }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   {{- end }}
