@@ -306,7 +306,13 @@ def scenario(tally, place):
     told = now()
     start = takeover(tally, place, second_tree, "node-2", third, told, within=10)
     eventually(10, lambda: second.keeper.poll() is not None)
-    tally.check("the sidecar told to go ends with 0", second.keeper.returncode == 0, f"exit code {second.keeper.returncode}")
+    # Airflow 3's LocalExecutor now and then does not end although it was told to; the sidecar then kills, and says so.
+    outstayed = "still running after the grace period" in (place.folder / "node-2.log").read_text(errors="replace")
+    tally.check(
+        "the sidecar told to go ends with 0, or with 82 when Airflow outstays its grace period",
+        second.keeper.returncode == (82 if outstayed else 0),
+        f"exit code {second.keeper.returncode}",
+    )
     tally.check("its readiness file is gone", not second.ready_file.exists())
     leadership(tally, place, third, jobs, told)
     goes_on(tally, place, since)
