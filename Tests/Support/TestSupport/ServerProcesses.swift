@@ -140,7 +140,7 @@ func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
     let envp = environment.map { strdup($0) } + [nil]
     defer { for string in argv + envp { free(string) } }
     var pid: pid_t = 0
-    let result = descriptorsAreSafe.withLock { _ in
+    let result = spawnPatiently {
         posix_spawn(&pid, "/bin/sh", &actions, &attributes, argv, envp)
     }
     guard result == 0 else { throw PrivatePostgres.Failure(description: "cannot start /bin/sh: errno \(result)") }

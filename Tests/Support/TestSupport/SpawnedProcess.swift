@@ -7,6 +7,17 @@ import Synchronization
 /// Held while a descriptor exists that is not yet close-on-exec, and while a process is started, so that none inherits it.
 let descriptorsAreSafe = Mutex(())
 
+/// Calls `spawn` (a posix_spawn), which inherits no descriptor of ours, again for half a minute while the machine has no room
+/// for one process more: another test may just be killing a tree that forks as fast as it can. Returns its error number.
+func spawnPatiently(_ spawn: () -> Int32) -> Int32 {
+    let start = ContinuousClock.now
+    while true {
+        let error = descriptorsAreSafe.withLock { _ in spawn() }
+        guard error == EAGAIN, ContinuousClock.now - start < .seconds(30) else { return error }
+        usleep(20_000)
+    }
+}
+
 /// A process that a test started and must end.
 public final class SpawnedProcess: Sendable {
     /// How a process ended.
@@ -61,7 +72,7 @@ public final class SpawnedProcess: Sendable {
         let arguments = command.map { strdup($0) } + [nil]
         let variables = environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
         defer { for pointer in arguments + variables { free(pointer) } }
-        let error = descriptorsAreSafe.withLock { _ in
+        let error = spawnPatiently {
             posix_spawnp(&pid, command[0], &actions, &attributes, arguments, variables)
         }
         guard error == 0 else {
