@@ -23,13 +23,18 @@ public struct Instant: Comparable, Hashable, Sendable {
 
     /// How long after `earlier` this instant lies; negative when it lies before.
     public func since(_ earlier: Instant) -> Duration {
-        .nanoseconds(nanoseconds) - .nanoseconds(earlier.nanoseconds)
+        let (difference, overflow) = nanoseconds.subtractingReportingOverflow(earlier.nanoseconds)
+        guard overflow else { return .nanoseconds(difference) }
+        return .nanoseconds(nanoseconds) - .nanoseconds(earlier.nanoseconds)
     }
 }
 
 extension Duration {
     /// The whole of it in nanoseconds, cut at some 146 years.
     public var nanoseconds: Int64 {
+        // Below nine seconds, as most durations here are, one division by a constant will do.
+        let small = Int64(truncatingIfNeeded: attoseconds)
+        if Int128(small) == attoseconds { return small / 1_000_000_000 }
         let (seconds, attoseconds) = components
         let limit: Int64 = .max / 2_000_000_000
         return min(max(seconds, -limit), limit) * 1_000_000_000 + attoseconds / 1_000_000_000

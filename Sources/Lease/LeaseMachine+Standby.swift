@@ -16,7 +16,7 @@ extension LeaseMachine {
         }
     }
 
-    mutating func pump(_ standby: Standby, at now: Instant) {
+    mutating func pumpStandby(at now: Instant) {
         if guardian == .gone || stopping != nil {
             // A claim under way may still succeed: then it has to be released.
             switch link {
@@ -24,7 +24,7 @@ extension LeaseMachine {
             default: return leave(guardian == .gone ? .guardLost : .stopped(killed: false), at: now)
             }
         }
-        guard case .idle(let session) = link else { return }
+        guard case .idle(let session) = link, case .standby(let standby) = role else { return }
         switch standby.intention {
         case .create: send(.create(ttl: largestTTL, epochAbove: highestEpoch), at: now)
         case .unlock: send(.unlock, at: now)
@@ -99,6 +99,7 @@ extension LeaseMachine {
     }
 
     private mutating func observed(_ observation: Observation, through session: SessionID, at now: Instant) {
+        guard case .standby(var standby) = role else { return }
         guard let record = observation.record else { return update { $0.intention = .create } }
         largestTTL = max(largestTTL, record.ttl)
         highestEpoch = max(highestEpoch, record.epoch)
@@ -110,21 +111,17 @@ extension LeaseMachine {
             return update { $0.intention = .resumeOwn(record.epoch) }
         }
         let next = now + pollPause(record, age: observation.age)
-        let longest = largestTTL
-        let ownTTL = settings.timing.ttl
-        update { standby in
-            let watch = Watch.after(
-                standby.watch, seeing: record, from: observation.server, through: session, age: observation.age,
-                at: now)
-            standby.watch = watch
-            if watch.firstSeen == now { standby.lockWasBusy = false }
-            // Its session is what still holds hands off the record: not before our own TTL, whatever the record's is.
-            let inTheWay =
-                standby.lockWasBusy && watch.basis(at: now, largestTTL: longest) == .expired
-                && now >= watch.firstSeen + ownTTL
-            standby.intention = inTheWay ? .terminateHolder : .observe(at: next)
-        }
-        noteStanding(record, at: now)
+        let watch = Watch.after(
+            standby.watch, seeing: record, from: observation.server, through: session, age: observation.age, at: now)
+        if watch.firstSeen == now { standby.lockWasBusy = false }
+        // Its session is what still holds hands off the record: not before our own TTL, whatever the record's is.
+        let inTheWay =
+            standby.lockWasBusy && watch.basis(at: now, largestTTL: largestTTL) == .expired
+            && now >= watch.firstSeen + settings.timing.ttl
+        standby.intention = inTheWay ? .terminateHolder : .observe(at: next)
+        standby.watch = watch
+        role = .standby(standby)
+        noteStanding(watch, at: now)
     }
 
     /// R9: what a claim of ours whose answer was lost would have written.
@@ -133,17 +130,13 @@ extension LeaseMachine {
         return record.epoch > claimInDoubt && record.beat == 0
     }
 
-    private mutating func noteStanding(_ record: Record, at now: Instant) {
-        guard case .standby(let standby) = role, let watch = standby.watch else { return }
-        if record.suspended {
-            reportOnce(.suspension, .suspended)
-        } else {
-            said.remove(.suspension)
-            if watch.firstSeen == now, watch.basis(at: now, largestTTL: largestTTL) == nil {
-                said = said.filter { if case .watching(let epoch) = $0 { epoch == record.epoch } else { true } }
-                reportOnce(.watching(record.epoch), .standby(record, wait: watch.patience(largestTTL: largestTTL)))
-            }
-        }
+    private mutating func noteStanding(_ watch: Watch, at now: Instant) {
+        let record = watch.record
+        if record.suspended { return reportOnce(.suspension, .suspended) }
+        if !said.isEmpty { said.remove(.suspension) }
+        guard watch.firstSeen == now, watch.basis(at: now, largestTTL: largestTTL) == nil else { return }
+        said = said.filter { if case .watching(let epoch) = $0 { epoch == record.epoch } else { true } }
+        reportOnce(.watching(record.epoch), .standby(record, wait: watch.patience(largestTTL: largestTTL)))
     }
 
     /// Until the next poll: just after the holder's next renewal is due, so that observation starts right after one.

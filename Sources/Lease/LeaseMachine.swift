@@ -83,12 +83,24 @@ public struct LeaseMachine: Sendable {
 
     /// Takes one event that had arrived by `now` and returns what to do, in order.
     public mutating func handle(_ event: Event, at now: Instant) -> [Action] {
-        guard role != .ended else { return [] }
+        var todo: [Action] = []
+        handle(event, at: now, appendingTo: &todo)
+        return todo
+    }
+
+    /// The same, for who keeps a list of what is still to do: nothing is copied.
+    mutating func handle(_ event: Event, at now: Instant, appendingTo todo: inout [Action]) {
+        if case .ended = role { return }
+        if !actions.isEmpty {
+            // Before the first event: what `init` wants.
+            todo += actions
+            actions.removeAll()
+        }
+        swap(&actions, &todo)
+        defer { swap(&actions, &todo) }
         expire(at: now)
         take(event, at: now)
         pump(at: now)
-        defer { actions.removeAll() }
-        return actions
     }
 
     private mutating func take(_ event: Event, at now: Instant) {
@@ -111,7 +123,7 @@ public struct LeaseMachine: Sendable {
     private mutating func pump(at now: Instant) {
         watchGuardian(at: now)
         switch role {
-        case .standby(let standby): pump(standby, at: now)
+        case .standby: pumpStandby(at: now)
         case .leading(let leadership): pump(leadership, at: now)
         case .leaving, .ended: break
         }

@@ -20,7 +20,7 @@ enum Link: Equatable, Sendable {
     }
 }
 
-enum Role: Equatable, Sendable {
+indirect enum Role: Equatable, Sendable {
     case standby(Standby)
     case leading(Leadership)
     /// The lease is settled; what is left is courtesy, at most until `by`.

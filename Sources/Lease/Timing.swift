@@ -16,16 +16,18 @@ public struct Timing: Equatable, Sendable {
     public let margin: Duration
 
     /// How long a child may live after the renewal that allowed it was sent (R2).
-    public var life: Duration { ttl - margin }
+    public let life: Duration
 
     /// The limit of every call to the database, at the client and at the server (design: "Session").
-    public var callLimit: Duration { life / 4 }
+    public let callLimit: Duration
 
     /// Fails with the two durations that contradict each other.
     public init(ttl: Duration, renewInterval: Duration? = nil, margin: Duration? = nil) throws(TimingError) {
         self.ttl = ttl
         self.margin = margin ?? ttl / 5
         self.renewInterval = renewInterval ?? ttl / 5
+        life = ttl - self.margin
+        callLimit = life / 4
         guard ttl >= .milliseconds(500), ttl <= .seconds(3600) else { throw .ttlOutOfRange }
         guard self.margin >= ttl / 20, self.margin >= .milliseconds(50) else { throw .marginTooSmall }
         guard self.margin <= ttl / 2 else { throw .marginTooLarge }

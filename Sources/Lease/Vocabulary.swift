@@ -44,9 +44,9 @@ public enum Statement: Equatable, Sendable {
     /// R10: make the missing record, live and ownerless.
     case create(ttl: Duration, epochAbove: Epoch)
     /// R4: take the lock and the record, if it is still the one seen; fence (R8).
-    case claim(seen: Record, epochAbove: Epoch)
+    indirect case claim(seen: Record, epochAbove: Epoch)
     /// R4: terminate who holds the lock of a record that ran out.
-    case terminateHolder(seen: Record, strangersIdleFor: Duration)
+    indirect case terminateHolder(seen: Record, strangersIdleFor: Duration)
     /// R5: one more beat, in the session that holds the lock; fence (R8).
     case renew(Epoch)
     /// R6, R9: one more beat through another session: terminates the own former backend and takes the lock again.
@@ -72,7 +72,7 @@ public enum Auxiliary: Equatable, Sendable {
 
 /// The database's answer.
 public enum Reply: Equatable, Sendable {
-    case observed(Observation)
+    indirect case observed(Observation)
     case created
     case claim(ClaimReply)
     case renewal(RenewalReply)
@@ -177,7 +177,7 @@ public enum Notice: Equatable, Sendable {
     case sessionLost(reason: String)
     case statementFailed(reason: String)
     case recordCreated(wait: Duration)
-    case standby(Record, wait: Duration)
+    indirect case standby(Record, wait: Duration)
     case suspended
     case claimed(Epoch, basis: ClaimBasis)
     case lockHeldByStranger

@@ -25,7 +25,7 @@ final class ModelGuard: Alarmed {
     private(set) var tree: ProcessTree?
     private var inbox: [Packet] = []
     private var timer: Instant?
-    private var timers = 0
+    private let timerBell = Bell()
     /// How long the machine had been suspended when the timer was set.
     private var asleepBefore: Time = 0
     private(set) var isKeeperGone = false
@@ -51,6 +51,7 @@ final class ModelGuard: Alarmed {
         self.stage = stage
         self.host = host
         self.flaw = flaw
+        timerBell.owner = self
     }
 
     /// The guard is set up and says so.
@@ -74,7 +75,7 @@ final class ModelGuard: Alarmed {
         let now = host.clock(at: stage.now)
         if !ignoresTimer { perform(machine.tick(now: now)) }
         learnOutcome()
-        while !inbox.isEmpty { take(inbox.removeFirst(), now: now) }
+        while !inbox.isEmpty { take(inbox.count == 1 ? inbox.removeLast() : inbox.removeFirst(), now: now) }
         if isKeeperGone {
             knowsKeeperGone = true
             perform(machine.keeperGone())
@@ -140,17 +141,16 @@ final class ModelGuard: Alarmed {
     private func setTimer(_ instant: Instant) {
         guard !ignoresTimer else { return }
         timer = instant
-        timers += 1
         asleepBefore = host.suspendedFor
         let due = max(host.time(of: instant), stage.now) + stage.random.time(20_000, millisecond / 2)
-        stage.at(due, ring: self, mark: timers)
+        stage.set(timerBell, at: due)
     }
 
     /// The timer goes off.
-    func ring(_ mine: Int) {
-        guard timers == mine else { return }
+    func ring(_ bell: Bell) {
         guard flaw == .monotonicTimer, host.suspendedFor > asleepBefore else { return run() }
-        stage.after(host.suspendedFor - asleepBefore) { [self] in if timers == mine { run() } }
+        stage.set(bell, at: stage.now + host.suspendedFor - asleepBefore)
+        asleepBefore = host.suspendedFor
     }
 
     // MARK: The kernel

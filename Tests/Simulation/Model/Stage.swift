@@ -18,18 +18,23 @@ class Stage {
 
     final func after(_ delay: Time, _ step: @escaping Agenda.Step) { agenda.add(at: now + delay, step) }
 
-    final func at(_ time: Time, ring alarmed: any Alarmed, mark: Int) {
-        agenda.add(at: max(time, now), ring: alarmed, mark: mark)
-    }
+    /// Sets `bell` to ring then, and only then.
+    final func set(_ bell: Bell, at time: Time) { agenda.set(bell, at: max(time, now), turn: agenda.takeTurn()) }
+
+    final func set(_ bell: Bell, at time: Time, turn: Agenda.Turn) { agenda.set(bell, at: time, turn: turn) }
+
+    final func clear(_ bell: Bell) { agenda.clear(bell) }
+
+    final func takeTurn() -> Agenda.Turn { agenda.takeTurn() }
 
     /// Does what is next, if it is due by `end`; otherwise it is `end`, and false.
     final func step(until end: Time) -> Bool {
-        guard let time = agenda.nextTime, time <= end else {
+        guard let (time, next) = agenda.next(by: end) else {
             now = max(now, end)
             return false
         }
         now = time
-        agenda.next()?.run()
+        next.run()
         return true
     }
 

@@ -14,12 +14,31 @@ final class Connection: Alarmed {
     /// The client's end.
     private(set) var isOpen = true
     private(set) var backend: Backend?
-    private var lastToServer: Time = 0
-    private var lastToClient: Time = 0
-    private var heldToServer: [Agenda.Step] = []
-    private var heldToClient: [Agenda.Step] = []
-    /// Counts what the client waits for, so that a timeout of something answered is void.
-    private var waits = 0
+
+    /// What the client's end sends.
+    private enum Request {
+        case connect
+        case ask(Statement)
+        case close(byFault: Bool)
+    }
+
+    /// What the server's end sends.
+    private enum Response {
+        /// What the client waits for.
+        case answer(Event)
+        case notification
+        /// The session is no more.
+        case reset
+    }
+
+    private var toServer = Line<Request>()
+    private var toClient = Line<Response>()
+    private var heldToServer: [Request] = []
+    private var heldToClient: [Response] = []
+    private let serverBell = Bell()
+    private let clientBell = Bell()
+    /// The limit of what the client waits for.
+    private let limitBell = Bell()
     /// What the client says when what it now waits for does not come.
     private var complaint = ""
 
@@ -28,37 +47,42 @@ final class Connection: Alarmed {
         self.keeper = keeper
         world = keeper.world
         host = keeper.host
+        for bell in [serverBell, clientBell, limitBell] { bell.owner = self }
     }
 
     // MARK: The client's end
 
     func connect() {
         limit(keeper.timing.life, "no connection")
-        toServer { [self] in
-            let server = world.server
-            guard server.isRunning else { return server.isSilent ? () : reset(after: 0) }
-            let limit =
-                switch world.twin {
-                case .idleTimeoutBelowPoll: keeper.ttl / 8
-                case .idleTimeoutBelowTTL: keeper.ttl / 2
-                default: keeper.ttl * 3 / 2
-                }
-            backend = server.accept(self, idleLimit: limit)
-            answer(.sessionOpened(id))
-        }
+        send(.connect)
     }
 
     func ask(_ statement: Statement) {
         limit(keeper.timing.callLimit, "no answer")
-        toServer { [self] in
-            guard let backend, backend.isAlive else {
-                return world.server.isRunning || !world.server.isSilent ? reset(after: 0) : ()
+        send(.ask(statement))
+    }
+
+    private func connected() {
+        let server = world.server
+        guard server.isRunning else { return server.isSilent ? () : reset(after: 0) }
+        let limit =
+            switch world.twin {
+            case .idleTimeoutBelowPoll: keeper.ttl / 8
+            case .idleTimeoutBelowTTL: keeper.ttl / 2
+            default: keeper.ttl * 3 / 2
             }
-            let server = world.server
-            guard server.slowness > 0 else { return execute(statement, on: backend, takes: 0) }
-            let takes = world.random.time(0, server.slowness)
-            world.after(takes) { [self] in execute(statement, on: backend, takes: takes) }
+        backend = server.accept(self, idleLimit: limit)
+        respond(.answer(.sessionOpened(id)))
+    }
+
+    private func asked(_ statement: Statement) {
+        guard let backend, backend.isAlive else {
+            return world.server.isRunning || !world.server.isSilent ? reset(after: 0) : ()
         }
+        let server = world.server
+        guard server.slowness > 0 else { return execute(statement, on: backend, takes: 0) }
+        let takes = world.random.time(0, server.slowness)
+        world.after(takes) { [self] in execute(statement, on: backend, takes: takes) }
     }
 
     private func execute(_ statement: Statement, on backend: Backend, takes: Time) {
@@ -69,66 +93,77 @@ final class Connection: Alarmed {
         if tooLong || (server.failures > 0 && world.random.chance(server.failures)) {
             backend.lastUsed = world.now
             if world.random.chance(0.5) { server.failHalfway(statement, from: backend) }
-            return answer(.statementFailed(id, reason: "refused"))
+            return respond(.answer(.statementFailed(id, reason: "refused")))
         }
-        answer(.reply(id, server.execute(statement, from: backend, of: keeper)))
+        respond(.answer(.reply(id, server.execute(statement, from: backend, of: keeper))))
     }
-
-    private func answer(_ event: Event) {
-        toClient { connection in
-            connection.waits += 1
-            connection.keeper.hear(event, through: connection)
-        }
-    }
-
-    func notified() { if isOpen { keeper.hear(.notified, through: self) } }
 
     private func limit(_ limit: Duration, _ reason: String) {
-        waits += 1
         complaint = reason
-        world.at(host.time(of: host.clock(at: world.now) + limit), ring: self, mark: waits)
+        world.set(limitBell, at: host.time(of: host.clock(at: world.now) + limit))
     }
 
-    /// The limit of a wait is over.
-    func ring(_ wait: Int) {
-        guard isOpen, waits == wait else { return }
-        close(byFault: true)
-        keeper.hear(.sessionLost(id, reason: complaint), through: self)
+    func ring(_ bell: Bell) {
+        if bell === serverBell {
+            arrived(toServer.receive(through: world, bell))
+        } else if bell === clientBell {
+            arrived(toClient.receive(through: world, bell))
+        } else if isOpen {
+            close(byFault: true)
+            keeper.hear(.sessionLost(id, reason: complaint), through: self)
+        }
     }
 
     /// The client closes, or its process is gone and the kernel does. `byFault`: not because the protocol wants it.
     func close(byFault: Bool) {
         guard isOpen else { return }
         isOpen = false
-        toServer { [self] in
-            if let backend { world.server.end(backend, byFault: byFault, telling: false) }
-        }
+        world.clear(limitBell)
+        send(.close(byFault: byFault))
     }
 
     /// The client's end is gone and nobody says so to the server: power loss, or a reset on the way.
     func vanish() { isOpen = false }
 
     /// The client learns that the session is no more.
-    func reset(after delay: Time) {
-        toClient(after: delay) { connection in
-            connection.isOpen = false
-            connection.keeper.hear(.sessionLost(connection.id, reason: "reset"), through: connection)
-        }
-    }
+    func reset(after delay: Time) { respond(.reset, after: delay) }
+
+    /// The server tells of a change that somebody else made.
+    func notify() { respond(.notification) }
 
     // MARK: The way
 
-    private func toServer(_ step: @escaping Agenda.Step) {
-        guard !host.isCutTo else { return heldToServer.append(step) }
-        lastToServer = max(lastToServer, world.now + world.delay(of: host, isReply: false))
-        world.at(lastToServer, step)
+    private func send(_ request: Request) {
+        guard !host.isCutTo else { return heldToServer.append(request) }
+        toServer.send(request, at: world.now + world.delay(of: host, isReply: false), through: world, serverBell)
     }
 
-    func toClient(after delay: Time = 0, _ step: @escaping (Connection) -> Void) {
-        let arrival = { [self] in if isOpen { step(self) } }
-        guard !host.isCutFrom else { return heldToClient.append(arrival) }
-        lastToClient = max(lastToClient, world.now + delay + world.delay(of: host, isReply: true))
-        world.at(lastToClient, arrival)
+    private func arrived(_ request: Request) {
+        switch request {
+        case .connect: connected()
+        case .ask(let statement): asked(statement)
+        case .close(let byFault): if let backend { world.server.end(backend, byFault: byFault, telling: false) }
+        }
+    }
+
+    private func respond(_ response: Response, after delay: Time = 0) {
+        guard !host.isCutFrom else { return heldToClient.append(response) }
+        let arrival = world.now + delay + world.delay(of: host, isReply: true)
+        toClient.send(response, at: arrival, through: world, clientBell)
+    }
+
+    private func arrived(_ response: Response) {
+        guard isOpen else { return }
+        switch response {
+        case .answer(let event):
+            world.clear(limitBell)
+            keeper.hear(event, through: self)
+        case .notification: keeper.hear(.notified, through: self)
+        case .reset:
+            isOpen = false
+            world.clear(limitBell)
+            keeper.hear(.sessionLost(id, reason: "reset"), through: self)
+        }
     }
 
     /// The network is back: what was held up arrives late, unless the client's kernel has given up as well.
@@ -136,15 +171,12 @@ final class Connection: Alarmed {
         if !host.isCutTo, !heldToServer.isEmpty {
             let held = heldToServer
             heldToServer = []
-            if isOpen || world.random.chance(0.5) { for step in held { toServer(step) } }
+            if isOpen || world.random.chance(0.5) { for request in held { send(request) } }
         }
         if !host.isCutFrom, !heldToClient.isEmpty {
             let held = heldToClient
             heldToClient = []
-            for step in held {
-                lastToClient = max(lastToClient, world.now + world.delay(of: host, isReply: true))
-                world.at(lastToClient, step)
-            }
+            for response in held { respond(response) }
         }
     }
 }

@@ -34,6 +34,9 @@ final class Keeper: Alarmed {
     /// The last one started.
     var child: Child?
     var pipe = Pipe()
+    let guardBell = Bell()
+    let answerBell = Bell()
+    private let wakeBell = Bell()
     private(set) var connection: Connection?
     private var fromGuard: [Event] = []
     private var signals: [Event] = []
@@ -67,6 +70,7 @@ final class Keeper: Alarmed {
                 identity: identity, timing: timing, restarts: restarts, grace: timing.ttl * 3 / 2, once: once,
                 killOnSessionLoss: world.profile.families.contains(.operators) && host.index == 1),
             at: host.clock(at: world.now))
+        for bell in [guardBell, answerBell, wakeBell] { bell.owner = self }
         world.after(0) { [self] in run() }
     }
 
@@ -164,21 +168,26 @@ final class Keeper: Alarmed {
         // One that comes earlier will look again.
         if let wake, wake <= due { return }
         wake = due
-        world.at(due, ring: self, mark: Int(due))
+        world.set(wakeBell, at: due)
     }
 
-    /// The loop's poll(2) is over.
-    func ring(_ due: Int) {
-        guard wake == Time(due) else { return }
-        wake = nil
-        run()
+    func ring(_ bell: Bell) {
+        if bell === answerBell {
+            hear(.guardAnswered(pipe.toKeeper.receive(through: world, bell)))
+        } else if bell === guardBell {
+            let (order, sentAt) = pipe.toGuard.receive(through: world, bell)
+            guardian.receive(.order(order), sentAt: sentAt)
+        } else {
+            // The loop's poll(2) is over.
+            wake = nil
+            run()
+        }
     }
 
     private func feed(_ event: Event) {
         let now = host.clock(at: world.now)
         guard world.twin != nil else {
-            pending += machine.handle(event, at: now)
-            return
+            return machine.handle(event, at: now, appendingTo: &pending)
         }
         let before = TwinMemory(self)
         let broken = rewritten(event)

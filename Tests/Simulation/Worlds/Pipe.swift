@@ -9,8 +9,8 @@ import Clock
 
 /// What is under way between the two.
 struct Pipe {
-    var lastToGuard: Time = 0
-    var lastToKeeper: Time = 0
+    var toGuard = Line<(order: Order, sentAt: Instant)>()
+    var toKeeper = Line<GuardAnswer>()
     /// The last answers about a start: a guard may repeat itself, and R12 says that it does no harm.
     var said: [GuardAnswer] = []
 }
@@ -20,8 +20,8 @@ extension Keeper: GuardOwner {
         guard guardian.state != .dead, !guardian.isKeeperGone else { return }
         let translated = translate(order)
         let sentAt = host.clock(at: world.now)
-        pipe.lastToGuard = max(pipe.lastToGuard, world.now + world.random.time(5_000, 100_000))
-        world.at(pipe.lastToGuard) { [self] in guardian.receive(.order(translated), sentAt: sentAt) }
+        let arrival = world.now + world.random.time(5_000, 100_000)
+        pipe.toGuard.send((translated, sentAt), at: arrival, through: world, guardBell)
     }
 
     func said(_ answer: Answer) {
@@ -36,8 +36,8 @@ extension Keeper: GuardOwner {
     }
 
     private func say(_ answer: GuardAnswer) {
-        pipe.lastToKeeper = max(pipe.lastToKeeper, world.now + world.random.time(5_000, 100_000))
-        world.at(pipe.lastToKeeper) { [self] in hear(.guardAnswered(answer)) }
+        let arrival = world.now + world.random.time(5_000, 100_000)
+        pipe.toKeeper.send(answer, at: arrival, through: world, answerBell)
     }
 
     private func translate(_ order: GuardOrder) -> Order {

@@ -179,7 +179,7 @@ final class Server {
         switch chore {
         case .historyBegin(let epoch, _): stored.history = max(stored.history, epoch.rawValue)
         case .notify where !losesNotifications:
-            for other in backends where other !== backend { other.connection?.toClient { $0.notified() } }
+            for other in backends where other !== backend { other.connection?.notify() }
         case .notify, .register, .leave, .historyEnd: break
         }
     }
