@@ -99,7 +99,10 @@ git_configuration() {
     printf '[safe]\n\tdirectory = *\n'
 }
 
-# sidecar_image [TARGET [ARG...]]: builds a target of the Dockerfile, by default `sidecar`, as localhost/TARGET:test. What has
+# The images of this checkout: two that are tested on one machine at once must not take each other's.
+TAG=test-$(cksum <<<"$ROOT" | cut -d ' ' -f 1)
+export TAG
+# sidecar_image [TARGET [ARG...]]: builds a target of the Dockerfile, by default `sidecar`, as localhost/TARGET:$TAG. What has
 # not changed since the last time comes from podman's layers: minutes the first time, seconds later.
 sidecar_image() {
     local target=${1:-sidecar} mounts=() swift=docker.io/library/swift:6.3-bookworm folder
@@ -113,5 +116,5 @@ sidecar_image() {
             mounts+=(--volume "$folder:$folder:ro")
         done
     fi
-    build "localhost/$target:test" --target "$target" "${mounts[@]}" "$@" "$ROOT"
+    build "localhost/$target:$TAG" --target "$target" "${mounts[@]}" "$@" "$ROOT"
 }
