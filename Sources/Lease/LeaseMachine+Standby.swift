@@ -133,7 +133,7 @@ extension LeaseMachine {
     private mutating func noteStanding(_ watch: Watch, at now: Instant) {
         let record = watch.record
         if record.suspended { return reportOnce(.suspension, .suspended) }
-        if !said.isEmpty { said.remove(.suspension) }
+        said.remove(.suspension)
         guard watch.firstSeen == now, watch.basis(at: now, largestTTL: largestTTL) == nil else { return }
         said = said.filter { if case .watching(let epoch) = $0 { epoch == record.epoch } else { true } }
         reportOnce(.watching(record.epoch), .standby(record, wait: watch.patience(largestTTL: largestTTL)))

@@ -88,7 +88,7 @@ public struct LeaseMachine: Sendable {
         return todo
     }
 
-    /// The same, for who keeps a list of what is still to do: nothing is copied.
+    /// The same, for who keeps a list of what is still to do, as the simulation does: nothing is copied.
     mutating func handle(_ event: Event, at now: Instant, appendingTo todo: inout [Action]) {
         if case .ended = role { return }
         if !actions.isEmpty {

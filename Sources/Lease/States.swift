@@ -20,6 +20,7 @@ enum Link: Equatable, Sendable {
     }
 }
 
+/// Boxed: copied at every event, changed at few.
 indirect enum Role: Equatable, Sendable {
     case standby(Standby)
     case leading(Leadership)

@@ -53,8 +53,7 @@ extension LeaseMachine {
         case .opening, .busy: break
         }
         switch role {
-        case .standby where !idle: break
-        case .standby(let standby): if let next = self.wake(standby) { at(next) }
+        case .standby(let standby): if idle, let next = self.wake(standby) { at(next) }
         case .leading(let leadership):
             if case .held(let purpose) = leadership.standing {
                 at(leadership.deadline)

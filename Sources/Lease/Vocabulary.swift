@@ -37,7 +37,8 @@ public enum StopKind: Int, Comparable, Sendable {
     public static func < (left: StopKind, right: StopKind) -> Bool { left.rawValue < right.rawValue }
 }
 
-/// What to ask of the database. One at a time, each one round trip in autocommit.
+/// What to ask of the database. One at a time, each one round trip in autocommit. Boxed is, here and below, what carries a whole
+/// record: it would make every statement, reply and notice as large.
 public enum Statement: Equatable, Sendable {
     /// Read the record.
     case observe

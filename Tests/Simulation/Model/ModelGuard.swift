@@ -75,7 +75,7 @@ final class ModelGuard: Alarmed {
         let now = host.clock(at: stage.now)
         if !ignoresTimer { perform(machine.tick(now: now)) }
         learnOutcome()
-        while !inbox.isEmpty { take(inbox.count == 1 ? inbox.removeLast() : inbox.removeFirst(), now: now) }
+        while !inbox.isEmpty { take(inbox.removeFirst(), now: now) }
         if isKeeperGone {
             knowsKeeperGone = true
             perform(machine.keeperGone())

@@ -21,10 +21,13 @@ class Stage {
     /// Sets `bell` to ring then, and only then.
     final func set(_ bell: Bell, at time: Time) { agenda.set(bell, at: max(time, now), turn: agenda.takeTurn()) }
 
+    /// The same, in the turn that was taken when it was settled; that time must not have passed.
     final func set(_ bell: Bell, at time: Time, turn: Agenda.Turn) { agenda.set(bell, at: time, turn: turn) }
 
+    /// Forgets its time, if it is set.
     final func clear(_ bell: Bell) { agenda.clear(bell) }
 
+    /// A place in the order of what happens at one time, to be used later.
     final func takeTurn() -> Agenda.Turn { agenda.takeTurn() }
 
     /// Does what is next, if it is due by `end`; otherwise it is `end`, and false.

@@ -109,6 +109,7 @@ final class Connection: Alarmed {
         } else if bell === clientBell {
             arrived(toClient.receive(through: world, bell))
         } else if isOpen {
+            // The limit of the wait is over.
             close(byFault: true)
             keeper.hear(.sessionLost(id, reason: complaint), through: self)
         }

@@ -23,28 +23,29 @@ extension World {
     }
 
     private func strike(_ family: Profile.Family, for lasts: Time) {
-        faults += 1
         // Half of the faults hit who leads.
         let leader = keepers.firstIndex { $0.leadership != nil }
         let index = random.chance(0.6) ? leader ?? random.below(keepers.count) : random.below(keepers.count)
         let keeper = keepers[index]
-        switch family {
-        case .network: strikeNetwork(keeper.host, lasts)
-        case .sessions: strikeSession(keeper)
-        case .keepers: strikeKeeper(keeper, lasts)
-        case .guards: strikeGuard(keeper, lasts)
-        case .hosts: strikeHost(keeper.host, lasts)
-        case .children: strikeChild(keeper, lasts)
-        case .server: strikeServer(lasts, lag: 0)
-        case .failover: strikeWithFailover(lasts)
-        case .statements: strikeStatements(lasts)
-        case .wallClock: strikeWallClock(lasts)
-        case .hands: strikeRow()
-        case .operators: strikeByOperator(keeper)
-        }
+        let tookEffect =
+            switch family {
+            case .network: strikeNetwork(keeper.host, lasts)
+            case .sessions: strikeSession(keeper)
+            case .keepers: strikeKeeper(keeper, lasts)
+            case .guards: strikeGuard(keeper, lasts)
+            case .hosts: strikeHost(keeper.host, lasts)
+            case .children: strikeChild(keeper, lasts)
+            case .server: strikeServer(lasts, lag: 0)
+            case .failover: strikeWithFailover(lasts)
+            case .statements: strikeStatements(lasts)
+            case .wallClock: strikeWallClock(lasts)
+            case .hands: strikeRow()
+            case .operators: strikeByOperator(keeper)
+            }
+        if tookEffect { faults[family, default: 0] += 1 }
     }
 
-    private func strikeNetwork(_ host: Host, _ lasts: Time) {
+    private func strikeNetwork(_ host: Host, _ lasts: Time) -> Bool {
         switch random.below(7) {
         case 6:
             // Renewals arrive at once, their answers just before the client gives up; then nothing does.
@@ -74,6 +75,7 @@ extension World {
             if kind != 3 { host.isCutFrom = true }
             after(lasts) { [self] in reconnect(host) }
         }
+        return true
     }
 
     func reconnect(_ host: Host) {
@@ -82,8 +84,8 @@ extension World {
         for connection in connections where connection.host === host { connection.flush() }
     }
 
-    private func strikeSession(_ keeper: Keeper) {
-        guard let connection = keeper.connection else { return }
+    private func strikeSession(_ keeper: Keeper) -> Bool {
+        guard let connection = keeper.connection else { return false }
         let kind = random.below(3)
         trace { "fault: the session of \(keeper.name) breaks (\(kind))" }
         // The client knows, the server knows, or both.
@@ -91,9 +93,11 @@ extension World {
         if kind != 0, let backend = connection.backend {
             server.end(backend, byFault: true, telling: kind == 2 || isCalm)
         }
+        return true
     }
 
-    private func strikeKeeper(_ keeper: Keeper, _ lasts: Time) {
+    private func strikeKeeper(_ keeper: Keeper, _ lasts: Time) -> Bool {
+        let isAlive = keeper.state != .dead
         switch random.below(5) {
         case 0, 1:
             trace { "fault: \(keeper.name) is stopped for \(lasts / millisecond) ms" }
@@ -108,12 +112,13 @@ extension World {
             after(lasts) { [self] in stalls = 0 }
         default: keeper.die()
         }
+        return isAlive
     }
 
-    private func strikeGuard(_ keeper: Keeper, _ lasts: Time) {
-        guard keeper.state == .running else { return }
-        lastGuardFault = now
+    private func strikeGuard(_ keeper: Keeper, _ lasts: Time) -> Bool {
         let guardian = keeper.guardian
+        guard keeper.state == .running, guardian.state != .dead else { return false }
+        lastGuardFault = now
         switch random.below(5) {
         case 4:
             trace { "fault: guards are stopped while they kill for a lost lease, and \(keeper.name) loses its" }
@@ -149,20 +154,24 @@ extension World {
                 guardian.resume()
             }
         }
+        return true
     }
 
-    private func strikeHost(_ host: Host, _ lasts: Time) {
+    private func strikeHost(_ host: Host, _ lasts: Time) -> Bool {
         let keeper = keepers[host.index]
         if random.chance(0.5) {
             keeper.vanish()
             for old in judge.trees where old.host === host { old.die() }
             host.reboot(at: now)
-        } else if !host.isSuspended {
+        } else if host.isSuspended {
+            return false
+        } else {
             trace { "fault: host \(host.index) sleeps for \(lasts / millisecond) ms" }
             host.isSuspended = true
             host.suspendedAt = now
             after(lasts) { [self] in thaw(host) }
         }
+        return true
     }
 
     func thaw(_ host: Host) {
@@ -180,7 +189,7 @@ extension World {
         after(random.time(0, keeper.ttl / 10)) { keeper.resume() }
     }
 
-    private func strikeChild(_ keeper: Keeper, _ lasts: Time) {
+    private func strikeChild(_ keeper: Keeper, _ lasts: Time) -> Bool {
         switch random.below(5) {
         case 4:
             trace { "fault: the command fails at once, again and again, and messages are late" }
@@ -199,20 +208,24 @@ extension World {
         case 2:
             shortLives = true
             after(lasts) { [self] in shortLives = false }
-        default: keeper.child?.exitLater(0)
+        default:
+            guard let child = keeper.child, child.hasCommand else { return false }
+            child.exitLater(0)
         }
+        return true
     }
 
-    private func strikeServer(_ lasts: Time, lag: Int) {
-        guard server.isRunning else { return }
+    private func strikeServer(_ lasts: Time, lag: Int) -> Bool {
+        guard server.isRunning else { return false }
         let silently = random.chance(0.4)
         trace { "fault: the server is down for \(lasts / millisecond) ms\(silently ? ", silently" : ""), lag \(lag)" }
         server.stop(silently: silently)
         after(random.chance(0.5) ? lasts : lasts / 10) { [self] in server.start(lag: lag) }
+        return true
     }
 
     /// Fail-over to a replica that lost the last commits; sometimes just to what a standby saw last before it was cut off.
-    private func strikeWithFailover(_ lasts: Time) {
+    private func strikeWithFailover(_ lasts: Time) -> Bool {
         let standbys = keepers.filter { $0.standby?.watch != nil }
         guard random.chance(0.5), !standbys.isEmpty else {
             return strikeServer(lasts, lag: 1 + random.below(random.pick([2, 6, 20])))
@@ -229,9 +242,10 @@ extension World {
             }
             reconnect(host)
         }
+        return true
     }
 
-    private func strikeStatements(_ lasts: Time) {
+    private func strikeStatements(_ lasts: Time) -> Bool {
         switch random.below(3) {
         case 0:
             server.slowness = random.time(0, profile.longestTTL / 2)
@@ -244,17 +258,20 @@ extension World {
             after(lasts) { [self] in server.losesNotifications = false }
         }
         trace { "fault: slow or failing statements for \(lasts / millisecond) ms" }
+        return true
     }
 
     /// Not where claims can be lost as well: an epoch that nobody remembers, on a clock that was set back, can repeat.
-    private func strikeWallClock(_ lasts: Time) {
-        guard !profile.families.contains(.failover), !profile.families.contains(.hands) else { return }
+    private func strikeWallClock(_ lasts: Time) -> Bool {
+        guard !profile.families.contains(.failover), !profile.families.contains(.hands) else { return false }
         trace { "fault: the server's wall clock is set" }
+        let before = server.wallStep
         server.wallStep = random.pick([-3_600_000, 3_600_000, 0])
+        return server.wallStep != before
     }
 
-    private func strikeRow() {
-        guard server.isRunning, let row = server.stored.row else { return }
+    private func strikeRow() -> Bool {
+        guard server.isRunning, let row = server.stored.row else { return false }
         let kind = random.below(7)
         trace { "fault: hands in the table (\(kind))" }
         switch kind {
@@ -278,21 +295,25 @@ extension World {
         case 5:
             server.edit { $0.row?.record.suspended.toggle() }
         default:
-            guard let thief = server.steal() else { return }
+            guard let thief = server.steal() else { return false }
             after(profile.longestTTL * 4) { [self] in server.end(thief, byFault: false) }
         }
+        return true
     }
 
-    private func strikeByOperator(_ keeper: Keeper) {
+    private func strikeByOperator(_ keeper: Keeper) -> Bool {
+        let isAlive = keeper.state != .dead
         if random.chance(0.3) {
             trace { "fault: SIGTERM for \(keeper.name), twice, and what it sends then arrives late" }
             let host = keeper.host
             host.isCutTo = true
             after(random.time(keeper.ttl, keeper.ttl * 3 / 2)) { [self] in reconnect(host) }
-            return keeper.signal(.stopRequested(.now))
+            keeper.signal(.stopRequested(.now))
+            return isAlive
         }
         trace { "fault: SIGTERM for \(keeper.name)" }
         keeper.signal(.stopRequested(random.chance(0.8) ? .drain : .now))
+        return isAlive
     }
 
     /// A fault of guards: this one is stopped in the middle of its work.

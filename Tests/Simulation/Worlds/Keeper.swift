@@ -26,6 +26,7 @@ final class Keeper: Alarmed {
     let identity: Identity
     let timing: Timing
     let isCalm: Bool
+    let startedAt: Time
     var machine: LeaseMachine
     private(set) var state = State.running
     var hands = Hands.off
@@ -61,6 +62,7 @@ final class Keeper: Alarmed {
         self.timing = timing
         name = "\(host.index).\(number)"
         isCalm = world.profile.isCalm
+        startedAt = world.now
         identity = Identity(lease: "l", node: "n\(host.index)", instance: InstanceID("i\(host.index).\(number)"))
         let restarts = RestartPolicy(
             maxRestarts: 3, window: timing.ttl * 10, cooldown: timing.ttl * 2, firstWait: timing.ttl / 10,

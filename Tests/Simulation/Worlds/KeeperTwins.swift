@@ -70,7 +70,7 @@ extension Keeper {
     /// What a broken machine does instead of `actions`.
     func rewrite(_ actions: inout [Action], after event: Event, before: TwinMemory, at now: Instant) {
         switch world.twin {
-        case .marginZero, .marginZeroByDriftAlone:
+        case .marginZero, .marginZeroByDriftAlone, .marginZeroAlone:
             guard let deadline = leadership?.deadline, deadline != before.deadline else { return }
             postpone(deadline, by: timing.margin, &actions)
         case .deadlineFromReply:

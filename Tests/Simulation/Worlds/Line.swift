@@ -11,7 +11,7 @@ struct Line<Item> {
     }
 
     /// When the last one that was sent arrives: none overtakes it.
-    private(set) var lastArrival: Time = 0
+    private var lastArrival: Time = 0
     private var sent: [Sent] = []
 
     /// Sends `item`, to arrive at `time` or with the one before.
@@ -24,6 +24,7 @@ struct Line<Item> {
 
     /// The bell rang: takes out what arrives, and sets the bell for the one behind it.
     mutating func receive(through stage: Stage, _ bell: Bell) -> Item {
+        // Almost always the only one, and cheaper to take from the end.
         if sent.count == 1 { return sent.removeLast().item }
         let first = sent.removeFirst()
         stage.set(bell, at: sent[0].time, turn: sent[0].turn)

@@ -41,7 +41,7 @@ extension World {
     func takeAwayLeader() {
         guard let keeper = keepers.first(where: { $0.leadership != nil }) else { return }
         heldBack.insert(keeper.host.index)
-        let kind = random.below(5)
+        let kind = random.below(profile.hasClocksOnly ? 4 : 5)
         trace { "the leader \(keeper.name) is taken away (\(kind))" }
         switch kind {
         case 0: keeper.vanish()

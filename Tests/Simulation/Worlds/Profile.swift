@@ -26,24 +26,37 @@ struct Profile {
     /// Only sessions break, the network is fast: nobody may lose its lease.
     let isCalm: Bool
     let containers: Bool
+    /// Guards kill at once, and nothing but the network and clocks is at fault.
+    let hasClocksOnly: Bool
 
     var longestTTL: Time { ttls.map(\.nanoseconds).max() ?? 0 }
     var shortestTTL: Time { ttls.map(\.nanoseconds).min() ?? 0 }
 
     init(random: inout Random, twin: Twin?) {
         isCalm = random.chance(0.06)
-        sidecars = isCalm ? 2 : random.pick([2, 2, 3, 3, 3, 4, 4, 7])
+        hasClocksOnly = twin == .marginZeroByDriftAlone || twin == .marginZeroAlone
+        sidecars = isCalm ? 2 : random.pick([2, 2, 3, 3, 4, 5, 6, 7])
         let usual: [Duration] = [.milliseconds(500), .seconds(1), .seconds(2), .seconds(3), .seconds(10)]
         let one = isCalm ? .seconds(5) : random.pick(usual)
         let mixed = !isCalm && random.chance(0.3)
         var ttls: [Duration] = []
         for _ in 0..<sidecars { ttls.append(mixed ? random.pick([one, one * 3, .seconds(2)]) : one) }
         self.ttls = ttls
-        partsPerMillion = random.chance(0.3) ? 0 : 20_000
+        let drifts = !random.chance(0.3)
         let shortest = ttls.map(\.nanoseconds).min() ?? 0
-        delay = isCalm ? millisecond : random.pick([millisecond / 5, millisecond, shortest / 100, shortest / 40])
+        let usualDelay = random.pick([millisecond / 5, millisecond, shortest / 100, shortest / 40])
         // Without the patience with a silent guard: 8 % of a TTL at most.
-        killPart = twin == .marginZeroByDriftAlone ? 0 : random.pick([0.005, 0.04, 0.08])
+        let kill = random.pick([0.005, 0.04, 0.08])
+        if hasClocksOnly {
+            // Nothing may eat up a margin but the clocks: a message takes longer than a timer is late.
+            partsPerMillion = twin == .marginZeroAlone ? 0 : 20_000
+            delay = max(usualDelay, millisecond)
+            killPart = 0
+        } else {
+            partsPerMillion = drifts ? 20_000 : 0
+            delay = isCalm ? millisecond : usualDelay
+            killPart = kill
+        }
         containers = random.chance(0.3)
         if isCalm {
             families = [.sessions]
@@ -55,6 +68,8 @@ struct Profile {
             if twin == .noLock || twin == .releaseUncompared {
                 families = families.map { $0 == .hands ? .network : $0 }
             }
+            // Guards, keepers and machines that stop take time to kill as well.
+            if hasClocksOnly { families = [.network] }
             self.families = families
             faults = 2 + random.below(9)
         }

@@ -100,7 +100,7 @@ extension Server {
         row.renewedAt = wall
         stored.row = row
         commit()
-        lateFence(of: row.record.epoch, keeper)
+        fence(row.record.epoch, keeper)
     }
 
     private func isOurs(_ epoch: Epoch, _ keeper: Keeper) -> Bool {
@@ -175,9 +175,11 @@ extension Server {
         return 1
     }
 
-    /// R8 as it must not be: on its own, some time after the write, with the epoch of then.
-    private func lateFence(of epoch: Epoch, _ keeper: Keeper) {
-        guard world.twin == .lateFence else { return }
+    /// R8: in the statement that writes; as it must not be, on its own some time later, with the epoch of then.
+    private func fence(_ epoch: Epoch, _ keeper: Keeper) {
+        guard world.twin == .lateFence else {
+            return world.judge.fenced(exceptEpoch: epoch, current: stored.row?.record)
+        }
         world.after(world.random.time(0, 2 * keeper.ttl)) { [self] in
             world.judge.fenced(exceptEpoch: epoch, current: stored.row?.record)
         }

@@ -6,7 +6,7 @@ enum Twin: String, CaseIterable {
     // R1
     case noGuardTimer, monotonicTimer, extendAfterKill, noCheckBeforeExec
     // R2
-    case marginZero, marginZeroByDriftAlone, deadlineFromReply, deadlineFromSending
+    case marginZero, marginZeroByDriftAlone, marginZeroAlone, deadlineFromReply, deadlineFromSending
     // R3
     case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten, shortenedTTLBelieved
     // R4
@@ -36,7 +36,7 @@ enum Twin: String, CaseIterable {
     var rule: String {
         switch self {
         case .noGuardTimer, .monotonicTimer, .extendAfterKill, .noCheckBeforeExec: "R1"
-        case .marginZero, .marginZeroByDriftAlone, .deadlineFromReply, .deadlineFromSending: "R2"
+        case .marginZero, .marginZeroByDriftAlone, .marginZeroAlone, .deadlineFromReply, .deadlineFromSending: "R2"
         case .watchAcrossSessions, .releasedByOtherServer, .ownTTL, .watchFromSending, .longestTTLForgotten,
             .shortenedTTLBelieved:
             "R3"
@@ -66,7 +66,8 @@ enum Twin: String, CaseIterable {
         case .extendAfterKill: "an extension stops a kill that has begun"
         case .noCheckBeforeExec: "no look at the clock just before exec"
         case .marginZero: "margin 0"
-        case .marginZeroByDriftAlone: "margin 0, killing takes no time at all"
+        case .marginZeroByDriftAlone: "margin 0, killing takes no time at all, clocks differ by up to 4 %"
+        case .marginZeroAlone: "margin 0, killing takes no time at all, clocks agree"
         case .deadlineFromReply: "the deadline counts from the reply"
         case .deadlineFromSending: "a renewal takes effect before its success came back"
         case .watchAcrossSessions: "an observation is carried into the next session"
@@ -142,11 +143,15 @@ enum Twin: String, CaseIterable {
         }
     }
 
-    /// Rules that stand in for each other: alone, the loss of this one does no harm, and the simulation must find none.
-    var isHarmlessAlone: Bool {
+    /// Why the loss of this one alone does no harm, and the simulation must find none; nil where it must find some.
+    var standIn: String? {
         switch self {
-        case .noLock, .releaseUncompared, .ownRecordAfterRelease, .idleTimeoutBelowTTL: true
-        default: false
+        case .marginZeroAlone: "killing and clocks are what the margin pays for"
+        case .noLock: "one of two claimers fails the compare-and-set"
+        case .releaseUncompared: "nobody else can claim while the session that releases holds the lock"
+        case .ownRecordAfterRelease: "a release compares the beat, and a resume ends the session that sent it"
+        case .idleTimeoutBelowTTL: "polls every TTL / 5: no session is idle for that long"
+        default: nil
         }
     }
 }

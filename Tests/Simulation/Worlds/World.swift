@@ -11,7 +11,8 @@ struct Outcome {
     let seed: UInt64
     let violation: String?
     let starts: Int
-    let faults: Int
+    /// Those that took effect.
+    let faults: [Profile.Family: Int]
     /// From the last fault to exactly one child, in parts of the longest TTL.
     let recovery: Double
     let takeover: Double?
@@ -50,7 +51,7 @@ final class World: Stage {
     var isCalm: Bool { profile.isCalm }
     var lastThaw: Time = -1_000_000_000_000
     var lastGuardFault: Time = -1_000_000_000_000
-    var faults = 0
+    var faults: [Profile.Family: Int] = [:]
 
     init(seed: UInt64, twin: Twin?, isTracing: Bool) {
         self.seed = seed
@@ -130,7 +131,7 @@ final class World: Stage {
             takeAwayLeader()
             takeover = waitForOneChild(within: bound, "after the leader was taken away")
         }
-        return finish(recovery, takeover)
+        return finish(recovery, takeover, peace: peace)
     }
 
     /// Until exactly one child must run after the last fault: a black-holed connect (0.8 TTL), a fresh watch (1 TTL, 2 % slow),
@@ -160,12 +161,12 @@ final class World: Stage {
         return living.count == 1 && living[0].hasCommand && !heldBack.contains(living[0].host.index)
     }
 
-    private func finish(_ recovery: Time, _ takeover: Time?) -> Outcome {
+    private func finish(_ recovery: Time, _ takeover: Time?, peace: Time) -> Outcome {
         // Nobody starves: every sidecar that can is in touch with the database.
         if judge.violation == nil {
             for keeper in keepers where keeper.isRunning && !heldBack.contains(keeper.host.index) {
                 let status = keeper.machine.status(at: keeper.host.clock(at: now))
-                if status.role == .standby, now > 0, !status.healthy, !isYoung(keeper) {
+                if status.role == .standby, !status.healthy, !isYoung(keeper, since: peace) {
                     judge.blame("\(keeper.name) is out of touch")
                 }
             }
@@ -180,5 +181,8 @@ final class World: Stage {
         return outcome
     }
 
-    private func isYoung(_ keeper: Keeper) -> Bool { keeper.machine.lastContact == nil }
+    /// It has not reached the database yet, nor had the time to.
+    private func isYoung(_ keeper: Keeper, since peace: Time) -> Bool {
+        keeper.machine.lastContact == nil && now - max(peace, keeper.startedAt) < 2 * keeper.ttl
+    }
 }
