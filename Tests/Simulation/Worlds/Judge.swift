@@ -138,8 +138,7 @@ final class Judge {
 
     /// A fail-over that lost the very claim that raised the TTL, and a reader that never saw it.
     private func excuseWhatNobodyKnew(_ keeper: Keeper) {
-        for tree in trees where forgotten.contains(tree.epoch) && keeper.machine.largestTTL < tree.keeper.timing.ttl {
-            if world.twin == .longestTTLForgotten, keeper.longestSeen >= tree.keeper.timing.ttl { continue }
+        for tree in trees where forgotten.contains(tree.epoch) && keeper.longestKnown < tree.keeper.timing.ttl {
             world.trace { "\(tree.name) is beyond: \(keeper.name) cannot know its TTL" }
             tree.isBeyond = true
         }
@@ -186,7 +185,7 @@ final class Judge {
     private func excuseWhatHandsShortened(_ claimer: Keeper) {
         for keeper in trees.map(\.keeper)
         where keeper.hands == .shortenedIt && keeper !== claimer {
-            if sawBeforeEdit.contains(claimer.name), claimer.machine.largestTTL >= keeper.timing.ttl { continue }
+            if sawBeforeEdit.contains(claimer.name), claimer.longestKnown >= keeper.timing.ttl { continue }
             keeper.hands = .beyond
             excuseTrees(of: keeper)
         }

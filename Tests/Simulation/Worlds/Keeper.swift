@@ -48,8 +48,8 @@ final class Keeper: Alarmed {
     private var isSweeping = false
     private var wake: Time?
     private var isInside = false
-    /// What an intact machine would know, for a twin that forgets it.
-    var longestSeen = Duration.zero
+    /// R3: the longest TTL it was ever shown, or its own: what an intact machine knows, whatever this one remembers.
+    private(set) var longestKnown: Duration
 
     var ttl: Time { timing.ttl.nanoseconds }
     var isRunning: Bool { state == .running && !host.isSuspended }
@@ -61,6 +61,7 @@ final class Keeper: Alarmed {
         self.host = host
         self.timing = timing
         name = "\(host.index).\(number)"
+        longestKnown = timing.ttl
         isCalm = world.profile.isCalm
         startedAt = world.now
         identity = Identity(lease: "l", node: "n\(host.index)", instance: InstanceID("i\(host.index).\(number)"))
@@ -187,6 +188,9 @@ final class Keeper: Alarmed {
     }
 
     private func feed(_ event: Event) {
+        if case .reply(_, .observed(let seen)) = event, let record = seen.record {
+            longestKnown = max(longestKnown, record.ttl)
+        }
         let now = host.clock(at: world.now)
         guard world.twin != nil else {
             return machine.handle(event, at: now, appendingTo: &pending)
@@ -225,6 +229,7 @@ final class Keeper: Alarmed {
             world.judge.heard(notice, from: self)
         case .exit(let exit):
             world.trace { "\(self.name): ends, \(exit)" }
+            if let child, child.isAlive { world.judge.blame("\(name) ends while \(child.name) is alive") }
             end(byFault: false)
         }
     }

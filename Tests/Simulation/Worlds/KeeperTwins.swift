@@ -85,7 +85,6 @@ extension Keeper {
                     ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: watch.edited)
             }
         case .longestTTLForgotten:
-            longestSeen = max(longestSeen, machine.largestTTL)
             machine.largestTTL = timing.ttl
         case .shortenedTTLBelieved:
             guard let watch = standby?.watch, watch.edited else { return }

@@ -52,6 +52,7 @@ final class World: Stage {
     var lastThaw: Time = -1_000_000_000_000
     var lastGuardFault: Time = -1_000_000_000_000
     var faults: [Profile.Family: Int] = [:]
+    private var steps = 0
 
     init(seed: UInt64, twin: Twin?, isTracing: Bool) {
         self.seed = seed
@@ -139,7 +140,10 @@ final class World: Stage {
     var bound: Time { profile.longestTTL * 8 }
 
     private func advance(until end: Time) {
-        while judge.violation == nil, step(until: end) {}
+        while judge.violation == nil, step(until: end) {
+            steps += 1
+            if steps > 5_000_000 { judge.blame("it does not come to rest") }
+        }
     }
 
     private func waitForOneChild(within bound: Time, _ when: String) -> Time {
