@@ -118,7 +118,9 @@ import Testing
         driver.feed(.stopRequested(.drain))
         for beat in 1...14 {
             #expect(driver.advance(.seconds(2)).statements.contains(.renew(Epoch(6))))
-            driver.reply(.renewal(.renewed(beat: Int64(beat), fenced: 0)))
+            let deadline = driver.now + .seconds(8)
+            let actions = driver.reply(.renewal(.renewed(beat: Int64(beat), fenced: 0)))
+            #expect(actions.orders == [.extend(driver.start, deadline: deadline)], "the guard would kill what drains")
             driver.settle()
         }
         #expect(driver.advance(.seconds(2)).kills)
