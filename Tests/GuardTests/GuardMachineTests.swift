@@ -54,6 +54,22 @@ import Testing
             ])
     }
 
+    @Test(arguments: [1, 3]) func `an order for another start does nothing to this one`(_ other: UInt64) {
+        var machine = GuardMachine()
+        _ = machine.order(Self.start(Self.two, 100), now: Self.at(0))
+        _ = machine.forked(pid: 50)
+        let stranger = Generation(rawValue: other)
+        for isRunning in [false, true] {
+            if isRunning { _ = machine.executed() }
+            for order in [
+                Order.extend(stranger, deadline: Self.at(500)), .signal(stranger, number: 15), .kill(stranger),
+            ] {
+                #expect(machine.order(order, now: Self.at(1)) == [], "\(order)")
+            }
+        }
+        #expect(machine.tick(now: Self.at(100)) == [.say(.killing(Self.two, .deadline)), .kill])
+    }
+
     @Test func `the deadline also kills a child whose exec hangs`() {
         var machine = GuardMachine()
         _ = machine.order(Self.start(Self.one, 100), now: Self.at(0))
