@@ -4,11 +4,33 @@
 import Foundation
 import Synchronization
 
-/// Starts a thread.
+private final class Body: Sendable {
+    let name: String
+    let run: @Sendable () -> Void
+
+    init(_ name: String, _ run: @escaping @Sendable () -> Void) {
+        self.name = name
+        self.run = run
+    }
+}
+
+/// Starts a thread. Not Foundation's, which says nothing when there is no room for one: who waits for it would wait for ever.
 public func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) {
-    let thread = Thread(block: body)
-    thread.name = name
-    thread.start()
+    let body = Unmanaged.passRetained(Body(name, body))
+    var thread = pthread_t()
+    let error = patiently {
+        pthread_create(
+            &thread, nil,
+            { pointer in
+                guard let pointer else { return nil }
+                let body = Unmanaged<Body>.fromOpaque(pointer).takeRetainedValue()
+                pthread_setname_np(pthread_self(), String(body.name.prefix(15)))
+                body.run()
+                return nil
+            }, body.toOpaque())
+    }
+    precondition(error == 0, "no thread \(name) can be started: \(String(cString: strerror(error)))")
+    pthread_detach(thread)
 }
 
 /// Runs `body`, which may block, on a thread of its own. It stays part of the caller's task, so that `#expect` knows

@@ -7,16 +7,19 @@ import Synchronization
 /// Held while a descriptor exists that is not yet close-on-exec, and while a process is started, so that none inherits it.
 let descriptorsAreSafe = Mutex(())
 
-/// Calls `spawn` (a posix_spawn), which inherits no descriptor of ours, again for half a minute while the machine has no room
-/// for one process more: another test may just be killing a tree that forks as fast as it can. Returns its error number.
-func spawnPatiently(_ spawn: () -> Int32) -> Int32 {
+/// Makes a process or a thread, again for half a minute while the machine has no room for one more: another test may just be
+/// killing a tree that forks as fast as it can. Returns the error number of the last try.
+func patiently(_ make: () -> Int32) -> Int32 {
     let start = ContinuousClock.now
     while true {
-        let error = descriptorsAreSafe.withLock { _ in spawn() }
+        let error = make()
         guard error == EAGAIN, ContinuousClock.now - start < .seconds(30) else { return error }
         usleep(20_000)
     }
 }
+
+/// Calls `spawn` (a posix_spawn), which inherits no descriptor of ours, with patience.
+func spawnPatiently(_ spawn: () -> Int32) -> Int32 { patiently { descriptorsAreSafe.withLock { _ in spawn() } } }
 
 /// A process that a test started and must end.
 public final class SpawnedProcess: Sendable {
