@@ -24,7 +24,7 @@ public func startThread(_ name: String, _ body: @escaping @Sendable () -> Void) 
             { pointer in
                 guard let pointer else { return nil }
                 let body = Unmanaged<Body>.fromOpaque(pointer).takeRetainedValue()
-                pthread_setname_np(pthread_self(), String(body.name.prefix(15)))
+                Thread.current.name = body.name
                 body.run()
                 return nil
             }, body.toOpaque())
