@@ -71,7 +71,7 @@ struct CompareGuard: ParsableCommand {
             var crew = Crew(slot: slot, flaw: broken.rawValue, isVerbose: false)
             for offset in 0..<limit { crew.add(first + UInt64(offset)) }
             crew.work(atOnce: jobs, until: nil)
-            if let seed = crew.firstFailed {
+            if let seed = crew.firstDiffering {
                 print("ok   \(broken.rawValue) broken: seen in schedule \(seed - first + 1)")
                 counts.passed += 1
             } else {
@@ -115,6 +115,8 @@ struct Crew {
     private(set) var output = ""
     private var passed = 0
     private var failed: [UInt64] = []
+    /// The first that was seen to differ: not one whose worker failed.
+    private(set) var firstDiffering: UInt64?
     private var discarded: [UInt64] = []
     private var repeated = 0
     private var differed = 0
@@ -236,6 +238,7 @@ struct Crew {
             differed += 1
             waiting.insert((member.seed, 1), at: 0)
         case .differs? where status & 0x7f == 0, .broken? where status & 0x7f == 0:
+            if firstDiffering == nil { firstDiffering = member.seed }
             fail(member.seed, isVerbose ? "see above" : text)
         default: fail(member.seed, "the worker came to no end, status \(status)\n\(text)")
         }
@@ -249,9 +252,6 @@ struct Crew {
         // To be seen at once, also in a log.
         fflush(nil)
     }
-
-    /// The first that was seen to differ.
-    var firstFailed: UInt64? { failed.first }
 
     var counted: (passed: Int, failed: Int, skipped: Int) {
         (passed, failed.count + (hasTooManyDiscarded ? 1 : 0) + (differsTooOften ? 1 : 0), untraceable)
