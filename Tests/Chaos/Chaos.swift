@@ -24,6 +24,7 @@ struct Run: ParsableCommand {
     @Option(help: "For how long, over all stages; without --faults 130 s.") var seconds: Double?
     @Option(help: "Draws the faults; random and printed when not given.") var seed: UInt64?
     @Option(help: "replicated, patroni, pgbouncer or all.") var stage = StageName.all
+    @Option(help: "Only faults whose name has this in it; may be given several times.") var only: [String] = []
     @Flag(help: "TCP proxies instead of network namespaces, as where those are not permitted.") var proxies = false
     @Flag(help: "Tell each fault.") var verbose = false
 
@@ -77,7 +78,9 @@ struct Run: ParsableCommand {
             }
             defer { stage.close() }
             try eventually("a first child runs", timeout: .seconds(60)) { stage.fleet.livingTrees().count == 1 }
-            let engine = Engine(stage.kinds, fleet: stage.fleet)
+            let kinds = stage.kinds.filter { kind in only.isEmpty || only.contains { kind.name.contains($0) } }
+            guard !kinds.isEmpty else { return checks.skip(name.rawValue, "it has none of these faults") }
+            let engine = Engine(kinds, fleet: stage.fleet)
             do { try engine.run(share, seed: seed, verbose: verbose) } catch {
                 checks.check("\(name.rawValue): every fault is lifted again", false, "\(error)")
             }
@@ -85,8 +88,8 @@ struct Run: ParsableCommand {
             stage.close()
             Judge(
                 stage: name.rawValue, fleet: stage.fleet, faults: engine.log.all, checks: checks,
-                twoPrimaries: stage.twoPrimaries()
-            ).judge(kinds: stage.kinds)
+                twoPrimaries: stage.twoPrimaries(), isGentle: !only.isEmpty, logs: stage.logs()
+            ).judge(kinds: kinds)
         } catch {
             checks.check("\(name.rawValue): the stage is set", false, "\(error)")
         }

@@ -11,7 +11,7 @@ import Synchronization
 import TestSupport
 
 /// One host's Patroni with its PostgreSQL.
-final class PatroniNode: Sendable {
+final class PatroniNode: Sendable, CustomStringConvertible {
     let host: Host
     let directory: String
     let configuration: String
@@ -69,6 +69,9 @@ final class PatroniNode: Sendable {
 
     /// Starts Patroni. It starts PostgreSQL.
     func start() throws {
+        // A number of the namespace before. PostgreSQL takes it for its own still running if it finds some process, or a
+        // thread of Patroni's, of that number now, and never starts.
+        try? FileManager.default.removeItem(atPath: directory + "/data/postmaster.pid")
         // A Debian package's Patroni is a script; HOME must be somewhere.
         let fresh = try SpawnedProcess(
             host.enter + ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] + ServerUser.prefix + [
@@ -100,6 +103,15 @@ final class PatroniNode: Sendable {
             usleep(100_000)
         }
     }
+
+    /// What is seen of it from outside.
+    var description: String {
+        let postgres = postmaster.map { "a PostgreSQL \(processState($0) ?? "?")" } ?? "no PostgreSQL"
+        return "\(host.name) \(writable ? "takes writes" : "takes no writes"), \(postgres)"
+    }
+
+    /// The end of what Patroni and its PostgreSQL said.
+    var log: String { String((process.withLock { $0 }?.output ?? "").suffix(8000)) }
 
     var writable: Bool { witness.withLock { $0.writable } }
     var spans: [ClosedRange<Instant>] { witness.withLock { $0.spans } }
@@ -136,6 +148,13 @@ final class PatroniNode: Sendable {
         guard let outer = process.withLock({ $0 }), let initial else { return }
         kill(initial, SIGKILL)
         _ = try outer.waitForExit(timeout: .seconds(20))
+    }
+
+    /// Ends the container, throws its data away and starts it again.
+    func renew() throws {
+        try destroy()
+        try? FileManager.default.removeItem(atPath: directory + "/data")
+        try start()
     }
 
     func close() {
@@ -180,12 +199,24 @@ final class PatroniPair: Sendable {
     /// A primary, and a standby that streams from it.
     var isWhole: Bool {
         guard let session = try? primary?.session() else { return false }
-        return (try? session.value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")) == "1"
+        // A base backup streams as well.
+        let names = nodes.map { "'\($0.host.name)'" }.joined(separator: ", ")
+        let standbys =
+            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name IN (\(names))"
+        return (try? session.value(standbys)) == "1"
     }
 
-    /// The primary, when all is well.
+    /// The primary, when all is well. A standby that Patroni does not bring back is made anew, as an operator would.
     func whole() throws -> PatroniNode {
-        try eventually("primary and standby are well", timeout: .seconds(60)) { isWhole }
+        do { try eventually("primary and standby are well", timeout: .seconds(30)) { isWhole } } catch {
+            let seen = nodes.map(\.description).joined(separator: ", ")
+            guard let primary, let standby = nodes.first(where: { $0 !== primary }) else {
+                throw Failure("\(error): \(seen)")
+            }
+            say("     (\(seen): \(standby.host.name) is made anew; it said:\n\(standby.log.suffix(2000)))")
+            try standby.renew()
+            try eventually("the standby is made anew", timeout: .seconds(60)) { isWhole }
+        }
         guard let primary else { throw Failure("no primary") }
         return primary
     }
@@ -201,10 +232,14 @@ final class PatroniPair: Sendable {
             FaultKind(name: name, weight: 4, aim: .elsewhere, needs: alone) { [self] _ in
                 let old = try whole()
                 guard let new = nodes.first(where: { $0 !== old }) else { throw Failure("no other") }
-                let said = try run(
-                    new.host.enter + ["env", "LC_ALL=C.UTF-8", "patronictl", "-c", new.configuration] + words(old, new))
-                try eventually("\(new.host.name) is the primary, patronictl said: \(said)", timeout: .seconds(30)) {
-                    primary === new
+                // It says no as long as Patroni itself does not know of the standby yet.
+                let patronictl = ["env", "LC_ALL=C.UTF-8", "patronictl", "-c", new.configuration] + words(old, new)
+                for attempt in 1... {
+                    let said = try run(new.host.enter + patronictl)
+                    do {
+                        try eventually("\(new.host.name) is the primary", timeout: .seconds(15)) { primary === new }
+                        break
+                    } catch { if attempt == 3 { throw Failure("\(error), patronictl said: \(said)") } }
                 }
                 return .took("\(new.host.name) is the primary")
             }
@@ -287,6 +322,7 @@ extension Stages {
                 fleet.close()
                 pair.close()
             },
-            twoPrimaries: { pair.twoPrimaries })
+            twoPrimaries: { pair.twoPrimaries },
+            logs: { pair.nodes.map { ("Patroni on \($0.host.name)", $0.log) } })
     }
 }

@@ -11,6 +11,8 @@ struct Stage {
     let kinds: [FaultKind]
     let close: () -> Void
     var twoPrimaries: () -> [ClosedRange<Instant>] = { [] }
+    /// What others than sidecars said, by name: told when the stage fails.
+    var logs: () -> [(name: String, text: String)] = { [] }
 }
 
 enum Stages {

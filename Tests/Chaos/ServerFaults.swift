@@ -179,7 +179,13 @@ struct ServerFaults: Sendable {
         _ fleet: Fleet, _ session: @escaping @Sendable () throws -> DirectSession
     ) -> FaultKind {
         FaultKind(name: "session terminated", aim: .elsewhere, needs: [.with("server")]) { _ in
-            .counted(try breakSessions(try session(), fleet), "sessions terminated")
+            // After the fault before there may be none for a moment.
+            var count = 0
+            try eventually("a session to terminate", timeout: .seconds(15)) {
+                count = (try? breakSessions(try session(), fleet)) ?? 0
+                return count > 0
+            }
+            return .took("\(count) sessions terminated")
         }
     }
 
