@@ -42,6 +42,7 @@ struct Simulate: AsyncParsableCommand {
 
     func run() async throws {
         if let seed { return try replay(seed) }
+        Trap.install()
         var passed = 0
         var failed = 0
         if twin == nil || twin == "none" {
@@ -168,6 +169,7 @@ struct Tally: Sendable {
                         var tally = Tally()
                         for offset in stride(from: job, to: round, by: jobs) {
                             let seed = start + UInt64(offset)
+                            Trap.begin(seed, job: job)
                             let outcome = World(seed: seed, twin: twin, isTracing: false).run()
                             if outcome.violation != nil, let baseline = twin?.baseline,
                                 World(seed: seed, twin: baseline, isTracing: false).run().violation != nil
@@ -177,6 +179,7 @@ struct Tally: Sendable {
                             tally.add(outcome)
                             if stopAtFirst, !tally.violations.isEmpty { break }
                         }
+                        Trap.end(job: job)
                         return tally
                     }
                 }
