@@ -66,6 +66,8 @@ COPY --from=build /rootfs/ /
 ENV HOME=/home/airflow USER=airflow
 ENTRYPOINT ["/opt/sidecar/sidecar", "run", "--"]
 CMD ["airflow", "scheduler"]
+# Whatever the base image says: only SIGTERM and SIGINT stop a sidecar, every other signal goes on to the command.
+STOPSIGNAL SIGTERM
 ARG VERSION=""
 ARG REVISION=""
 ARG SOURCE=""

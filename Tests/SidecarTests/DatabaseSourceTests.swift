@@ -30,8 +30,11 @@ import Testing
         #expect(try find(variables).origin == "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
         variables["PGHOST"] = "ignored-by-name-only"
         #expect(try find(variables).origin == "PGHOST")
+        #expect(try find(variables).passedOver == "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
+        #expect(try find(["PGHOST": "alone"]).caution == nil)
         variables["SIDECAR_DATABASE_URL"] = "postgresql://u@own/a"
         #expect(try find(variables).settings.host == "own")
+        #expect(try find(variables).caution == nil)
         #expect(try find(variables, option: "host=option user=u").settings.host == "option")
     }
 

@@ -12,7 +12,7 @@ let swift: [SwiftSetting] = [
 
 let package = Package(
     name: "simulation",
-    dependencies: [.package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")],
+    dependencies: [.package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")],
     targets: [
         .target(name: "CLinux", path: "Sources/CLinux"),
         .target(name: "Clock", path: "Sources/Clock", swiftSettings: swift),

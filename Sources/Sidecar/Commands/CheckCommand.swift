@@ -42,6 +42,7 @@ struct CheckCommand: ExitingCommand {
             "settings",
             "lease \(settings.identity.lease), node \(settings.identity.node), TTL \(Durations.text(settings.timing.ttl)), database from \(settings.database.origin)"
         )
+        if let caution = settings.database.caution { report.warn("settings", caution) }
         do {
             try checkServer(settings, &report)
         } catch let failure as Failure {

@@ -102,6 +102,7 @@ struct RunCommand: ParsableCommand {
         log.info(
             "sidecar \(Program.version) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )
+        if let caution = settings.database.caution { log.warning("\(caution)") }
         var loop = KeeperLoop(
             settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, log: log, signals: signals,
             watchdog: watchdog, publisher: publisher)

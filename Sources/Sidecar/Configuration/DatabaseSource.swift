@@ -8,8 +8,19 @@ struct DatabaseSource {
     let settings: ConnectionSettings
     /// For example `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`.
     let origin: String
+    /// Airflow's own setting where one of libpq's variables went before it: a sidecar without that variable uses another
+    /// database, and both lead.
+    var passedOver: String?
     /// It is the setting that Airflow itself connects with.
     var isAirflows: Bool { origin.hasPrefix("AIRFLOW__") }
+
+    /// What to know when a setting was passed over.
+    var caution: String? {
+        passedOver.map {
+            "\(origin) goes before \($0): a sidecar without \(origin) would lead in another database at the same time; set "
+                + "SIDECAR_DATABASE_URL to be sure of one"
+        }
+    }
 
     private static let airflowNames = ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__SQL_ALCHEMY_CONN"]
     private static let libpqNames = ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE"]
@@ -26,7 +37,11 @@ struct DatabaseSource {
         if let url = environment["SIDECAR_DATABASE_URL"] {
             return try from(url.trimming(), origin: "SIDECAR_DATABASE_URL")
         }
-        if let name = libpqNames.first(where: { environment[$0] != nil }) { return try from(nil, origin: name) }
+        if let name = libpqNames.first(where: { environment[$0] != nil }) {
+            var source = try from(nil, origin: name)
+            source.passedOver = airflowNames.flatMap { [$0, $0 + "_CMD"] }.first { environment[$0] != nil }
+            return source
+        }
         for name in airflowNames {
             if let url = environment[name] { return try fromAirflow(url.trimming(), origin: name) }
             if let command = environment[name + "_CMD"] {

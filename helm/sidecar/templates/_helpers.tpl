@@ -92,7 +92,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if lt (include "sidecar.termination" . | int64) $least -}}
 {{- fail (printf "terminationGracePeriodSeconds (%v) is below %d, which is lease.graceSeconds and what killing the tree and releasing the lease may take: the kubelet would kill first, and the next leader wait for the TTL" .Values.terminationGracePeriodSeconds $least) -}}
 {{- end -}}
-{{- if not (or .Values.connection.existingSecret $lease.existingSecret .Values.extraEnvFrom) -}}
+{{- $libpq := "" -}}
+{{- $named := false -}}
+{{- range .Values.extraEnv -}}
+{{- if has .name (list "PGHOST" "PGHOSTADDR" "PGSERVICE" "PGDATABASE") -}}{{- $libpq = .name -}}{{- end -}}
+{{- if regexMatch "^AIRFLOW__(DATABASE|CORE)__SQL_ALCHEMY_CONN(_CMD)?$" .name -}}{{- $named = true -}}{{- end -}}
+{{- end -}}
+{{- if and $libpq (not $lease.existingSecret) (or $named (and .Values.connection.existingSecret (ne .Values.connection.variable "SIDECAR_DATABASE_URL"))) -}}
+{{- fail (printf "extraEnv has %s, which the sidecar takes before Airflow's variable: the lease could be in another database than the others'. Say where it is by lease.existingSecret, or remove %s" $libpq $libpq) -}}
+{{- end -}}
+{{- if not (or .Values.connection.existingSecret $lease.existingSecret .Values.extraEnvFrom $libpq $named) -}}
 {{- fail "no database: set connection.existingSecret (and connection.key) to the secret that holds its URL" -}}
 {{- end -}}
 {{- if and .Values.leaderService.enabled (not .Values.leaderService.ports) -}}
