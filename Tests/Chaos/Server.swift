@@ -173,7 +173,8 @@ final class Server: Sendable {
     /// Fills its file system to the last byte.
     func fillDisk() throws {
         let path = volume + "/filler"
-        let file = open(path, O_WRONLY | O_CREAT, 0o600)
+        // Inherited by a sidecar that is started meanwhile, it would stay full as long as that lives.
+        let file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw Failure("cannot make \(path)") }
         defer { close(file) }
         let zeros = [UInt8](repeating: 0, count: 65536)
@@ -212,6 +213,7 @@ final class ReplicatedPair: Sendable {
 
     /// Waits until the standby has all that the primary wrote up to now. One that cannot catch up is made anew.
     func catchUp() throws {
+        if !primary.isRunning { try primary.start() }
         for attempt in 1...2 {
             do {
                 if !standby.isRunning { try standby.start() }

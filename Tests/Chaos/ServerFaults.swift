@@ -67,6 +67,8 @@ struct ServerFaults: Sendable {
         func stop(_ name: String, _ number: Int32) -> FaultKind {
             FaultKind(name: name, aim: .elsewhere, hold: 0...5000, needs: alone) { fault in
                 let server = server()
+                // A fault that went wrong may have left it so.
+                if !server.isRunning { try server.start() }
                 let before = try server.session().value("SELECT pg_postmaster_start_time()")
                 try server.end(number)
                 let wasGone = !server.isRunning
