@@ -1,4 +1,5 @@
-// What can go wrong before the loop runs: a guard that dies while the settings are still being read.
+// What can go wrong before the loop runs: a guard that dies while the settings are still being read, a setting that goes before
+// another.
 
 import Foundation
 import TestSupport
@@ -29,6 +30,30 @@ extension ProcessMatrix {
             try Data().write(to: URL(fileURLWithPath: gate))
             let end = try process.waitForExit()
             #expect(end == .code(80), "\(end)\n\(process.output)")
+        }
+
+        /// Two databases are two leases: a place that has the variable, and one that has not, would both lead.
+        @Test(arguments: ["run", "check"]) func libpqsVariableBeforeAirflowsIsWarnedOf(_ command: String) throws {
+            let directory = try makeTemporaryDirectory("sidecar-start")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            func sidecar(_ variables: [String: String]) throws -> SpawnedProcess {
+                let rest = command == "run" ? ["--ready-file", directory + "/ready", "--", "true"] : []
+                return try SpawnedProcess(
+                    [SidecarProcess.binary, command] + rest,
+                    environment: SidecarProcess.cleanEnvironment.merging(variables) { $1 },
+                    output: "\(directory)/log-\(variables.count)")
+            }
+            let airflows = ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://nobody:hidden@127.0.0.1:1/none"]
+            let warning = "PGHOST goes before AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+            for (variables, isWarned) in [(airflows, false), (airflows.merging(["PGHOST": directory]) { $1 }, true)] {
+                let process = try sidecar(variables)
+                defer { if process.exit == nil { process.signal(SIGKILL) } }
+                try eventually("it has tried to connect") { process.output.contains("cannot connect to ") }
+                process.signal(SIGTERM)
+                _ = try process.waitForExit()
+                #expect(process.output.contains(warning) == isWarned, "\(process.output)")
+                #expect(!process.output.contains("hidden"))
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ struct DatabaseSource {
     let settings: ConnectionSettings
     /// For example `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`.
     let origin: String
-    /// Airflow's own setting where one of libpq's variables went before it: a sidecar without that variable uses another
-    /// database, and both lead.
+    /// Airflow's own setting where one of libpq's variables went before it: if it names another database, a sidecar without
+    /// that variable leads there.
     var passedOver: String?
     /// It is the setting that Airflow itself connects with.
     var isAirflows: Bool { origin.hasPrefix("AIRFLOW__") }
@@ -17,8 +17,8 @@ struct DatabaseSource {
     /// What to know when a setting was passed over.
     var caution: String? {
         passedOver.map {
-            "\(origin) goes before \($0): a sidecar without \(origin) would lead in another database at the same time; set "
-                + "SIDECAR_DATABASE_URL to be sure of one"
+            "\(origin) goes before \($0): if that is another database, a sidecar without \(origin) leads there at the same time; "
+                + "give all of them the same SIDECAR_DATABASE_URL"
         }
     }
 
