@@ -92,7 +92,12 @@ extension Stages {
             ["partition", "flapping", "SIGKILL keeper", "SIGSTOP keeper", "SIGTERM keeper", "SIGKILL command"]
                 .contains($0.name)
         }
-        let kinds = pool.kinds + [behind] + common + ServerFaults.ofOne { server }
+        let kinds =
+            pool.kinds + [behind] + common
+            + ServerFaults.ofOne {
+                if !server.isRunning { try server.start() }
+                return server
+            }
         return Stage(
             name: "pgbouncer", fleet: fleet,
             kinds: kinds + [ServerFaults.brokenSession(fleet) { try server.session() }],

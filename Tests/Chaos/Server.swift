@@ -211,9 +211,22 @@ final class ReplicatedPair: Sendable {
     var primary: Server { servers[first.withLock { $0 } ? 0 : 1] }
     var standby: Server { servers[first.withLock { $0 } ? 1 : 0] }
 
+    /// The primary. One that a fault which went wrong left down is started, but not beside a standby that was promoted all the
+    /// same: that one is the primary then.
+    func runningPrimary() throws -> Server {
+        if primary.isRunning { return primary }
+        if standby.isRunning, try standby.session().value("SELECT pg_is_in_recovery()") == "f" {
+            first.withLock { $0.toggle() }
+            try rebuild()
+        } else {
+            try primary.start()
+        }
+        return primary
+    }
+
     /// Waits until the standby has all that the primary wrote up to now. One that cannot catch up is made anew.
     func catchUp() throws {
-        if !primary.isRunning { try primary.start() }
+        _ = try runningPrimary()
         for attempt in 1...2 {
             do {
                 if !standby.isRunning { try standby.start() }

@@ -20,14 +20,15 @@ struct ServerFaults: Sendable {
         ]
         if pair.primary.ownVolume { kinds.append(fullDisk) }
         if Server.faketime != nil { kinds += [clock("clock an hour ahead", 3600), clock("clock an hour back", -3600)] }
-        return kinds + Self.ofOne { [pair] in pair.primary }
+        return kinds + Self.ofOne { [pair] in try pair.runningPrimary() }
     }
 
     /// The standby becomes the primary, after the primary is switched off; then the old one follows it.
     private func promotion(_ name: String, losing: Bool) -> FaultKind {
         FaultKind(name: name, aim: .elsewhere, hold: 0...3000, needs: Self.alone) { [pair, network, fleet] fault in
-            let (old, new) = (pair.primary, pair.standby)
+            // First: it may find that their roles have changed.
             try pair.catchUp()
+            let (old, new) = (pair.primary, pair.standby)
             let timeline = try old.timeline
             let word = "fault \(fault.number)"
             var cut: Network.Cut?
@@ -62,13 +63,11 @@ struct ServerFaults: Sendable {
         }
     }
 
-    /// Those that any server can have.
-    static func ofOne(_ server: @escaping @Sendable () -> Server) -> [FaultKind] {
+    /// Those that any server can have. `server` returns it running: a fault that went wrong may have left it down.
+    static func ofOne(_ server: @escaping @Sendable () throws -> Server) -> [FaultKind] {
         func stop(_ name: String, _ number: Int32) -> FaultKind {
             FaultKind(name: name, aim: .elsewhere, hold: 0...5000, needs: alone) { fault in
-                let server = server()
-                // A fault that went wrong may have left it so.
-                if !server.isRunning { try server.start() }
+                let server = try server()
                 let before = try server.session().value("SELECT pg_postmaster_start_time()")
                 try server.end(number)
                 let wasGone = !server.isRunning
@@ -81,7 +80,7 @@ struct ServerFaults: Sendable {
             }
         }
         let freeze = FaultKind(name: "SIGSTOP server", aim: .elsewhere, needs: alone) { fault in
-            let server = server()
+            let server = try server()
             let all = server.processes
             server.signalAll(SIGSTOP)
             defer { server.signalAll(SIGCONT) }
