@@ -88,12 +88,20 @@ extension ProcessMatrix {
         @Test func theChildSeesWhoItIs() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let sidecar = try scenario.start("a", child: [])
-                let tree = try scenario.leader(members: 1).tree
+                let id = try scenario.leader(members: 1).tree.id
+                // It writes them down one by one.
+                try eventually("all that it was told is recorded") {
+                    scenario.recording.trees.last?.main?.environment["PGAPPNAME"] != nil
+                }
+                let tree = try #require(scenario.recording.trees.last { $0.id == id })
                 let environment = tree.main?.environment ?? [:]
                 #expect(environment["SIDECAR_LEASE"] == scenario.lease && environment["SIDECAR_NODE"] == "a")
                 let label = environment["PGAPPNAME"] ?? ""
                 #expect(label.hasPrefix("sidecar:\(tree.id.epoch):\(tree.id.instance.prefix(8))"), "\(label)")
-                #expect(UUID(uuidString: tree.id.instance) != nil && sidecar.readiness?.epoch == Int64(tree.id.epoch))
+                #expect(UUID(uuidString: tree.id.instance) != nil)
+                try eventually("the readiness file tells its epoch") {
+                    sidecar.readiness?.epoch == Int64(tree.id.epoch)
+                }
             }
         }
     }

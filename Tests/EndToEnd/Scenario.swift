@@ -3,6 +3,7 @@
 
 import Clock
 import Foundation
+import Synchronization
 import TestSupport
 import Testing
 
@@ -24,19 +25,44 @@ final class Scenario {
     private let watcher: ActivityWatcher
 
     /// Runs one scenario on a thread of its own: `body` acts and asserts, then the common judgement follows.
+    ///
+    /// Where the machine stood still for longer than the margin allows, what `body` found is no fault yet, and the whole scenario
+    /// is run again; the third time nothing is excused. The judgement (never two, epochs that grow) is not excused at all.
     /// - Parameter exempt: trees that were beyond any process and may have overlapped.
     static func run(
         on postgres: PrivatePostgres, exempt: @escaping @Sendable (Recording) -> Set<RecordedTree.ID> = { _ in [] },
         sourceLocation: SourceLocation = #_sourceLocation, _ body: @Sendable (Scenario) throws -> Void
     ) async throws {
         try await onOwnThread {
-            let scenario = try Scenario(on: postgres)
-            defer { scenario.close() }
-            do { try body(scenario) } catch {
-                Issue.record("\(error)\n\(scenario.report)", sourceLocation: sourceLocation)
+            for attempt in 1...3 {
+                let scenario = try Scenario(on: postgres)
+                defer { scenario.close() }
+                let excused = scenario.carryOut(excusable: attempt < 3, sourceLocation, body)
+                scenario.judge(exempt: exempt, sourceLocation)
+                if !excused { return }
             }
-            scenario.judge(exempt: exempt, sourceLocation)
         }
+    }
+
+    /// - Returns: whether `body` found faults that may be the machine's.
+    private func carryOut(
+        excusable: Bool, _ sourceLocation: SourceLocation, _ body: (Scenario) throws -> Void
+    ) -> Bool {
+        let witness = StallWitness()
+        defer { witness.end() }
+        let excused = Atomic(false)
+        withKnownIssue("the machine stood still", isIntermittent: true, sourceLocation: sourceLocation) {
+            do { try body(self) } catch {
+                Issue.record("\(error)\n\(report)", sourceLocation: sourceLocation)
+            }
+        } matching: { _ in
+            let still = excusable && witness.longest > Self.margin - .milliseconds(100)
+            if still, !excused.exchange(true, ordering: .relaxed) {
+                print("once more, as the machine stood still for \(witness.longest): \(sourceLocation)")
+            }
+            return still
+        }
+        return excused.load(ordering: .relaxed)
     }
 
     private init(on postgres: PrivatePostgres) throws {

@@ -50,7 +50,7 @@ extension DatabaseMatrix {
                 // The leader takes its lock back as fast as it can: try until the thief was faster.
                 try eventually("the lock is stolen") {
                     try thief.rows(
-                        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+                        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE \(Scenario.ourLock) AND pid <> pg_backend_pid()"
                     )
                     for _ in 0..<200 where try thief.value("SELECT pg_try_advisory_lock(\(key))") == "t" { return true }
                     return false

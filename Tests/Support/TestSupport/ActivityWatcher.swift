@@ -1,6 +1,7 @@
 // Looks over the sidecars' shoulders in pg_stat_activity while a scenario runs: none of their sessions may sit in a
 // transaction, wait for a lock in the server, or hold back vacuum. Seen in two samples in a row, in the same transaction,
-// is a fault; in one alone it was a statement being carried out.
+// is a fault; in one alone it was a statement being carried out. Vacuum takes three: every statement holds it back, and one
+// on a busy machine may last for two.
 
 import Foundation
 import Synchronization
@@ -9,11 +10,13 @@ import Synchronization
 public final class ActivityWatcher: Sendable {
     private struct Session: Sendable {
         let key: String
-        let complaints: Set<String>
+        /// In how many samples in a row each was seen.
+        let complaints: [String: Int]
         let description: String
     }
     private struct Shared {
         var faults: [String] = []
+        var looks = 0
         var sessionsSeen = 0
         var ended = false
     }
@@ -37,6 +40,15 @@ public final class ActivityWatcher: Sendable {
         }
     }
 
+    /// What a session must not do, and in how many samples in a row it is a fault.
+    private static let rules = [
+        (name: "idle in transaction", samples: 2), (name: "waiting for a lock in the server", samples: 2),
+        (name: "holding back vacuum", samples: 3),
+    ]
+
+    /// The samples taken so far.
+    public var looks: Int { shared.withLock { $0.looks } }
+
     private func watch(_ url: String, _ sql: String) {
         var session: DirectSession?
         var before: [String: Session] = [:]
@@ -49,19 +61,22 @@ public final class ActivityWatcher: Sendable {
                 before = [:]
                 continue
             }
-            let words = ["idle in transaction", "waiting for a lock in the server", "holding back vacuum"]
             var now: [String: Session] = [:]
             for row in rows {
                 guard let key = row[0], let description = row[4] else { continue }
-                let complaints = zip(words, row[1...3]).filter { $0.1 == "t" }.map(\.0)
-                now[key] = Session(key: key, complaints: Set(complaints), description: description)
+                var complaints: [String: Int] = [:]
+                for (rule, value) in zip(Self.rules, row[1...3]) where value == "t" {
+                    complaints[rule.name] = (before[key]?.complaints[rule.name] ?? 0) + 1
+                }
+                now[key] = Session(key: key, complaints: complaints, description: description)
             }
             let faults = now.values.flatMap { session in
-                session.complaints.intersection(before[session.key]?.complaints ?? []).map {
-                    "\($0) in two samples: \(session.key): \(session.description)"
+                Self.rules.filter { session.complaints[$0.name, default: 0] >= $0.samples }.map {
+                    "\($0.name) in \($0.samples) samples: \(session.key): \(session.description)"
                 }
             }
             shared.withLock { [seen = now.count] in
+                $0.looks += 1
                 $0.sessionsSeen += seen
                 $0.faults += faults
             }
