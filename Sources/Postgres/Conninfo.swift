@@ -25,17 +25,21 @@ private func refuseStrayAt(_ conninfo: String) throws(SettingsError) {
     let bytes = conninfo.utf8
     guard let scheme = ["postgresql://", "postgres://"].first(where: { bytes.starts(with: $0.utf8) }) else { return }
     let rest = bytes.dropFirst(scheme.utf8.count)
-    // "h:5432?password=p@ss" has the host "ss" for libpq, as it looks for an '@' up to the first '/'.
-    if let at = rest.prefix(while: { $0 != UInt8(ascii: "/") }).firstIndex(of: UInt8(ascii: "@")),
-        rest[..<at].drop(while: { $0 != UInt8(ascii: "?") }).contains(UInt8(ascii: "="))
-    {
-        throw SettingsError(reason: "a '@' in the URL's parameters must be written %40")
+    // "h:5432?password=p@ss" has the host "ss" for libpq, as it looks for an '@' up to the first '/'; and where a password
+    // holds all of '/', '?' and '=', as in "me:12/ss?options=9@host/db", the parameters are its end and the host.
+    guard !hasAtInParameters(conninfo) else {
+        throw SettingsError(reason: "a '@' in the URL's parameters must be written %40 (and a '?' in a password %3F)")
     }
     let parts = rest.prefix { $0 != UInt8(ascii: "?") }.split(
         separator: UInt8(ascii: "@"), maxSplits: 1, omittingEmptySubsequences: false)
     guard parts.count < 2 || !parts[0].contains(UInt8(ascii: "/")) && !parts[1].contains(UInt8(ascii: "@")) else {
         throw SettingsError(reason: "a '@' or '/' in the URL's user or password must be written %40 or %2F")
     }
+}
+
+/// Whether a URL has an unescaped '@' in the value of a parameter, or in what looks like one.
+public func hasAtInParameters(_ url: String) -> Bool {
+    url.utf8.drop { $0 != UInt8(ascii: "?") }.drop { $0 != UInt8(ascii: "=") }.contains(UInt8(ascii: "@"))
 }
 
 /// Merges what was given with the service file, the PG* environment and the defaults.
@@ -55,7 +59,8 @@ func completeConninfo(_ given: [String: String]) throws(SettingsError) -> [Strin
 /// The socket directory that libpq was built with.
 func defaultSocketDirectory() throws(SettingsError) -> String {
     // An empty entry in a list means the default, whatever PGHOST says.
-    try probe(["host": ",", "hostaddr": "", "port": "5432"], spoiled: "gssencmode").host
+    // Any user will do, and libpq looks for one where none is given: a user id need not have a name.
+    try probe(["host": ",", "hostaddr": "", "port": "5432", "user": "any"], spoiled: "gssencmode").host
 }
 
 private func probe(

@@ -32,6 +32,25 @@ extension ProcessMatrix {
             #expect(end == .code(80), "\(end)\n\(process.output)")
         }
 
+        /// OpenShift gives a container such a user id. libpq asks for its name where it is given none.
+        @Test(.enabled(if: getuid() == 0, "only root may become another user"))
+        func aUserIDWithoutANameReachesTheDefaultSocket() throws {
+            let directory = try makeTemporaryDirectory("sidecar-start")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            // Its own way into the build folder may not be open to others.
+            let binary = directory + "/sidecar"
+            try FileManager.default.copyItem(atPath: SidecarProcess.binary, toPath: binary)
+            chmod(binary, 0o755)
+            chmod(directory, 0o755)
+            let process = try SpawnedProcess(
+                ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", binary, "lease", "--database-url"]
+                    + ["postgresql://u@:1/d"],
+                environment: SidecarProcess.cleanEnvironment, output: directory + "/log")
+            defer { if process.exit == nil { process.signal(SIGKILL) } }
+            #expect(try process.waitForExit() == .code(69), "\(process.output)")
+            #expect(process.output.contains("cannot connect to u@/"), "\(process.output)")
+        }
+
         /// Two databases are two leases: a place that has the variable, and one that has not, would both lead.
         @Test(arguments: ["run", "check"]) func libpqsVariableBeforeAirflowsIsWarnedOf(_ command: String) throws {
             let directory = try makeTemporaryDirectory("sidecar-start")

@@ -91,6 +91,10 @@ import Testing
             "postgresql+psycopg2://:?0@hunter2,@",
             // An accent behind a separator hides it from whoever looks at Characters; libpq looks at bytes.
             "postgresql://u:p@hunter2@\u{301}h/d", "dbname=u:hunter2@\u{301}h", "dbname='x password = hunter2'",
+            // All of '/', '?' and '=' in it: what is before would be a host or a database, what is behind a parameter.
+            "postgresql://me:a@hunter2?options=9@127.0.0.1:1/d", "postgresql://me:12/hunter2?options=9@127.0.0.1:1/d",
+            "postgresql+psycopg2://me:/hunter2?timeout=9@127.0.0.1:1/d", "postgresql://u:/hunter2?user=@h/d",
+            "postgresql+psycopg2://u:p@hunter2?ssl=@h/d",
             "postgresql://h:5432?password=p@hunter2", "user=u:\u{301}hunter2", "postgresql://u@h/d\u{2028}hunter2",
         ])
     func noPasswordInErrors(url: String) {
@@ -105,6 +109,18 @@ import Testing
             #expect(!failure.message.contains("hunter2"), "\(failure.message)")
             #expect(!failure.message.contains("\n"))
         }
+    }
+
+    @Test(
+        "A '@' among the parameters is refused in words that help, and a '?' in a password is none",
+        arguments: ["postgresql", "postgresql+psycopg2"])
+    func atAmongParameters(scheme: String) throws {
+        let failure = try #require(refusal(["SIDECAR_DATABASE_URL": "\(scheme)://u:a?b=c@h/d"]))
+        #expect(failure.code == 78 && failure.message.contains("%40") && failure.message.contains("%3F"))
+        #expect(try find(["SIDECAR_DATABASE_URL": "\(scheme)://u:a?b@h/d?sslmode=require"]).settings.host == "h")
+        #expect(try find(["SIDECAR_DATABASE_URL": "\(scheme)://h/d?user=u%40server"]).settings.user == "u@server")
+        let other = try #require(refusal(["SIDECAR_DATABASE_URL": "mysql://u:a?b=c@h/d"]))
+        #expect(other.message.contains("points to mysql"))
     }
 
     @Test("A _CMD setting is run without a shell, as Airflow does") func command() throws {

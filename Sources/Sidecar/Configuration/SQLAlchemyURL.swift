@@ -1,6 +1,8 @@
 // Turns the database URL of Airflow, as SQLAlchemy reads it, into one that libpq reads: without the driver, with the
 // parameters that only a Python driver knows left out or translated, with SQLAlchemy's several hosts.
 
+import Postgres
+
 /// Translates SQLAlchemy URLs.
 enum SQLAlchemyURL {
     enum Problem: Error, Equatable {
@@ -23,7 +25,8 @@ enum SQLAlchemyURL {
         guard let (scheme, rest) = cut(url, at: "://") else { throw .noURL }
         let dialect = scheme.split(separator: "+", omittingEmptySubsequences: false).first.map(String.init) ?? ""
         guard dialect == "postgresql" || dialect == "postgres" else { throw .otherDatabase(dialect) }
-        guard let (address, query) = cut(rest, at: "?") else { return "postgresql://\(rest)" }
+        // An '@' that does not belong there is refused by who reads the result, so none may be left out.
+        guard !hasAtInParameters(rest), let (address, query) = cut(rest, at: "?") else { return "postgresql://\(rest)" }
         var hosts: [String] = []
         var ports: [String] = []
         var kept: [String] = []

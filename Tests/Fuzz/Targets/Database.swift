@@ -2,6 +2,7 @@
 // one line; settings mean the same when written down and read again; and a password, marked here so that it can be
 // recognised, is shown in neither.
 
+import Glibc
 import Postgres
 
 @testable import Sidecar
@@ -10,14 +11,14 @@ import Postgres
 func fuzzDatabase(_ input: UnsafeRawBufferPointer) {
     var bytes = Bytes(input)
     let form = bytes.choice(of: 6)
-    let (before, inside, after) = (unmarked(bytes.text()), unmarked(bytes.text()), unmarked(bytes.remainingText()))
+    let (before, inside, after) = (bytes.text(), bytes.text(), bytes.remainingText())
     let secret = Secret(inside)
     switch form {
-    case 0: examine(before + after, hiding: nil)
-    case 1: examine("postgresql://\(before):\(secret.text)@\(after)", hiding: secret.behind(before))
-    case 2: examine("\(before)password=\(secret.text)\(after)", hiding: secret.behind(before))
-    case 3: examine("\(before)password='\(secret.text)'\(after)", hiding: secret.behind(before))
-    case 4: examine("postgresql://\(before)?password=\(secret.text)\(after)", hiding: secret)
+    case 0: examine(before + after)
+    case 1: examine(secret, behind: before) { "postgresql://\(before):\($0)@\(after)" }
+    case 2: examine(secret, behind: before) { "\(before)password=\($0)\(after)" }
+    case 3: examine(secret, behind: before) { "\(before)password='\($0)'\(after)" }
+    case 4: examine(secret, behind: before) { "postgresql://\(before)?password=\($0)\(after)" }
     default: passwordsArrive(Array(input.dropFirst()))
     }
 }
@@ -27,45 +28,63 @@ func fuzzAirflow(_ input: UnsafeRawBufferPointer) {
     var bytes = Bytes(input)
     let form = bytes.choice(of: 4)
     let scheme = bytes.pick(["postgresql+psycopg2", "postgresql+asyncpg", "postgres", "postgresql", "mysql"])
-    let (before, inside, after) = (unmarked(bytes.text()), unmarked(bytes.text()), unmarked(bytes.remainingText()))
+    let (before, inside, after) = (bytes.text(), bytes.text(), bytes.remainingText())
     let secret = Secret(inside)
     let name = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
     switch form {
-    case 0: examine(before + after, hiding: nil, variable: name)
-    case 1: examine("\(scheme)://\(before):\(secret.text)@\(after)", hiding: secret.behind(before), variable: name)
-    case 2: examine("\(before)://u:\(secret.text)@\(after)", hiding: secret, variable: name)
+    case 0: examine(before + after, variable: name)
+    case 1: examine(secret, behind: before, variable: name) { "\(scheme)://\(before):\($0)@\(after)" }
+    case 2: examine(secret, behind: before, variable: name) { "\(before)://u:\($0)@\(after)" }
     default: wordsSplit(before, inside, after)
     }
 }
 
 /// A password that can be recognised wherever it comes out.
 private struct Secret {
-    static let mark = "qZ7Rk9"
-    let text: String
+    /// Two, as one of them may have got into what is shown otherwise: libFuzzer finds it in comparisons.
+    static let marks = ["qZ7Rk9", "Xw4Jv8"]
+    private let head: Substring
+    private let tail: Substring
 
     /// With something around the mark that may well be left unescaped.
     init(_ around: String) {
         let middle = around.index(around.startIndex, offsetBy: around.count / 2)
-        text = around[..<middle] + Self.mark + around[middle...]
+        (head, tail) = (around[..<middle], around[middle...])
     }
 
-    /// Nil when what stands before the mark says in so many words that a part follows that is shown.
-    func behind(_ before: String) -> Secret? {
-        let prefix = before + (text.firstRange(of: Self.mark).map { text[..<$0.lowerBound] } ?? "")
-        return ["host=", "hostaddr=", "user=", "dbname="].contains { holds(prefix, $0) } ? nil : self
+    func text(_ mark: String) -> String { head + mark + tail }
+
+    /// What stands before the mark says in so many words that a part follows that is shown. Read as libpq does: with blanks
+    /// before a '=', and with %XX in the names of an URL's parameters.
+    func isShown(behind before: String) -> Bool {
+        var prefix: [UInt8] = []
+        for byte in (before + head).utf8 where isspace(Int32(byte)) == 0 {
+            prefix.append(byte)
+            if prefix.count > 2, prefix[prefix.count - 3] == UInt8(ascii: "%"),
+                let decoded = UInt8(String(decoding: prefix.suffix(2), as: UTF8.self), radix: 16)
+            {
+                prefix.replaceSubrange((prefix.count - 3)..., with: [decoded])
+            }
+        }
+        return ["host=", "hostaddr=", "user=", "dbname="].contains { prefix.contains($0.utf8) }
     }
-
-    func demandHidden(in shown: String) { demand(!holds(shown, Self.mark), "the password is hidden: \(shown)") }
 }
 
-/// Without the mark, which libFuzzer finds in comparisons and puts where a text may be shown: into a user's name.
-private func unmarked(_ text: String) -> String {
-    var bytes = Array(text.utf8)
-    while let found = bytes.firstRange(of: Secret.mark.utf8) { bytes.removeSubrange(found) }
-    return String(decoding: bytes, as: UTF8.self)
+/// The password must not come out, whichever of the marks it has.
+private func examine(
+    _ secret: Secret, behind before: String, variable: String = "SIDECAR_DATABASE_URL", _ url: (String) -> String
+) {
+    let shown = Secret.marks.map { mark in
+        examine(url(secret.text(mark)), variable: variable).filter { holds($0, mark) }
+    }
+    demand(
+        shown.contains { $0.isEmpty } || secret.isShown(behind: before),
+        "the password is hidden: \(shown.joined().joined(separator: "; "))")
 }
 
-private func examine(_ url: String, hiding secret: Secret?, variable: String = "SIDECAR_DATABASE_URL") {
+/// - Returns: all that is shown of the URL.
+@discardableResult
+private func examine(_ url: String, variable: String = "SIDECAR_DATABASE_URL") -> [String] {
     do {
         let source = try DatabaseSource.find(option: nil, environment: Environment([variable: url]))
         let settings = source.settings
@@ -73,14 +92,15 @@ private func examine(_ url: String, hiding secret: Secret?, variable: String = "
         dump(settings, to: &dumped)
         // A host costs one comma.
         demandOneLine(settings.description, longest: 20_000)
-        for shown in [settings.description, String(reflecting: settings), dumped] { secret?.demandHidden(in: shown) }
         demandSameAgain(settings)
+        return [settings.description, String(reflecting: settings), dumped]
     } catch let failure as Failure {
         demand(failure.code == Failure.configuration, "exit code 78, not \(failure.code)")
         demandOneLine(failure.message)
-        secret?.demandHidden(in: failure.message)
+        return [failure.message]
     } catch {
         demand(false, "a Failure, not \(error)")
+        return []
     }
 }
 

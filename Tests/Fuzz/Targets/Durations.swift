@@ -46,14 +46,11 @@ private func meaning(_ text: String) -> Double? {
     guard let (unit, nanoseconds) = units.first(where: { text.hasSuffix($0.0) }) else { return nil }
     let parts = text.dropLast(unit.count).split(separator: ".", omittingEmptySubsequences: false)
     guard parts.count <= 2, parts.contains(where: { !$0.isEmpty }) else { return nil }
-    var value = 0.0
-    for digit in parts[0].utf8 { value = value * 10 + Double(digit) - 48 }
-    var place = 0.1
-    for digit in (parts.count == 2 ? parts[1] : "").utf8 {
-        value += (Double(digit) - 48) * place
-        place /= 10
-    }
-    return value * nanoseconds
+    var (whole, fraction) = (0.0, 0.0)
+    for digit in parts[0].utf8 { whole = whole * 10 + Double(digit) - 48 }
+    // From its end, which loses the least.
+    for digit in (parts.count == 2 ? parts[1] : "").utf8.reversed() { fraction = (fraction + Double(digit) - 48) / 10 }
+    return whole * nanoseconds + fraction * nanoseconds
 }
 
 private func refusal(of text: String) -> String? {

@@ -27,7 +27,11 @@ let targets: [String: (run: Target, longest: Int)] = [
         setenv("FUZZ_TARGET", name, 1)
         chosen = target.run
         // libpq merges these into every setting, and what is looked for must not depend on who runs it.
-        for name in ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGDATABASE", "PGUSER", "PGPASSWORD"] {
+        for name in [
+            "PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGSERVICEFILE", "PGDATABASE", "PGUSER", "PGPASSWORD",
+            "PGPASSFILE",
+            "PGOPTIONS", "PGSSLMODE", "PGTARGETSESSIONATTRS",
+        ] {
             unsetenv(name)
         }
         setenv("HOME", "/nonexistent", 1)

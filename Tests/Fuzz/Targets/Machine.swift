@@ -125,12 +125,12 @@ private struct Run {
                     record: missing ? nil : record, server: ServerID(bytes.byte() < 230 ? 1 : 2),
                     age: .milliseconds(bytes.number())))
         case .create: return .created
-        case .claim(let seen, _):
+        case .claim(let seen, let above):
             switch bytes.choice(of: 8) {
             case 0: return .claim(.lockBusy)
             case 1: return .claim(.changed)
             default:
-                let epoch = Epoch(max(seen.epoch.rawValue, record.epoch.rawValue, 0) &+ 1 & .max)
+                let epoch = Epoch(max(seen.epoch.rawValue, above.rawValue, record.epoch.rawValue, 0) &+ 1 & .max)
                 record.epoch = epoch
                 record.holder = me
                 record.released = false

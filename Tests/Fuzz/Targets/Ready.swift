@@ -6,8 +6,9 @@ import Glibc
 
 @testable import Sidecar
 
-/// In memory, so that a run costs the disk nothing.
-private let written = ReadyFile(path: "/dev/shm/sidecar-fuzz-\(getpid())")
+/// In memory where it can be, so that a run costs the disk nothing.
+private let written = ReadyFile(
+    path: (access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") + "/sidecar-fuzz-\(getpid())")
 /// Another one, without a name: what is read need not be what a sidecar would write.
 private let memory = {
     let path = written.path + "-in"
