@@ -23,16 +23,26 @@ refuse() {
         tail -n 15 <<<"$output" | sed 's/^/       /'
     fi
 }
+# went CODE MILLISECONDS LOG: whether a sidecar around Airflow's scheduler that was told to go ended as it may: with 0. Airflow 3's
+# LocalExecutor now and then does not end although it was told to; the sidecar then kills, which is 82, but not before the 30 s
+# of --grace have passed, and not without saying so.
+went() {
+    local may=0
+    ((${2:-0} < 30000)) || ! grep -qF 'still running after the grace period' <<<"$3" || may=82
+    [[ $1 == "$may" ]]
+}
 finish() {
     echo "$1: $passed passed, $failed failed, $skipped skipped"
     exit $((failed > 0))
 }
 
-# The tools that come from PyPI, in a virtual environment of their own: tool NAME prints the path of a program in it.
+# The tools that come from PyPI, in a virtual environment of their own, each in the version that tools.txt names: a newer one with
+# a new rule is no fault of ours.
 TOOLS=$CACHE/deploy-tools
 pip_tools() {
     [[ -x $TOOLS/bin/python ]] || python3 -m venv "$TOOLS" || die "cannot make a virtual environment in $TOOLS"
-    "$TOOLS/bin/pip" install --quiet --disable-pip-version-check "$@" || die "pip cannot install $*"
+    "$TOOLS/bin/pip" install --quiet --disable-pip-version-check --retries 10 --constraint "$ROOT/Tests/Deploy/tools.txt" "$@" ||
+        die "pip cannot install $*"
 }
 
 # Finds the container engine and makes it work where it does not by itself: sets ENGINE, or says why there is none and returns 1.
@@ -76,16 +86,20 @@ stand_in() {
 }
 
 # build NAME ARG...: podman build with what it takes here, tagged as NAME. pip, apt and git in a build need the host's idea of
-# whom to trust and whom to ask; mounted, so that none of it is in a Dockerfile or an image.
+# whom to trust and whom to ask, and to ask again; mounted, so that none of it is in a Dockerfile or an image.
 build() {
     local name=$1 certificates=/etc/ssl/certs/ca-certificates.crt files=$CACHE/build options
     shift
     mkdir -p "$files"
-    printf '[global]\ncert = %s\n' "$certificates" >"$files/pip.conf"
+    printf '[global]\nretries = 10\n' >"$files/pip.conf"
+    printf 'Acquire::Retries "5";\n' >"$files/apt.conf"
     git config --null --get-regexp '^url\..*\.insteadof$' | git_configuration >"$files/gitconfig"
-    options=(--volume "$files/gitconfig:/etc/gitconfig:ro")
-    [[ -f $certificates ]] &&
-        options+=(--volume "$certificates:$certificates:ro" --volume "$files/pip.conf:/etc/pip.conf:ro")
+    options=(--volume "$files/gitconfig:/etc/gitconfig:ro" --volume "$files/pip.conf:/etc/pip.conf:ro"
+        --volume "$files/apt.conf:/etc/apt/apt.conf.d/80-retries:ro")
+    if [[ -f $certificates ]]; then
+        printf 'cert = %s\n' "$certificates" >>"$files/pip.conf"
+        options+=(--volume "$certificates:$certificates:ro")
+    fi
     podman build --quiet --layers --network host "${options[@]}" --tag "$name" "$@" >/dev/null
 }
 
