@@ -8,6 +8,7 @@ import TestSupport
 
 /// One host's Patroni with its PostgreSQL.
 final class PatroniNode: Sendable, CustomStringConvertible {
+    static let ttl = Duration.seconds(5)
     let host: Host
     let directory: String
     let configuration: String
@@ -35,7 +36,7 @@ final class PatroniNode: Sendable, CustomStringConvertible {
             etcd3: {host: "\(etcd.address):2379"}
             bootstrap:
               dcs:
-                ttl: 5
+                ttl: \(Self.ttl.components.seconds)
                 loop_wait: 1
                 retry_timeout: 2
                 postgresql: {use_pg_rewind: true}
@@ -53,6 +54,7 @@ final class PatroniNode: Sendable, CustomStringConvertible {
               parameters:
                 unix_socket_directories: \(self.directory)
                 fsync: off
+                dynamic_shared_memory_type: mmap
                 max_connections: 40
                 shared_buffers: 16MB
                 wal_keep_size: 64MB
@@ -70,9 +72,9 @@ final class PatroniNode: Sendable, CustomStringConvertible {
         try? FileManager.default.removeItem(atPath: directory + "/data/postmaster.pid")
         // A Debian package's Patroni is a script; HOME must be somewhere.
         let fresh = try SpawnedProcess(
-            host.enter + ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] + ServerUser.prefix + [
-                "patroni", configuration,
-            ],
+            // Its own IPC: the shared memory of a server that was killed is gone with the container.
+            host.enter + ["unshare", "--pid", "--ipc", "--fork", "--mount-proc", "--kill-child"] + ServerUser.prefix
+                + ["patroni", configuration],
             environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": directory],
             output: directory + "/patroni.log")
         process.withLock { $0 = fresh }
@@ -111,12 +113,24 @@ final class PatroniNode: Sendable, CustomStringConvertible {
 
     var writable: Bool { witness.withLock { $0.writable } }
     var spans: [ClosedRange<Instant>] { witness.withLock { $0.spans } }
+    /// Since when it has accepted writes without a break.
+    var writableSince: Instant? {
+        var since: Instant?
+        for span in spans.reversed() {
+            guard since.map({ $0 == span.upperBound }) ?? true else { break }
+            since = span.lowerBound
+        }
+        return since
+    }
 
     func session(database: String = Server.database) throws -> DirectSession {
         let path = directory.replacingOccurrences(of: "/", with: "%2F")
         return try DirectSession(
             "postgresql://postgres@\(path):\(Server.usualPort)/\(database)", applicationName: "chaos")
     }
+
+    /// Nobody has started the container since it ended.
+    var isOff: Bool { process.withLock { $0.map { $0.exit != nil } ?? true } }
 
     /// The container's first process.
     var initial: pid_t? {

@@ -67,6 +67,16 @@ final class PatroniPair: Sendable {
         return primary
     }
 
+    /// Starts whose container is off. Tells since when there has been the primary of now; throws as long as that is not longer
+    /// ago than Patroni's TTL: one that has just lost its place goes on for a moment.
+    func heal() throws -> Instant {
+        for node in nodes where node.isOff { try node.start() }
+        guard let primary, let since = primary.writableSince, BootClock.now().since(since) > PatroniNode.ttl,
+            try primary.session().value("SELECT pg_is_in_recovery()") == "f"
+        else { throw Failure("no lasting primary: " + nodes.map(\.description).joined(separator: ", ")) }
+        return since
+    }
+
     /// When both accepted writes.
     var twoPrimaries: [ClosedRange<Instant>] {
         nodes[0].spans.flatMap { one in nodes[1].spans.filter { $0.overlaps(one) }.map { $0.clamped(to: one) } }
@@ -81,7 +91,9 @@ final class PatroniPair: Sendable {
                 // It says no as long as Patroni itself does not know of the standby yet.
                 let patronictl = ["env", "LC_ALL=C.UTF-8", "patronictl", "-c", new.configuration] + words(old, new)
                 for attempt in 1... {
-                    let said = try run(new.host.enter + patronictl)
+                    // It ends with an error where it is told no; it may have done what it was asked for all the same.
+                    let said: String
+                    do { said = try run(new.host.enter + patronictl) } catch { said = "\(error)" }
                     do {
                         try eventually("\(new.host.name) is the primary", timeout: .seconds(15)) { primary === new }
                         break
@@ -164,6 +176,7 @@ extension Stages {
         }
         return Stage(
             name: "patroni", fleet: fleet, kinds: pair.kinds + [isolated, broken] + common,
+            heal: { try pair.heal() },
             close: {
                 fleet.close()
                 pair.close()

@@ -101,6 +101,15 @@ extension Stages {
         return Stage(
             name: "pgbouncer", fleet: fleet,
             kinds: kinds + [ServerFaults.brokenSession(fleet) { try server.session() }],
+            heal: {
+                if !server.isRunning { try server.start() }
+                if pool.pid == nil { try pool.start() }
+                try run(
+                    fleet.nodes[0].host.enter + [
+                        serverBinary("psql"), "-X", "-d", fleet.nodes[0].url, "-c", "SELECT 1",
+                    ])
+                return BootClock.now()
+            },
             close: {
                 fleet.close()
                 server.destroy()

@@ -9,6 +9,9 @@ struct Stage {
     let name: String
     let fleet: Fleet
     let kinds: [FaultKind]
+    /// Mends what a fault that went wrong left down. Tells since when the database can be reached without a break, as far as
+    /// that is known; throws as long as it cannot.
+    let heal: () throws -> Instant
     let close: () -> Void
     var twoPrimaries: () -> [ClosedRange<Instant>] = { [] }
     /// What others than sidecars said, by name: told when the stage fails.
@@ -65,6 +68,11 @@ enum Stages {
         if !pair.primary.ownVolume { checks.skip("replicated: full disk", "no tmpfs may be mounted here") }
         return Stage(
             name: "replicated", fleet: fleet, kinds: kinds,
+            heal: {
+                let session = try pair.runningPrimary().session()
+                guard try session.value("SELECT pg_is_in_recovery()") == "f" else { throw Failure("no primary") }
+                return BootClock.now()
+            },
             close: {
                 fleet.close()
                 for server in pair.servers { server.destroy() }

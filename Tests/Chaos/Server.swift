@@ -95,6 +95,8 @@ final class Server: Sendable {
             "min_wal_size=2MB", "wal_receiver_timeout=5s", "wal_sender_timeout=5s",
             "wal_retrieve_retry_interval=200ms", "log_line_prefix=%m [%p] %e %a ", "timezone=UTC", "log_timezone=UTC",
             "track_commit_timestamp=off", "hot_standby=on",
+            // In the data, and gone with it; those in /dev/shm outlive a server that is killed.
+            "dynamic_shared_memory_type=mmap",
         ]
         var told = 0
         do {
@@ -147,6 +149,17 @@ final class Server: Sendable {
             _ = isRunning
             return all2.allSatisfy { pid in processState(pid).map { $0 == "Z" || $0 == "X" } ?? true }
         }
+        removeSharedMemory()
+    }
+
+    /// Killed, it leaves a piece of System V shared memory behind, which only a later run on the same data would remove.
+    private func removeSharedMemory() {
+        let file = try? String(contentsOfFile: volume + "/data/postmaster.pid", encoding: .utf8)
+        let lines = (file ?? "").split(separator: "\n", omittingEmptySubsequences: false)
+        // The seventh line: its key and its number. One that is in use is what keeps a new run from starting beside this one.
+        guard lines.count > 6, let number = lines[6].split(separator: " ").last.flatMap({ Int32($0) }) else { return }
+        var state = shmid_ds()
+        if shmctl(number, IPC_STAT, &state) == 0, state.shm_nattch == 0 { shmctl(number, IPC_RMID, nil) }
     }
 
     /// SIGSTOP or SIGCONT to all of it.

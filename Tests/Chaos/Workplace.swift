@@ -29,6 +29,9 @@ final class Workplace: Sendable {
                 pid=${file#/proc/}; pid=${pid%/*}
                 [ "$pid" = $$ ] || kill -s KILL "$pid"
             done
+            for file in "$2"/*/*/volume/data/postmaster.pid; do
+                memory=$(sed -n '7s/.* //p' "$file") && [ -n "$memory" ] && ipcrm -m "$memory"
+            done
             for mount in $(sed -n "s|^[^ ]* \\($2/[^ ]*\\) .*|\\1|p" /proc/self/mounts); do umount -l "$mount"; done
             rm -rf -- "$2"
         } 2>/dev/null

@@ -108,18 +108,26 @@ final class Host {
 
     /// Waits until the host has printed a line that begins so.
     @discardableResult
-    func hears(_ prefix: String, _ location: SourceLocation = #_sourceLocation) async -> String {
-        await eventually("the line '\(prefix)'", location) { self.line(prefix) != nil }
+    func hears(
+        _ prefix: String, within limit: Duration = .seconds(30), _ location: SourceLocation = #_sourceLocation
+    ) async -> String {
+        await eventually("the line '\(prefix)'", within: limit, location) { self.line(prefix) != nil }
         return line(prefix) ?? ""
     }
 
-    /// Waits until `condition` holds; fails with the timeline.
+    /// Waits until `condition` holds; fails with the timeline. A machine that stands still for a while uses up half a second
+    /// of the limit, however long that was.
     func eventually(
-        _ what: String, _ location: SourceLocation = #_sourceLocation, _ condition: () -> Bool
+        _ what: String, within limit: Duration = .seconds(30), _ location: SourceLocation = #_sourceLocation,
+        _ condition: () -> Bool
     ) async {
-        let deadline = BootClock.now() + .seconds(30)
+        var waited = Duration.zero
+        var last = BootClock.now()
         while !condition() {
-            guard BootClock.now() < deadline else {
+            let now = BootClock.now()
+            waited += min(now.since(last), .milliseconds(500))
+            last = now
+            guard waited < limit else {
                 let timeline = lines.map { "\($0.time.nanoseconds / 1_000_000) ms: \($0.text)" }.joined(separator: "\n")
                 Issue.record("waited in vain for \(what)\n\(timeline)\nalive: \(tree)", sourceLocation: location)
                 return

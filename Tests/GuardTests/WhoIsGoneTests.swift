@@ -78,7 +78,8 @@ extension RealTrees {
             kill(host.guardPid, SIGKILL)
             await host.hears("closed")
             host.order("sweep")
-            await host.hears("swept")
+            // How many rounds it takes to outrun a bomb is chance: on two noisy cores 18 s were seen.
+            await host.hears("swept", within: .seconds(120))
             #expect(host.tree.isEmpty)
         }
 

@@ -136,7 +136,10 @@ import Testing
             return reply != .lockBusy
         }
         #expect(reply == .renewed(beat: 1, fenced: 0))
-        #expect(try server.psql("SELECT count(*) FROM pg_stat_activity WHERE pid = \(former)") == "0")
+        // Its lock is free before it is off the list.
+        try eventually("the former backend is gone") {
+            try server.psql("SELECT count(*) FROM pg_stat_activity WHERE pid = \(former)") == "0"
+        }
     }
 
     @Test("R6: a foreign lock is told apart from a lost record, and its holder is left alone") func foreignLock() throws

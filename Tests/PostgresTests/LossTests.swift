@@ -51,7 +51,6 @@ import Testing
         let server = try PrivatePostgres.started()
         let idle = try connected(server.url)
         server.signal(SIGKILL)
-        // The backend may have had the time to say that its postmaster is gone.
         let lost = try failure(idle)
         if case .connect = lost { throw lost }
         #expect(lost.description.contains("127.0.0.1:\(server.port)"), "\(lost)")

@@ -46,8 +46,9 @@ struct CompareGuard: ParsableCommand {
     }
 
     func run() throws {
+        let processors = Processors()
         if let replay {
-            var crew = Crew(slot: slot, flaw: flaw == "none" ? nil : flaw, isVerbose: true)
+            var crew = Crew(slot: slot, flaw: flaw == "none" ? nil : flaw, isVerbose: true, processors)
             crew.add(replay)
             crew.work(atOnce: 1, until: nil)
             print(crew.output)
@@ -59,7 +60,7 @@ struct CompareGuard: ParsableCommand {
         var counts = (passed: 0, failed: 0, skipped: 0)
         if flaw == nil || flaw == "none" {
             print("seeds \(first) to \(first + UInt64(schedules) - 1)")
-            var crew = Crew(slot: slot, flaw: nil, isVerbose: false)
+            var crew = Crew(slot: slot, flaw: nil, isVerbose: false, processors)
             for offset in 0..<schedules { crew.add(first + UInt64(offset)) }
             crew.work(atOnce: jobs, until: seconds.map { BootClock.now() + .seconds($0) })
             crew.summarize()
@@ -68,7 +69,7 @@ struct CompareGuard: ParsableCommand {
         // Where nothing can be compared, no loss can be seen.
         let canCompare = counts.passed > 0 || flaw != nil
         for broken in GuardFlaw.allCases where canCompare && (flaw.map { $0 == broken.rawValue } ?? broken.shows) {
-            var crew = Crew(slot: slot, flaw: broken.rawValue, isVerbose: false)
+            var crew = Crew(slot: slot, flaw: broken.rawValue, isVerbose: false, processors)
             for offset in 0..<limit { crew.add(first + UInt64(offset)) }
             crew.work(atOnce: jobs, until: nil)
             if let seed = crew.firstDiffering {
@@ -104,13 +105,16 @@ struct Crew {
         let attempt: Int
         let output: Int32
         let mark: String
-        let limit: Instant
+        let began: Instant
+        /// More than the sum of all that its worker has patience for.
+        var limit: Instant { began + .seconds(120) }
         var text: [UInt8] = []
     }
 
     private let slot: Int
     private let flaw: String?
     private let isVerbose: Bool
+    private let processors: Processors
     private var waiting: [(seed: UInt64, attempt: Int)] = []
     private var members: [Member] = []
     private(set) var output = ""
@@ -129,7 +133,8 @@ struct Crew {
     /// So often a schedule is tried, each time with slots twice as long.
     private static let attempts = 4
 
-    init(slot: Int, flaw: String?, isVerbose: Bool) {
+    init(slot: Int, flaw: String?, isVerbose: Bool, _ processors: Processors) {
+        self.processors = processors
         self.slot = slot
         self.flaw = flaw
         self.isVerbose = isVerbose
@@ -147,7 +152,7 @@ struct Crew {
         while true {
             let isLate = end.map { BootClock.now() >= $0 } ?? false
             // What was begun is tried again for some time.
-            let isTooLate = end.map { BootClock.now() >= $0 + .seconds(20) } ?? false
+            let isTooLate = end.map { BootClock.now() >= $0 + .seconds(60) } ?? false
             // Many differences are told as well by a few.
             let isEnough = failed.count >= (flaw == nil ? 5 : 1)
             if isLate || isEnough { waiting.removeAll { $0.attempt == 0 } }
@@ -199,7 +204,7 @@ struct Crew {
         members.append(
             Member(
                 pid: pid, seed: next.seed, attempt: next.attempt, output: answers[0], mark: task.mark,
-                limit: BootClock.now() + .seconds(60)))
+                began: BootClock.now()))
     }
 
     private mutating func read(_ index: Int) -> Bool {
@@ -223,7 +228,14 @@ struct Crew {
             compared += number
             counts[words.dropFirst().dropLast().joined(separator: " "), default: 0] += number
         }
-        switch Worker.Verdict(rawValue: status >> 8) {
+        var verdict = Worker.Verdict(rawValue: status >> 8)
+        let timing = SlotTiming(slot: Time(slot << member.attempt) * millisecond)
+        if verdict == .differs || verdict == .broken,
+            processors.stoodStill(since: member.began, longerThan: .nanoseconds(timing.margin / 2))
+        {
+            verdict = .disturbed
+        }
+        switch verdict {
         case .same? where status & 0x7f == 0: passed += 1
         case .disturbed? where status & 0x7f == 0:
             if member.attempt + 1 < Self.attempts {

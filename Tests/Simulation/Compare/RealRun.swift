@@ -211,16 +211,26 @@ final class RealRun {
 
     // MARK: What is seen
 
-    private func look(_ slot: Int) { tell(.look(slot, Sighting.text(living()))) }
+    private func look(_ slot: Int) {
+        let found = sighted()
+        tell(.look(slot, Sighting.text(found.map(\.text))))
+        // Whoever kills does so two margins before a look, or more: a command that has not died of it was not let run. (What
+        // the kernel counts of its waiting, it counts when that is over.) A child before its exec may be held by us.
+        if found.contains(where: { $0.isKilled && $0.text != Sighting.child }) { note(lateness: 2 * timing.margin) }
+    }
 
-    private func living() -> [String] {
+    private func living() -> [String] { sighted().map(\.text) }
+
+    private func sighted() -> [(text: String, isKilled: Bool)] {
         Processes.marked(mark).compactMap { process in
             if process.pid == getpid() || process.pid == guardian.pid { return nil }
-            switch process.name {
-            case "actor": return Sighting.command(process.start ?? 0)
-            case "left": return Sighting.left(process.start ?? 0)
-            default: return process.start.map { Sighting.command($0) } ?? Sighting.child
-            }
+            let text =
+                switch process.name {
+                case "actor": Sighting.command(process.start ?? 0)
+                case "left": Sighting.left(process.start ?? 0)
+                default: process.start.map { Sighting.command($0) } ?? Sighting.child
+                }
+            return (text, process.isKilled)
         }
     }
 
@@ -258,6 +268,8 @@ enum Processes {
         let name: String
         /// Of which start it is.
         let start: UInt64?
+        /// SIGKILL waits for it to run, or it is dead by now.
+        let isKilled: Bool
     }
 
     /// All that carry the mark in their environment; a zombie has none.
@@ -269,7 +281,18 @@ enum Processes {
             let name = String(decoding: contents("/proc/\(pid)/comm"), as: UTF8.self)
             return Marked(
                 pid: pid, name: String(name.prefix { $0 != "\n" }),
-                start: start.flatMap { UInt64($0.dropFirst("ACTOR_START=".count)) })
+                start: start.flatMap { UInt64($0.dropFirst("ACTOR_START=".count)) }, isKilled: isKilled(pid))
+        }
+    }
+
+    private static func isKilled(_ pid: pid_t) -> Bool {
+        let status = String(decoding: contents("/proc/\(pid)/status"), as: UTF8.self).split(separator: "\n")
+        func value(_ name: String) -> Substring? {
+            status.first { $0.hasPrefix(name + ":") }?.split(whereSeparator: \.isWhitespace).dropFirst().first
+        }
+        guard let state = value("State"), !["Z", "X"].contains(state) else { return true }
+        return ["SigPnd", "ShdPnd"].contains { name in
+            value(name).flatMap { UInt64($0, radix: 16) }.map { $0 >> UInt64(SIGKILL - 1) & 1 == 1 } ?? false
         }
     }
 

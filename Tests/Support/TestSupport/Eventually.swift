@@ -2,6 +2,7 @@
 // for, gets on as soon as that is true, and fails with those words when it never becomes true.
 
 import Foundation
+import Synchronization
 
 /// A condition that did not become true in time.
 public struct NeverHappened: Error, CustomStringConvertible {
@@ -11,17 +12,46 @@ public struct NeverHappened: Error, CustomStringConvertible {
 
 /// Waits until `condition` holds, looking every 10 ms.
 ///
-/// The timeout is for broken code only and therefore generous: no test should come near it on a slow machine.
+/// The timeout is for broken code only and therefore generous: no test should come near it on a slow machine. A machine that
+/// stands still for a while uses up half a second of it, however long that was: what is waited for stood still, too.
 /// - Throws: `NeverHappened` after `timeout`, and whatever the condition throws.
 public func eventually(
     _ what: String, timeout: Duration = .seconds(30), _ condition: () throws -> Bool
 ) throws {
     let clock = ContinuousClock()
-    let start = clock.now
-    while try !condition() {
-        guard clock.now - start < timeout else {
-            throw NeverHappened(description: "\(what): not within \(timeout)")
-        }
-        usleep(10_000)
+    var waited = Duration.zero
+    while true {
+        // A condition may block for a time of its own, which counts; only a sleep is known to be short.
+        let began = RunningTime.now
+        if try condition() { return }
+        waited += RunningTime.now - began
+        guard waited < timeout else { throw NeverHappened(description: "\(what): not within \(timeout)") }
+        waited += min(clock.measure { usleep(10_000) }, RunningTime.longestStep)
     }
+}
+
+/// The time in which this process was let run, as a thread sees it that has hardly anything to do.
+private enum RunningTime {
+    /// What is longer than this between two looks was no sleep, but a machine that stood still.
+    static let longestStep = Duration.milliseconds(500)
+
+    private static let state: Mutex<(passed: Duration, last: ContinuousClock.Instant)> = {
+        startThread("running time") {
+            while true {
+                usleep(50_000)
+                tick()
+            }
+        }
+        return Mutex((.zero, .now))
+    }()
+
+    private static func tick() {
+        state.withLock { state in
+            let now = ContinuousClock.now
+            state.passed += min(now - state.last, longestStep)
+            state.last = now
+        }
+    }
+
+    static var now: Duration { state.withLock { $0.passed + min(ContinuousClock.now - $0.last, longestStep) } }
 }

@@ -56,6 +56,8 @@ public final class PrivatePostgres: Sendable {
             "max_connections": "\(connections)", "fsync": "off", "listen_addresses": "127.0.0.1",
             "unix_socket_directories": directory, "shared_buffers": "16MB", "log_line_prefix": "%m [%p] %a ",
             "timezone": "UTC", "log_timezone": "UTC",
+            // In the data directory, and gone with it; those in /dev/shm outlive a server that is killed.
+            "dynamic_shared_memory_type": "mmap",
         ].merging(settings) { $1 }
         let (ours, theirs) = try socketPair()
         defer { close(theirs) }
@@ -110,12 +112,14 @@ public final class PrivatePostgres: Sendable {
         return "postgresql://\(user)@\(host):\(port)/\(database)"
     }
 
-    /// Starts the server and waits until it accepts connections. A port that somebody else took meanwhile is replaced.
+    /// Starts the server and waits until it accepts connections. A port that somebody else took meanwhile is replaced, and a
+    /// killed one's last processes are waited for.
     public func start() throws {
         try state.withLock { state in
             guard state.postmaster == nil else { return }
             for attempt in 1... {
                 try configure(port: state.port)
+                let told = log.count
                 let pid = try order("START", state)
                 guard let pid = pid_t(pid) else { throw Failure(description: "supervisor said '\(pid)'") }
                 do {
@@ -125,8 +129,14 @@ public final class PrivatePostgres: Sendable {
                 } catch {
                     kill(pid, SIGKILL)
                     _ = try order("WAIT", state)
-                    guard attempt < 5, logTail().contains("could not bind") else { throw error }
-                    state.port = try freePort()
+                    let said = log.dropFirst(told)
+                    if attempt < 5, said.contains("could not bind") {
+                        state.port = try freePort()
+                    } else if attempt < 100, said.contains("pre-existing shared memory block") {
+                        usleep(100_000)
+                    } else {
+                        throw error
+                    }
                 }
             }
         }
@@ -152,7 +162,8 @@ public final class PrivatePostgres: Sendable {
     /// Makes a standby a primary, and waits until it is one.
     public func promote() throws { _ = try psql("SELECT pg_promote(true, 60)") }
 
-    /// Sends a signal to the postmaster and to all its processes: `SIGSTOP` freezes the whole server, `SIGCONT` thaws it.
+    /// Sends a signal to the postmaster and to all its processes: `SIGSTOP` freezes the whole server, `SIGCONT` thaws it. After
+    /// `SIGKILL` all are dead when this returns.
     public func signal(_ number: Int32) {
         state.withLock { if let pid = $0.postmaster { send(number, postmaster: pid) } }
     }
@@ -174,16 +185,15 @@ public final class PrivatePostgres: Sendable {
         }
     }
 
+    private var log: String { (try? String(contentsOfFile: directory + "/log", encoding: .utf8)) ?? "" }
+
     /// The end of the server's log.
-    public func logTail() -> String {
-        String(((try? String(contentsOfFile: directory + "/log", encoding: .utf8)) ?? "").suffix(2000))
-    }
+    public func logTail() -> String { String(log.suffix(2000)) }
 
     /// Ends the server at once and removes its directory. Nothing else may be called afterwards.
     public func remove() {
         state.withLock { state in
             guard let (socket, supervisor) = state.supervisor else { return }
-            if let pid = state.postmaster { send(SIGKILL, postmaster: pid) }
             // End of file is the supervisor's order to clean up; its own end closes its side.
             shutdown(socket, Int32(SHUT_WR))
             _ = receiveLine(socket)

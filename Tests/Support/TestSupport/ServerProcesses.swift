@@ -87,18 +87,28 @@ private func processStat(_ pid: pid_t) -> [Substring]? {
     return text[text.index(after: end)...].split(separator: " ")
 }
 
-/// Signals a postmaster and its children, the postmaster first so that a frozen one cannot start more of them.
+/// Signals a postmaster and its children, the postmaster first so that a frozen one cannot start more of them. With SIGKILL
+/// it is frozen first and killed last, or its children could not be found by their parent any more; all are dead then.
 func send(_ signal: Int32, postmaster: pid_t) {
-    kill(postmaster, signal)
-    let all = ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { pid_t($0) }
-    for pid in all where processStat(pid).map({ $0.count > 1 && $0[1] == "\(postmaster)" }) == true {
-        kill(pid, signal)
+    kill(postmaster, signal == SIGKILL ? SIGSTOP : signal)
+    if signal == SIGKILL {
+        try? eventually("the postmaster is frozen") { processState(postmaster).map { "TZX".contains($0) } ?? true }
+    }
+    var all = ((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).compactMap { pid_t($0) }
+        .filter { processStat($0).map { $0.count > 1 && $0[1] == "\(postmaster)" } == true }
+    if signal == SIGKILL { all.append(postmaster) }
+    for pid in all { kill(pid, signal) }
+    if signal == SIGKILL {
+        try? eventually("all are dead") {
+            all.allSatisfy { pid in processState(pid).map { "ZX".contains($0) } ?? true }
+        }
     }
 }
 
 /// The supervisor. It stays the postmaster's parent and reaps it only on WAIT or at its end, so the pid in our hands can
-/// never come to mean another process. At its end it kills the postmaster's children, too: a frozen one would not notice
-/// that its parent is gone. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the
+/// never come to mean another process. At its end it tells the server to stop at once: one that is killed leaves its System V
+/// shared memory behind for ever. What does not end is killed, the postmaster's children, too: a frozen one would not
+/// notice that its parent is gone. (PR_SET_PDEATHSIG would not do: it fires when the *thread* that started the
 /// postmaster ends, and Swift's pool ends threads as it likes.)
 func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
     // HUP: when the test process dies while the postmaster is stopped, the kernel sends it to the orphaned group.
@@ -106,6 +116,7 @@ func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
         trap '' HUP
         directory=$1; shift
         pid=
+        children() { cat "/proc/$1/task/$1/children"; }
         while read -r word; do
             case $word in
             START) "$@" </dev/null >>"$directory/log" 2>&1 & pid=$!; echo "$pid" ;;
@@ -113,8 +124,19 @@ func startSupervisor(directory: String, socket: Int32) throws -> pid_t {
             esac
         done
         if [ -n "$pid" ]; then
-            kill -s STOP "$pid"
-            kill -s KILL $(cat "/proc/$pid/task/$pid/children") "$pid"; wait "$pid"
+            kill -s CONT $(children "$pid") "$pid"; kill -s QUIT "$pid"
+            # The server itself kills after 5 s what does not end.
+            trap : USR1
+            (sleep 8; kill -s USR1 $$) </dev/null >/dev/null & timer=$!
+            wait "$pid"
+            # 128 + USR1: the timer was first.
+            if [ $? -eq 138 ]; then
+                kill -s STOP "$pid"
+                kill -s KILL $(children "$pid") "$pid"; wait "$pid"
+            fi
+            kill -s KILL $(children "$timer") "$timer"
+            # There only if it was killed after all.
+            memory=$(sed -n '7s/.* //p' "$directory/data/postmaster.pid") && [ -n "$memory" ] && ipcrm -m "$memory"
         fi 2>/dev/null
         rm -rf -- "$directory"
         """
