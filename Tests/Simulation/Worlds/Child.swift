@@ -30,6 +30,7 @@ final class Child: ProcessTree {
 
     override func executionTime() -> Time? {
         let slow = world.hasSlowExec && world.random.chance(0.3)
+        if slow { world.felt(.children) }
         return slow ? world.random.time(0, keeper.ttl * 3 / 2) : world.random.time(100_000, 2 * millisecond)
     }
 
@@ -40,6 +41,7 @@ final class Child: ProcessTree {
     }
 
     override func live() {
+        if world.failsAtOnce || world.shortLives { world.felt(.children) }
         if world.failsAtOnce { exitLater(world.random.time(0, 50 * millisecond)) }
         if world.shortLives { exitLater(world.random.time(0, 4 * keeper.ttl)) }
     }

@@ -68,7 +68,7 @@ final class Connection: Alarmed {
         let limit =
             switch world.twin {
             case .idleTimeoutBelowPoll: keeper.ttl / 8
-            case .idleTimeoutBelowTTL: keeper.ttl / 2
+            case .idleTimeoutBelowTTL: world.profile.shortestTTL / 2
             default: keeper.ttl * 3 / 2
             }
         backend = server.accept(self, idleLimit: limit)
@@ -82,6 +82,7 @@ final class Connection: Alarmed {
         let server = world.server
         guard server.slowness > 0 else { return execute(statement, on: backend, takes: 0) }
         let takes = world.random.time(0, server.slowness)
+        world.felt(.statements)
         world.after(takes) { [self] in execute(statement, on: backend, takes: takes) }
     }
 
@@ -92,6 +93,7 @@ final class Connection: Alarmed {
         let tooLong = takes > keeper.timing.callLimit.nanoseconds * 3 / 4
         if tooLong || (server.failures > 0 && world.random.chance(server.failures)) {
             backend.lastUsed = world.now
+            world.felt(.statements)
             if world.random.chance(0.5) { server.failHalfway(statement, from: backend) }
             return respond(.answer(.statementFailed(id, reason: "refused")))
         }
@@ -135,7 +137,10 @@ final class Connection: Alarmed {
     // MARK: The way
 
     private func send(_ request: Request) {
-        guard !host.isCutTo else { return heldToServer.append(request) }
+        guard !host.isCutTo else {
+            world.felt(.network)
+            return heldToServer.append(request)
+        }
         toServer.send(request, at: world.now + world.delay(of: host, isReply: false), through: world, serverBell)
     }
 
@@ -148,7 +153,10 @@ final class Connection: Alarmed {
     }
 
     private func respond(_ response: Response, after delay: Time = 0) {
-        guard !host.isCutFrom else { return heldToClient.append(response) }
+        guard !host.isCutFrom else {
+            world.felt(.network)
+            return heldToClient.append(response)
+        }
         let arrival = world.now + delay + world.delay(of: host, isReply: true)
         toClient.send(response, at: arrival, through: world, clientBell)
     }

@@ -27,7 +27,8 @@ extension World {
         let leader = keepers.firstIndex { $0.leadership != nil }
         let index = random.chance(0.6) ? leader ?? random.below(keepers.count) : random.below(keepers.count)
         let keeper = keepers[index]
-        let tookEffect =
+        // Those that say no here are counted when they have done something, if they do.
+        let hasTakenEffect =
             switch family {
             case .network: strikeNetwork(keeper.host, lasts)
             case .sessions: strikeSession(keeper)
@@ -42,10 +43,11 @@ extension World {
             case .hands: strikeRow()
             case .operators: strikeByOperator(keeper)
             }
-        if tookEffect { faults[family, default: 0] += 1 }
+        if hasTakenEffect { tookEffect(family) }
     }
 
     private func strikeNetwork(_ host: Host, _ lasts: Time) -> Bool {
+        expect(.network, for: profile.longestTTL + lasts)
         switch random.below(7) {
         case 6:
             // Renewals arrive at once, their answers just before the client gives up; then nothing does.
@@ -75,7 +77,7 @@ extension World {
             if kind != 3 { host.isCutFrom = true }
             after(lasts) { [self] in reconnect(host) }
         }
-        return true
+        return false
     }
 
     func reconnect(_ host: Host) {
@@ -110,6 +112,8 @@ extension World {
             trace { "fault: keepers stall for \(lasts / millisecond) ms" }
             stalls = 0.05
             after(lasts) { [self] in stalls = 0 }
+            expect(.keepers, for: lasts)
+            return false
         default: keeper.die()
         }
         return isAlive
@@ -211,8 +215,10 @@ extension World {
         default:
             guard let child = keeper.child, child.hasCommand else { return false }
             child.exitLater(0)
+            return true
         }
-        return true
+        expect(.children, for: lasts + profile.longestTTL)
+        return false
     }
 
     private func strikeServer(_ lasts: Time, lag: Int) -> Bool {
@@ -228,7 +234,8 @@ extension World {
     private func strikeWithFailover(_ lasts: Time) -> Bool {
         let standbys = keepers.filter { $0.standby?.watch != nil }
         guard random.chance(0.5), !standbys.isEmpty else {
-            return strikeServer(lasts, lag: 1 + random.below(random.pick([2, 6, 20])))
+            _ = strikeServer(lasts, lag: 1 + random.below(random.pick([2, 6, 20])))
+            return false
         }
         let standby = random.pick(standbys)
         trace { "fault: \(standby.name) is cut off, then a replica takes over that shows what it saw last" }
@@ -242,10 +249,11 @@ extension World {
             }
             reconnect(host)
         }
-        return true
+        return false
     }
 
     private func strikeStatements(_ lasts: Time) -> Bool {
+        expect(.statements, for: lasts)
         switch random.below(3) {
         case 0:
             server.slowness = random.time(0, profile.longestTTL / 2)
@@ -258,7 +266,7 @@ extension World {
             after(lasts) { [self] in server.losesNotifications = false }
         }
         trace { "fault: slow or failing statements for \(lasts / millisecond) ms" }
-        return true
+        return false
     }
 
     /// Not where claims can be lost as well: an epoch that nobody remembers, on a clock that was set back, can repeat.

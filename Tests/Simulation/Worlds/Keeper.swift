@@ -129,7 +129,10 @@ final class Keeper: Alarmed {
         }
         while state == .running {
             if done < pending.count {
-                if world.stalls > 0, world.random.chance(world.stalls) { return stall() }
+                if world.stalls > 0, world.random.chance(world.stalls) {
+                    world.felt(.keepers)
+                    return stall()
+                }
                 let action = pending[done]
                 done += 1
                 if done == pending.count {

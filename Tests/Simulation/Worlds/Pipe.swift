@@ -78,7 +78,11 @@ extension Keeper: GuardOwner {
 
     // MARK: The guard's kernel
 
-    func forkFailure(commandIndex: Int) -> Int32? { world.failsForks && world.random.chance(0.2) ? 11 : nil }
+    func forkFailure(commandIndex: Int) -> Int32? {
+        guard world.failsForks, world.random.chance(0.2) else { return nil }
+        world.felt(.children)
+        return 11
+    }
 
     func makeTree(
         of guardian: ModelGuard, _ generation: Generation, deadline: Instant, commandIndex: Int, environment: [String]

@@ -116,8 +116,10 @@ final class Server {
         guard lag > 0 else { return }
         commits.removeLast(min(lag, commits.count - 1))
         let before = stored.row?.record.epoch.rawValue ?? 0
+        let record = stored.row?.record
         stored = commits[commits.count - 1]
         let after = stored.row?.record.epoch.rawValue ?? 0
+        if stored.row?.record != record { world.tookEffect(.failover) }
         world.trace { "server: promoted replica has epoch \(after) instead of \(before)" }
         world.judge.forget(above: after)
     }

@@ -40,7 +40,8 @@ extension Server {
         case .historyBegin(let epoch, _): stored.history = max(stored.history, epoch.rawValue)
         case .notify where !losesNotifications:
             for other in backends where other !== backend { other.connection?.notify() }
-        case .notify, .register, .leave, .historyEnd: break
+        case .notify: world.felt(.statements)
+        case .register, .leave, .historyEnd: break
         }
     }
 

@@ -107,7 +107,7 @@ enum Twin: String, CaseIterable {
         case .emptyForOlderStart: "an \"empty\" of an older start is taken for the current one"
         case .emptyWithoutDaemons: "\"empty\" is said when the command is dead, whatever it left behind"
         case .idleTimeoutBelowPoll: "`idle_session_timeout` below the poll interval"
-        case .idleTimeoutBelowTTL: "`idle_session_timeout` of half the own TTL, below every record's"
+        case .idleTimeoutBelowTTL: "`idle_session_timeout` of half the shortest TTL, below every record's"
         }
     }
 
@@ -150,7 +150,6 @@ enum Twin: String, CaseIterable {
         case .noLock: "one of two claimers fails the compare-and-set"
         case .releaseUncompared: "nobody else can claim while the session that releases holds the lock"
         case .ownRecordAfterRelease: "a release compares the beat, and a resume ends the session that sent it"
-        case .idleTimeoutBelowTTL: "polls every TTL / 5: no session is idle for that long"
         default: nil
         }
     }

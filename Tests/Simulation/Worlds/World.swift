@@ -51,7 +51,10 @@ final class World: Stage {
     var isCalm: Bool { profile.isCalm }
     var lastThaw: Time = -1_000_000_000_000
     var lastGuardFault: Time = -1_000_000_000_000
-    var faults: [Profile.Family: Int] = [:]
+    /// Those that took effect.
+    private(set) var faults: [Profile.Family: Int] = [:]
+    /// Those that make something likelier for a while, and have not made a difference yet.
+    private var pending: [Profile.Family: Int] = [:]
     private var steps = 0
 
     init(seed: UInt64, twin: Twin?, isTracing: Bool) {
@@ -67,14 +70,36 @@ final class World: Stage {
             + "kill \(profile.killPart), \(profile.containers ? "containers" : "hosts")\(isCalm ? ", calm" : "")"
     }
 
+    // MARK: Faults
+
+    /// A fault has done something.
+    func tookEffect(_ family: Profile.Family) { faults[family, default: 0] += 1 }
+
+    /// A fault begins that may do something, or nothing, in its time.
+    func expect(_ family: Profile.Family, for lasts: Time) {
+        pending[family, default: 0] += 1
+        after(lasts) { [self] in
+            // The one before may have been taken for this one: one less is waited for in any case.
+            if let left = pending[family] { pending[family] = left > 1 ? left - 1 : nil }
+        }
+    }
+
+    /// What faults of that family make likelier has come about.
+    func felt(_ family: Profile.Family) {
+        guard !pending.isEmpty, let count = pending.removeValue(forKey: family) else { return }
+        faults[family, default: 0] += count
+    }
+
     // MARK: Time
 
     /// How long a message is on its way to or from that host.
     func delay(of host: Host, isReply: Bool) -> Time {
-        var delay = random.time(profile.delay / 2, profile.delay * 3 / 2)
+        let usual = random.time(profile.delay / 2, profile.delay * 3 / 2)
+        var delay = usual
         if isReply { delay += host.replySlowness }
         if host.slowness > 0 { delay += random.time(0, host.slowness) }
         if spikes > 0, random.chance(spikes) { delay += random.time(0, 2 * profile.longestTTL) }
+        if delay > usual { felt(.network) }
         return delay
     }
 
