@@ -1,6 +1,8 @@
 // Where the database is and how to get in: a libpq connection string merged with the PG* environment, service file and
 // defaults, exactly as libpq itself would, but without connecting. Holds the password; shows it to nobody.
 
+import Glibc
+
 /// Everything libpq needs to connect, resolved once. The environment is not read again later.
 public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, CustomDebugStringConvertible,
     CustomReflectable
@@ -29,6 +31,9 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
     let values: [String: String]
     /// The hosts in the order to try them; never empty.
     let entries: [Entry]
+    /// A password file that is there and of no use, and why; for a warning. libpq is led to none then: it would complain to
+    /// standard error by itself, at every attempt.
+    public let passwordFileProblem: String?
 
     /// Reads a libpq connection string: a URL (`postgresql://user@host1,host2/db?sslmode=require`), keywords
     /// (`host=db user=airflow`), or nil or blank for what the PG* environment says.
@@ -40,6 +45,13 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
     public init(_ conninfo: String? = nil, overrides: [String: String] = [:]) throws(SettingsError) {
         var given = try parseConninfo(conninfo ?? "")
         given.merge(overrides) { $1 }
+        try examineServiceFile(given)
+        let passwordFile = unusablePasswordFile(given)
+        if passwordFile != nil { given["passfile"] = "/nonexistent/pgpass" }
+        passwordFileProblem = passwordFile.map {
+            "the password file \($0) is not used: it must be a file of at most 10 MB that group and others have no access to "
+                + "(chmod 600)"
+        }
         var values = try completeConninfo(given)
 
         let attributes = given["target_session_attrs"] ?? values["target_session_attrs"] ?? "any"
@@ -53,6 +65,7 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
         // libpq's default `prefer` asks a Kerberos library that looks names up and waits for its network.
         if given["gssencmode"] == nil, values["gssencmode"] != "require" { values["gssencmode"] = "disable" }
         values["client_encoding"] = "UTF8"
+        try examineCertificates(values)
         entries = try hostEntries(values)
         for key in ["host", "hostaddr", "port", "service"] { values[key] = nil }
         self.values = values
@@ -68,6 +81,10 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
     public var database: String { values["dbname"] ?? user }
     /// The role; libpq's default is the operating system's user. Empty when that has no name and none was given.
     public var user: String { values["user"] ?? "" }
+    /// Keeps libpq from reading the service file again at each attempt: for a process that has its settings. The environment is
+    /// the process's, so nobody else may be about to read or write it.
+    public static func leaveServiceFile() { unsetenv("PGSERVICE") }
+
     /// `disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`.
     public var sslmode: String { values["sslmode"] ?? "prefer" }
 

@@ -117,6 +117,9 @@ func hostEntries(_ values: [String: String]) throws(SettingsError) -> [Connectio
             throw SettingsError(reason: "a port is not a number from 1 to 65535")
         }
         let address = index < addresses.count && !addresses[index].isEmpty ? addresses[index] : nil
+        if let address, numericAddress(address) == nil {
+            throw SettingsError(reason: "hostaddr (PGHOSTADDR) must be numeric addresses: a name belongs into host")
+        }
         var host = index < hosts.count && !hosts[index].isEmpty ? hosts[index] : nil
         if host == nil, address == nil { host = try defaultSocketDirectory() }
         entries.append(ConnectionSettings.Entry(host: host, address: address, port: port))

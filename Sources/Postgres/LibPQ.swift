@@ -20,6 +20,7 @@ final class LibPQConnection {
     ///
     /// Nil when out of memory; any other failure shows in `isBad`.
     init?(_ parameters: [String: String]) {
+        keysAskNobody
         let pairs = Array(parameters)
         let started = withCStrings(pairs.map { $0.key }) { keywords in
             withCStrings(pairs.map { $0.value }) { values in PQconnectStartParams(keywords, values, 0) }

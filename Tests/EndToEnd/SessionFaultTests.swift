@@ -27,6 +27,41 @@ extension DatabaseMatrix {
             }
         }
 
+        /// libpq reads it at every attempt, as long as PGSERVICE is set.
+        @Test func aLeaderResumesWithoutTheServiceFileThatItStartedWith() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                let file = scenario.directory + "/services"
+                let service = """
+                    [metastore]
+                    host=127.0.0.1
+                    port=\(scenario.postgres.port)
+                    user=airflow
+                    dbname=\(scenario.database)
+
+                    """
+                try Data(service.utf8).write(to: URL(fileURLWithPath: file))
+                let sidecar = try SpawnedProcess(
+                    [SidecarProcess.binary, "run", "--lease", scenario.lease, "--node", "a", "--ttl", "3s"]
+                        + ["--ready-file", scenario.directory + "/ready", "--", "sleep", "1000"],
+                    environment: SidecarProcess.cleanEnvironment.merging([
+                        "PGSERVICE": "metastore", "PGSERVICEFILE": file,
+                    ]) { $1 }, output: scenario.directory + "/log")
+                defer {
+                    sidecar.signal(SIGTERM)
+                    _ = try? sidecar.waitForExit()
+                }
+                let session = try scenario.session()
+                try eventually("its command runs") { sidecar.output.contains("the command runs, pid") }
+                let holder = try #require(try scenario.lockHolder(session))
+                try FileManager.default.removeItem(atPath: file)
+                try session.rows("SELECT pg_terminate_backend(\(holder))")
+                try eventually("it resumes, or does not") {
+                    sidecar.output.contains("resumed the lease") || sidecar.output.contains("lost the lease")
+                }
+                #expect(sidecar.output.contains("resumed the lease through a new session"), "\(sidecar.output)")
+            }
+        }
+
         @Test func onSessionLossKillEndsTheChildAtOnce() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let pair = try scenario.pair(options: ["--on-session-loss", "kill"])

@@ -51,6 +51,56 @@ extension ProcessMatrix {
             #expect(process.output.contains("cannot connect to u@/"), "\(process.output)")
         }
 
+        /// It would be replaced, and removed at the end.
+        @Test func whatIsNoReadinessFileIsLeftAlone() throws {
+            let directory = try makeTemporaryDirectory("sidecar-start")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            #expect(mkfifo(directory + "/pipe", 0o600) == 0)
+            for name in ["precious", "beside.live"] {
+                try Data("precious".utf8).write(to: URL(fileURLWithPath: "\(directory)/\(name)"))
+            }
+            #expect(symlink("/dev/null", directory + "/link") == 0)
+            for name in ["pipe", "precious", "link", "beside", "absent/", ""] {
+                let process = try SpawnedProcess(
+                    [SidecarProcess.binary, "run", "--database-url", "postgresql://u@127.0.0.1:1/d", "--ready-file"]
+                        + ["\(directory)/\(name)", "--", "true"],
+                    environment: SidecarProcess.cleanEnvironment, output: directory + "/log")
+                defer { if process.exit == nil { process.signal(SIGKILL) } }
+                #expect(try process.waitForExit() == .code(78), "\(name): \(process.output)")
+                #expect(process.output.contains("--ready-file"), "\(process.output)")
+                var status = stat()
+                let kept = name == "beside" ? "beside.live" : name
+                #expect(lstat("\(directory)/\(kept)", &status) == 0 || name == "absent/", "\(name) is gone")
+            }
+        }
+
+        /// A '=' with an accent behind it is another character, and no separator for who looks at characters.
+        @Test func aVariableThatBeginsWithAnAccentIsNotOverlooked() throws {
+            let directory = try makeTemporaryDirectory("sidecar-start")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            let process = try SpawnedProcess(
+                [SidecarProcess.binary, "run", "--database-url", "postgresql://u@127.0.0.1:1/d", "--", "true"],
+                environment: SidecarProcess.cleanEnvironment.merging(["SIDECAR_TTL": "\u{301}x"]) { $1 },
+                output: directory + "/log")
+            defer { if process.exit == nil { process.signal(SIGKILL) } }
+            #expect(try process.waitForExit() == .code(78), "\(process.output)")
+        }
+
+        /// libpq would read it, and wait for a writer.
+        @Test(arguments: ["run", "check"]) func aServiceFileThatIsAPipeIsRefused(_ command: String) throws {
+            let directory = try makeTemporaryDirectory("sidecar-start")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            #expect(mkfifo(directory + "/pipe", 0o600) == 0)
+            let rest = command == "run" ? ["--ready-file", directory + "/ready", "--", "true"] : []
+            let process = try SpawnedProcess(
+                [SidecarProcess.binary, command] + rest,
+                environment: SidecarProcess.cleanEnvironment.merging([
+                    "PGSERVICE": "x", "PGSERVICEFILE": directory + "/pipe",
+                ]) { $1 }, output: directory + "/log")
+            defer { if process.exit == nil { process.signal(SIGKILL) } }
+            #expect(try process.waitForExit() == .code(78), "\(process.output)")
+        }
+
         /// Two databases are two leases: a place that has the variable, and one that has not, would both lead.
         @Test(arguments: ["run", "check"]) func libpqsVariableBeforeAirflowsIsWarnedOf(_ command: String) throws {
             let directory = try makeTemporaryDirectory("sidecar-start")

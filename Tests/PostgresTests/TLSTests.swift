@@ -49,6 +49,32 @@ import Testing
         #expect(try connected(url("other.example", "verify-ca"), resolver: resolver).isTLS == true)
     }
 
+    /// OpenSSL would ask for the password, and read what is meant for the command.
+    @Test func anEncryptedKeyWithoutAPasswordFailsAndAsksNobody() throws {
+        let key = server.directory + "/encrypted.tmp"
+        try run([
+            "openssl", "ec", "-aes128", "-passout", "pass:secret", "-in", server.directory + "/key.tmp", "-out", key,
+        ])
+        chmod(key, 0o600)
+        var ends: [Int32] = [-1, -1]
+        #expect(pipe(&ends) == 0)
+        let before = dup(STDIN_FILENO)
+        dup2(ends[0], STDIN_FILENO)
+        defer {
+            dup2(before, STDIN_FILENO)
+            for file in ends + [before] { close(file) }
+        }
+        #expect(write(ends[1], "line\n", 5) == 5)
+        close(ends[1])
+        let lost = try failure(
+            open(
+                "postgresql://postgres@127.0.0.1:\(server.port)/postgres?sslmode=require&sslrootcert=/nonexistent"
+                    + "&sslcert=\(server.directory)/cert.tmp&sslkey=\(key)"))
+        #expect(lost.description.contains("private key"), "\(lost)")
+        var left: Int32 = 0
+        #expect(ioctl(STDIN_FILENO, UInt(FIONREAD), &left) == 0 && left == 5)
+    }
+
     @Test func aServerWithoutTLSIsRefused() throws {
         let plain = try Shared.server.get()
         let lost = try failure(open("postgresql://postgres@127.0.0.1:\(plain.port)/postgres?sslmode=require"))

@@ -144,6 +144,17 @@ import Testing
         #expect(try find(["SIDECAR_DATABASE_URL": " postgresql://u@h/d\n"]).settings.database == "d")
     }
 
+    @Test("A variable of blanks is refused, not taken for libpq's defaults", arguments: [" ", "\n", " \t\n"])
+    func blankVariable(value: String) throws {
+        let variables = ["SIDECAR_DATABASE_URL": value, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://u@h/d"]
+        #expect(refusal(variables)?.code == 78)
+    }
+
+    @Test("A URL that was not UTF-8 is refused, not repaired") func repaired() throws {
+        let failure = try #require(refusal(["SIDECAR_DATABASE_URL": "postgresql://u:p\u{FFFD}ss@h/d"]))
+        #expect(failure.code == 78 && failure.message.contains("UTF-8"))
+    }
+
     @Test("An empty option is refused, not taken for libpq's defaults") func emptyOption() throws {
         #expect(refusal(["SIDECAR_DATABASE_URL": "postgresql://u@h/d"], option: "")?.code == 78)
     }

@@ -14,8 +14,13 @@ struct DatabaseSource {
     /// It is the setting that Airflow itself connects with.
     var isAirflows: Bool { origin.hasPrefix("AIRFLOW__") }
 
-    /// What to know when a setting was passed over.
+    /// What to know when a setting was passed over, or a password file cannot be used.
     var caution: String? {
+        let parts = [settings.passwordFileProblem, precedence].compactMap { $0 }
+        return parts.isEmpty ? nil : parts.joined(separator: "; ")
+    }
+
+    private var precedence: String? {
         passedOver.map {
             "\(origin) goes before \($0): if that is another database, a sidecar without \(origin) leads there at the same time; "
                 + "give all of them the same SIDECAR_DATABASE_URL"
@@ -35,6 +40,10 @@ struct DatabaseSource {
             return try from(option.trimming(), origin: "--database-url")
         }
         if let url = environment["SIDECAR_DATABASE_URL"] {
+            // Of blanks only, as from an empty file: libpq would take them for its defaults, and lead somewhere else.
+            guard !url.trimming().isEmpty else {
+                throw Failure.configuration("SIDECAR_DATABASE_URL is blank: unset it, or give it a URL")
+            }
             return try from(url.trimming(), origin: "SIDECAR_DATABASE_URL")
         }
         if let name = libpqNames.first(where: { environment[$0] != nil }) {
@@ -88,6 +97,10 @@ struct DatabaseSource {
     private static func connect(_ conninfo: String?, origin: String) throws -> DatabaseSource {
         if let conninfo, conninfo.unicodeScalars.contains(where: \.breaksLine) {
             throw Failure.configuration("the database URL in \(origin) has more than one line, or control characters")
+        }
+        // What was not UTF-8 has been repaired: another password would be sent.
+        if let conninfo, conninfo.unicodeScalars.contains("\u{FFFD}") {
+            throw Failure.configuration("the database URL in \(origin) is not UTF-8: write its bytes as %XX")
         }
         let settings: ConnectionSettings
         do {

@@ -12,8 +12,10 @@ struct Environment {
         guard var entry = clinux_environment() else { return Environment([:]) }
         while let variable = entry.pointee {
             let text = String(cString: variable)
-            if let split = text.firstIndex(of: "=") {
-                values[String(text[..<split])] = String(text[text.index(after: split)...])
+            // Not by Character: an accent behind a '=' would make it another one.
+            let scalars = text.unicodeScalars
+            if let split = scalars.firstIndex(of: "=") {
+                values[String(scalars[..<split])] = String(scalars[scalars.index(after: split)...])
             }
             entry += 1
         }

@@ -63,7 +63,7 @@ struct RunSettings {
         let timing = try Self.timing(options, reader)
         let lease = try leaseName(options.lease, environment: environment)
         let node = try reader.text(options.node, "--node", "SIDECAR_NODE") ?? hostName()
-        guard node.utf8.count <= 255, !node.utf8.contains(where: { $0 < 32 }) else {
+        guard node.utf8.count <= 255, !node.unicodeScalars.contains(where: \.breaksLine) else {
             throw Failure.configuration("the node's name (--node) must be at most 255 bytes without control characters")
         }
         let loss = try reader.choice(
@@ -86,6 +86,7 @@ struct RunSettings {
                     ?? "healthy") ?? .healthy
         allowSessionPooler = try reader.flag(options.allowSessionPooler, "SIDECAR_ALLOW_SESSION_POOLER")
         readyFile = ReadyFile.forWriting(try reader.text(options.readyFile, "--ready-file", "SIDECAR_READY_FILE"))
+        if let problem = readyFile.problem ?? readyFile.live.problem { throw Failure.configuration(problem) }
         self.command = command
         let level = try reader.choice(
             options.logLevel, "--log-level", "SIDECAR_LOG_LEVEL", Logger.Level.allCases.map(\.rawValue))
@@ -94,6 +95,7 @@ struct RunSettings {
             options.logFormat, "--log-format", "SIDECAR_LOG_FORMAT", LogFormat.allCases.map(\.rawValue))
         logFormat = format.flatMap { LogFormat(rawValue: $0) } ?? .text
         database = try DatabaseSource.find(option: options.databaseURL, environment: environment)
+        ConnectionSettings.leaveServiceFile()
     }
 
     private static func timing(_ options: RunOptions, _ reader: SettingReader) throws -> Timing {

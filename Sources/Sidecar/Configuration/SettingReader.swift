@@ -21,7 +21,9 @@ struct SettingReader {
         guard let (value, origin) = find(option, name, variable) else { return nil }
         guard !value.isEmpty else { throw Failure.configuration("\(origin) is empty") }
         // It will be in logs and rows: a URL in the wrong place must not get there.
-        guard !value.contains("://"), !value.unicodeScalars.contains(where: { $0.value < 32 }) else {
+        guard value.unicodeScalars.firstRange(of: "://".unicodeScalars) == nil,
+            !value.unicodeScalars.contains(where: \.breaksLine)
+        else {
             throw Failure.configuration("\(origin) looks like a URL or holds control characters: write a plain name")
         }
         return value

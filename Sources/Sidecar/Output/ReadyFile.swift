@@ -56,8 +56,37 @@ struct ReadyFile: Equatable {
     }
 
     private static var temporary: ReadyFile {
-        let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        let folder = getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
         return ReadyFile(path: "\(folder)/sidecar-\(getuid())/ready", isInSharedPlace: true)
+    }
+
+    /// What is there that no sidecar has written, and would be replaced and removed; nil when nothing is.
+    var problem: String? {
+        var status = stat()
+        guard lstat(path, &status) == 0 else {
+            return path.utf8.last == UInt8(ascii: "/") ? Self.refusal(path, "is a folder") : nil
+        }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: break
+        case S_IFDIR: return Self.refusal(path, "is a folder")
+        default: return Self.refusal(path, "is not a regular file")
+        }
+        // Another version's file will do.
+        return status.st_size == 0 || head.contains("\"boot_id\"".utf8)
+            ? nil : Self.refusal(path, "is a file with something else in it")
+    }
+
+    private var head: [UInt8] {
+        let file = clinux_open(path, O_RDONLY | O_NONBLOCK)
+        guard file >= 0 else { return [] }
+        defer { close(file) }
+        var bytes = [UInt8](repeating: 0, count: 8192)
+        let count = Glibc.read(file, &bytes, bytes.count)
+        return Array(bytes.prefix(max(0, count)))
+    }
+
+    private static func refusal(_ path: String, _ what: String) -> String {
+        "the readiness file would replace \(path), which \(what): give --ready-file a path of its own"
     }
 
     /// Writes it whole or not at all.
@@ -98,13 +127,8 @@ struct ReadyFile: Equatable {
     /// What it says, or nil when it is absent or unreadable.
     func read() -> ReadyState? {
         guard folderIsTrusted else { return nil }
-        let file = clinux_open(path, O_RDONLY | O_NONBLOCK)
-        guard file >= 0 else { return nil }
-        defer { close(file) }
-        var bytes = [UInt8](repeating: 0, count: 8192)
-        let count = Glibc.read(file, &bytes, bytes.count)
-        guard count > 0 else { return nil }
-        return try? JSONDecoder().decode(ReadyState.self, from: Data(bytes.prefix(count)))
+        let bytes = head
+        return bytes.isEmpty ? nil : try? JSONDecoder().decode(ReadyState.self, from: Data(bytes))
     }
 
     /// The boot that CLOCK_BOOTTIME counts from.
