@@ -40,8 +40,8 @@ struct ServerFaults: Sendable {
             let record = "SELECT epoch || '/' || beat FROM sidecar.lease WHERE name = '\(fleet.lease)'"
             let before = try session.value(record)
             if losing {
-                // The lease's own writes are what shall be lost.
-                try? eventually("a write of the lease", timeout: .seconds(5)) { try session.value(record) != before }
+                // The lease's own writes are what shall be lost. Who waits claims it within a TTL and a bit if nobody renews it.
+                try? eventually("a write of the lease", timeout: .seconds(10)) { try session.value(record) != before }
                 fault.last()
             }
             let lost = try session.value(record)
@@ -56,6 +56,8 @@ struct ServerFaults: Sendable {
             guard grown > timeline, missing == losing else {
                 return .nothing("timeline \(timeline) to \(grown), the marker is \(missing ? "lost" : "there")")
             }
+            // What was written after the marker is lost with it.
+            guard !losing || lost != before else { return .nothing("nobody wrote the lease, \(lost ?? "?")") }
             return .took(
                 losing
                     ? "timeline \(grown), lost the lease's writes up to \(lost ?? "?") since \(before ?? "?")"
