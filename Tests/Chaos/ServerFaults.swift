@@ -46,9 +46,10 @@ struct ServerFaults: Sendable {
             }
             let lost = try session.value(record)
             old.destroy()
+            // Only then is the way free again: a kernel goes on sending what the dead server had left to it.
+            try pair.promote()
             try cut?.lift(forget: true)
             cut = nil
-            try pair.promote()
             let now = try new.session()
             let missing = try now.value("SELECT count(*) FROM marker WHERE word = '\(word)'") == "0"
             let grown = try new.timeline
@@ -159,16 +160,17 @@ struct ServerFaults: Sendable {
             let told = server.log.count
             let url = server.socketURL(user: "crowd")
             var crowd: [DirectSession] = []
-            var broken = false
+            var brokenAt: Int?
             fault.last {
                 // Whoever's session ends now loses its place to the crowd.
                 if let one = try? DirectSession(url) {
                     crowd.append(one)
                 } else {
                     usleep(30_000)
-                    if !broken, let session = try? server.session() {
+                    // Again and again, until the crowd was quicker than one of them.
+                    if brokenAt.map({ crowd.count <= $0 }) ?? true, let session = try? server.session() {
+                        brokenAt = crowd.count
                         _ = try? Self.breakSessions(session, fleet)
-                        broken = true
                     }
                 }
             }
