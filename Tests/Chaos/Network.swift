@@ -44,7 +44,7 @@ final class Network: Sendable {
         let to: String
     }
     /// What a cut counts.
-    var hits: String { hasNamespaces ? "packets dropped" : "connections held" }
+    var hits: String { hasNamespaces ? "packets dropped" : "bytes held" }
     var hasNamespaces: Bool { hub.namespace != nil }
 
     /// Why there are no namespaces here; nil where there are.
@@ -136,9 +136,9 @@ final class Network: Sendable {
         /// In place of rules.
         let proxies: [TCPProxy]
 
-        /// How many packets have vanished; with proxies, how many connections are held.
+        /// How many packets have vanished; with proxies, how many bytes wait.
         func packets() throws -> Int {
-            guard host.namespace != nil else { return proxies.reduce(0) { $0 + $1.openConnections } }
+            guard host.namespace != nil else { return proxies.reduce(0) { $0 + $1.keptBack } }
             return try ["INPUT", "OUTPUT"].reduce(0) { sum, chain in
                 let table = try run(host.enter + ["iptables", "-w", "-nvxL", chain])
                 let ours = table.split(separator: "\n").filter { $0.contains("/* \(comment) */") }
@@ -199,12 +199,12 @@ final class Network: Sendable {
         try run(["tc", "-n", namespace, "qdisc", "replace", "dev", "eth0", "root"] + how)
     }
 
-    /// Ends `slow`. Says how many packets it made wait.
+    /// Ends `slow`. Says how many packets (with proxies: bytes) it made wait.
     func unslow(_ host: Host) throws -> Int {
         guard let namespace = host.namespace else {
             let proxies = proxies(of: host, peer: nil)
-            for proxy in proxies { proxy.set(.pass) }
-            return proxies.reduce(0) { $0 + $1.openConnections }
+            defer { for proxy in proxies { proxy.set(.pass) } }
+            return proxies.reduce(0) { $0 + $1.keptBack }
         }
         let words = try run(["tc", "-n", namespace, "-s", "qdisc", "show", "dev", "eth0"])
             .components(separatedBy: CharacterSet(charactersIn: " (),\n"))

@@ -43,7 +43,7 @@ enum NetworkFaults {
         let slow = onLink("slow link", hold: 2000...8000) { fault, host in
             try network.slow(host)
             fault.last()
-            return .counted(try network.unslow(host), network.hasNamespaces ? "packets waited" : "connections slow")
+            return .counted(try network.unslow(host), network.hasNamespaces ? "packets waited" : "bytes were late")
         }
         return [
             cut("partition", [.into, .outOf]), cut("partition inbound", [.into]), cut("partition outbound", [.outOf]),

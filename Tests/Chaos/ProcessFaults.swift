@@ -14,9 +14,9 @@ struct ProcessFaults: Sendable {
 
     private func kind(
         _ name: String, aim: FaultKind.Aim = .node, weight: Int = 2, hold: ClosedRange<Int> = 500...7000,
-        _ act: @escaping @Sendable (Fault, SidecarProcess) throws -> Outcome
+        oneIn: Int = 3, _ act: @escaping @Sendable (Fault, SidecarProcess) throws -> Outcome
     ) -> FaultKind {
-        FaultKind(name: name, weight: weight, aim: aim, hold: hold, needs: [.only("processes")]) {
+        FaultKind(name: name, weight: weight, aim: aim, hold: hold, needs: [.only("processes")], oneIn: oneIn) {
             [fleet] fault in
             // Also one that has just been started again must have come up before it can be hit.
             var up: SidecarProcess?
@@ -29,6 +29,10 @@ struct ProcessFaults: Sendable {
         }
     }
 
+    /// For those that need a child on the node that was drawn. There may be none on any node for half of the time, and then it
+    /// is right that they do nothing.
+    private static let needsTree = 6
+
     var all: [FaultKind] {
         [
             kind("SIGKILL keeper") { _, sidecar in try Self.kill(sidecar, "the keeper", sidecar.keeper, ends: true) },
@@ -38,10 +42,10 @@ struct ProcessFaults: Sendable {
                 if let guardian { Glibc.kill(guardian, SIGKILL) }
                 return try Self.kill(sidecar, "the keeper, with its guard,", keeper, ends: true)
             },
-            kind("SIGKILL command") { _, sidecar in
+            kind("SIGKILL command", oneIn: Self.needsTree) { _, sidecar in
                 try Self.kill(sidecar, "the command", try Self.tree(sidecar) { $0.parent == sidecar.guardian })
             },
-            kind("SIGKILL member") { fault, sidecar in
+            kind("SIGKILL member", oneIn: Self.needsTree) { fault, sidecar in
                 try Self.kill(
                     sidecar, "a member", try Self.tree(sidecar, pick: fault.dice) { $0.parent != sidecar.guardian })
             },
@@ -53,7 +57,7 @@ struct ProcessFaults: Sendable {
                 try Self.stop(fault, sidecar.keeper.map { [$0] })
             },
             kind("SIGSTOP guard") { fault, sidecar in try Self.stop(fault, sidecar.guardian.map { [$0] }) },
-            kind("SIGSTOP tree") { fault, sidecar in
+            kind("SIGSTOP tree", oneIn: Self.needsTree) { fault, sidecar in
                 _ = try Self.tree(sidecar) { _ in true }
                 return try Self.stop(fault, sidecar.tree.map(\.pid))
             },

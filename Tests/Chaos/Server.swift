@@ -93,8 +93,8 @@ final class Server: Sendable {
             "listen_addresses=*", "port=\(port)", "unix_socket_directories=\(directory)", "fsync=off",
             "max_connections=40", "shared_buffers=16MB", "wal_keep_size=24MB", "max_wal_size=32MB",
             "min_wal_size=2MB", "wal_receiver_timeout=5s", "wal_sender_timeout=5s",
-            "wal_retrieve_retry_interval=200ms", "log_line_prefix=%m [%p] %e %a ", "timezone=UTC", "log_timezone=UTC",
-            "track_commit_timestamp=off", "hot_standby=on",
+            "wal_retrieve_retry_interval=200ms", "log_line_prefix=%m [%p] %e %u %a ", "timezone=UTC",
+            "log_timezone=UTC", "track_commit_timestamp=off", "hot_standby=on",
             // In the data, and gone with it; those in /dev/shm outlive a server that is killed.
             "dynamic_shared_memory_type=mmap",
         ]

@@ -40,15 +40,16 @@ struct ServerFaults: Sendable {
             let record = "SELECT epoch || '/' || beat FROM sidecar.lease WHERE name = '\(fleet.lease)'"
             let before = try session.value(record)
             if losing {
-                // The lease's own writes are what shall be lost.
-                try? eventually("a write of the lease", timeout: .seconds(5)) { try session.value(record) != before }
+                // The lease's own writes are what shall be lost. Who waits claims it within a TTL and a bit if nobody renews it.
+                try? eventually("a write of the lease", timeout: .seconds(10)) { try session.value(record) != before }
                 fault.last()
             }
             let lost = try session.value(record)
             old.destroy()
+            // Only then is the way free again: a kernel goes on sending what the dead server had left to it.
+            try pair.promote()
             try cut?.lift(forget: true)
             cut = nil
-            try pair.promote()
             let now = try new.session()
             let missing = try now.value("SELECT count(*) FROM marker WHERE word = '\(word)'") == "0"
             let grown = try new.timeline
@@ -56,6 +57,8 @@ struct ServerFaults: Sendable {
             guard grown > timeline, missing == losing else {
                 return .nothing("timeline \(timeline) to \(grown), the marker is \(missing ? "lost" : "there")")
             }
+            // What was written after the marker is lost with it.
+            guard !losing || lost != before else { return .nothing("nobody wrote the lease, \(lost ?? "?")") }
             return .took(
                 losing
                     ? "timeline \(grown), lost the lease's writes up to \(lost ?? "?") since \(before ?? "?")"
@@ -157,21 +160,23 @@ struct ServerFaults: Sendable {
             let told = server.log.count
             let url = server.socketURL(user: "crowd")
             var crowd: [DirectSession] = []
-            var broken = false
+            var brokenAt: Int?
             fault.last {
                 // Whoever's session ends now loses its place to the crowd.
                 if let one = try? DirectSession(url) {
                     crowd.append(one)
                 } else {
                     usleep(30_000)
-                    if !broken, let session = try? server.session() {
+                    // Again and again, until the crowd was quicker than one of them.
+                    if brokenAt.map({ crowd.count <= $0 }) ?? true, let session = try? server.session() {
+                        brokenAt = crowd.count
                         _ = try? Self.breakSessions(session, fleet)
-                        broken = true
                     }
                 }
             }
-            let refused = server.log.dropFirst(told).split(separator: "\n").count { $0.contains(" 53300 ") }
-            return .counted(refused, "connections refused with 53300, \(crowd.count) in the way")
+            // The user that only sidecars are; the crowd is refused over and over.
+            let refused = server.log.dropFirst(told).split(separator: "\n").count { $0.contains(" 53300 airflow ") }
+            return .counted(refused, "connections of sidecars refused with 53300, \(crowd.count) in the way")
         }
     }
 

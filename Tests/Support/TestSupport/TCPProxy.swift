@@ -45,9 +45,12 @@ public final class TCPProxy: Sendable {
         var reset = false
         var closed = false
         var open = 0
-        /// Orders given, and how many of them the thread has read: from then on it acts by them.
+        var keptBack = 0
+        /// Orders given, how many of them the thread has read (from then on it acts by them), and how many it had read when it
+        /// counted.
         var given = 0
         var taken = 0
+        var counted = 0
     }
 
     /// Listens on a free port. The server need not be there yet.
@@ -68,7 +71,13 @@ public final class TCPProxy: Sendable {
                         return (mode: state.mode, reset: state.reset, closed: state.closed)
                     }
                 },
-                report: { [self] open in shared.withLock { $0.open = open } })
+                report: { [self] open, keptBack in
+                    shared.withLock {
+                        $0.open = open
+                        $0.keptBack = keptBack
+                        $0.counted = $0.taken
+                    }
+                })
         }
     }
 
@@ -81,20 +90,30 @@ public final class TCPProxy: Sendable {
     /// How many client connections are open, held ones included.
     public var openConnections: Int { shared.withLock { $0.open } }
 
+    /// How many bytes the mode of now has kept back: those that wait in a black hole, those that a delay has made late.
+    public var keptBack: Int {
+        let mine = order { _ in }
+        while let mine, shared.withLock({ $0.counted < mine && !$0.closed }) { usleep(100) }
+        return shared.withLock { $0.keptBack }
+    }
+
     /// Ends the proxy and resets its connections. Must be called: the thread holds the proxy.
     public func close() { order { $0.closed = true } }
 
-    private func order(_ change: (inout Shared) -> Void) {
+    /// Returns the order's number when the thread has read it; nil when there is no thread any more.
+    @discardableResult
+    private func order(_ change: (inout Shared) -> Void) -> Int? {
         let order: Int? = shared.withLock { state in
             guard !state.closed else { return nil }
             change(&state)
             state.given += 1
             return state.given
         }
-        guard let mine = order else { return }
+        guard let mine = order else { return nil }
         var one: UInt64 = 1
         _ = write(wake, &one, 8)
         while shared.withLock({ $0.taken < mine }) { usleep(100) }
+        return mine
     }
 }
 
@@ -104,8 +123,10 @@ private struct ProxyLoop: Sendable {
     let wake: Int32
     let target: UInt16
 
-    func run(orders: () -> (mode: TCPProxy.Mode, reset: Bool, closed: Bool), report: (Int) -> Void) {
+    func run(orders: () -> (mode: TCPProxy.Mode, reset: Bool, closed: Bool), report: (Int, Int) -> Void) {
         var connections: [ProxiedConnection] = []
+        var before = TCPProxy.Mode.pass
+        var late = 0
         while true {
             let (mode, reset, closed) = orders()
             // Only now, under orders not older than the connection: else one made after `refuse` would slip in.
@@ -115,10 +136,12 @@ private struct ProxyLoop: Sendable {
                 connections = []
             }
             if closed { break }
-            for index in connections.indices { connections[index].move(mode, target: target) }
+            if mode != before { (before, late) = (mode, 0) }
+            for index in connections.indices { late += connections[index].move(mode, target: target) }
+            let held = connections.reduce(0) { $0 + $1.held(mode) }
             for connection in connections where connection.finished { connection.close() }
             connections.removeAll { $0.finished }
-            report(connections.count)
+            report(connections.count, held + late)
 
             var polled = [
                 pollfd(fd: listener, events: Int16(POLLIN), revents: 0),
@@ -148,13 +171,22 @@ private struct ProxiedConnection {
     var finished: Bool { toServer.broken || toClient.broken || (toServer.ended && toClient.ended) }
     var waits: Bool { toServer.waits || toClient.waits }
 
-    /// Carries over what may pass now.
-    mutating func move(_ mode: TCPProxy.Mode, target: UInt16) {
+    /// Carries over what may pass now. Returns how many bytes it read that are to be late.
+    mutating func move(_ mode: TCPProxy.Mode, target: UInt16) -> Int {
         if server == nil, mode.connects { server = try? TCPSocket.connect(target) }
         if server == nil, mode.connects || mode == .refuse { toServer.broken = true }
-        guard let server else { return }
-        if mode.passesToServer { toServer.move(from: client, to: server, after: mode.delay) }
-        if mode.passesToClient { toClient.move(from: server, to: client, after: mode.delay) }
+        guard let server else { return 0 }
+        var read = 0
+        if mode.passesToServer { read += toServer.move(from: client, to: server, after: mode.delay) }
+        if mode.passesToClient { read += toClient.move(from: server, to: client, after: mode.delay) }
+        return mode.delay > .zero ? read : 0
+    }
+
+    /// How many bytes wait for another mode.
+    func held(_ mode: TCPProxy.Mode) -> Int {
+        guard let server else { return mode.connects || toServer.broken ? 0 : toServer.unsent(from: client) }
+        return (mode.passesToServer ? 0 : toServer.unsent(from: client))
+            + (mode.passesToClient ? 0 : toClient.unsent(from: server))
     }
 
     func interests(_ mode: TCPProxy.Mode) -> [pollfd] {
@@ -188,11 +220,23 @@ private struct OneWay {
 
     var waits: Bool { queue.first.map { $0.due > .now } ?? false }
 
-    mutating func move(from source: Int32, to destination: Int32, after delay: Duration) {
+    /// What was read, and what the kernel has for us.
+    func unsent(from source: Int32) -> Int {
+        var unread: Int32 = 0
+        guard ioctl(source, UInt(FIONREAD), &unread) == 0 else { return 0 }
+        return queue.reduce(Int(unread)) { $0 + $1.bytes.count }
+    }
+
+    /// Returns how many bytes it read.
+    mutating func move(from source: Int32, to destination: Int32, after delay: Duration) -> Int {
         var buffer = [UInt8](repeating: 0, count: 65536)
+        var read = 0
         while !sourceEnded, queue.count < 64 {
             let count = recv(source, &buffer, buffer.count, Int32(MSG_DONTWAIT))
-            if count > 0 { queue.append((.now + delay, Array(buffer[..<count]))) }
+            if count > 0 {
+                queue.append((.now + delay, Array(buffer[..<count])))
+                read += count
+            }
             if count == 0 { sourceEnded = true }
             if count < 0 {
                 if errno != EAGAIN { broken = true }
@@ -203,15 +247,16 @@ private struct OneWay {
             let count = send(destination, bytes, bytes.count, Int32(Int(MSG_DONTWAIT) | Int(MSG_NOSIGNAL)))
             if count < 0 {
                 if errno != EAGAIN { broken = true }
-                return
+                return read
             }
             queue[0].bytes.removeFirst(count)
-            if queue[0].bytes.isEmpty { queue.removeFirst() } else { return }
+            if queue[0].bytes.isEmpty { queue.removeFirst() } else { return read }
         }
         if sourceEnded, queue.isEmpty, !ended {
             shutdown(destination, Int32(SHUT_WR))
             ended = true
         }
+        return read
     }
 
     func interests(from source: Int32, to destination: Int32) -> [pollfd] {

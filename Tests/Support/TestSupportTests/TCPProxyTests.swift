@@ -72,7 +72,9 @@ import Testing
             let passesToClient = mode == .blackHoleToServer
             #expect(hear(line.server, within: passesToServer ? 5000 : 200) == (passesToServer ? "to server" : nil))
             #expect(hear(line.client, within: passesToClient ? 5000 : 200) == (passesToClient ? "to client" : nil))
+            #expect(line.proxy.keptBack == (passesToServer || passesToClient ? 9 : 18))
             line.proxy.set(.pass)
+            #expect(line.proxy.keptBack == 0)
             if !passesToServer { #expect(hear(line.server) == "to server") }
             if !passesToClient { #expect(hear(line.client) == "to client") }
         }
@@ -96,6 +98,7 @@ import Testing
             say("hello", on: line.client)
             #expect(hear(line.client, within: 200) == nil)
             #expect(TCPSocket.accept(line.listener) == nil, "the server must not see it")
+            #expect(line.proxy.keptBack == 5)
             line.proxy.set(.pass)
             try line.accept()
             #expect(hear(line.server) == "hello")
