@@ -1,6 +1,7 @@
 // What a server, libpq or a table says, before somebody sees it: one line, of bounded length, without what a terminal obeys
 // and without the password.
 
+import Foundation
 import Testing
 
 @testable import Postgres
@@ -48,4 +49,44 @@ import Testing
         #expect(ConnectMessage(said, hiding: "u").reason.hasPrefix("login failed for u with password"))
         #expect(ConnectMessage(said, hiding: "").reason.hasPrefix("login failed for u with password"))
     }
+
+    @Test func aServerThatRepeatsThePasswordShowsItToNobody() throws {
+        let port = try refuseOnce("no\u{1B}[2J \u{9B}entry for u with \"S3cretPw\"\r\nnor with 'S3cretPw'")
+        let session = try open("host=127.0.0.1 port=\(port) user=u dbname=d password=S3cretPw sslmode=disable")
+        let failure = try failure(session)
+        #expect(failure.isAuthentication)
+        #expect("\(failure)".contains("no[2J entry for u with \"***\""), "\(failure)")
+        #expect(!"\(failure)".contains("S3cretPw") && !String(reflecting: failure).contains("S3cretPw"))
+        // What is shown anyway is not hidden for being the password, too.
+        let other = try refuseOnce("no entry for airflow")
+        let same = try open("host=127.0.0.1 port=\(other) user=airflow dbname=d password=airflow sslmode=disable")
+        #expect("\(try PostgresTests.failure(same))".contains("no entry for airflow"))
+    }
+}
+
+/// The port of a server that answers one client's first message with this error.
+private func refuseOnce(_ message: String) throws -> UInt16 {
+    let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = in_addr_t(0x7f00_0001).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    try withUnsafeMutableBytes(of: &address) { bytes in
+        let pointer = bytes.assumingMemoryBound(to: sockaddr.self).baseAddress
+        guard bind(listener, pointer, length) == 0, listen(listener, 1) == 0,
+            getsockname(listener, pointer, &length) == 0
+        else { throw TestFailure(description: "no server: errno \(errno)") }
+    }
+    let fields = Array("SFATAL\0VFATAL\0C28P01\0M\(message)\0\0".utf8)
+    let size = withUnsafeBytes(of: UInt32(fields.count + 4).bigEndian) { Array($0) }
+    let answer = [UInt8(ascii: "E")] + size + fields
+    Thread.detachNewThread {
+        let client = accept(listener, nil, nil)
+        var request = [UInt8](repeating: 0, count: 4096)
+        _ = read(client, &request, request.count)
+        _ = write(client, answer, answer.count)
+        close(client)
+        close(listener)
+    }
+    return UInt16(bigEndian: address.sin_port)
 }
