@@ -6,7 +6,9 @@ struct ConnectMessage: Equatable {
     let reason: String
     let sqlState: String?
 
-    init(_ text: String) {
+    /// `secret` is the password that the server was given: some that are no PostgreSQL repeat it.
+    init(_ text: String, hiding secret: String? = nil) {
+        let shown = { (text: Substring) in oneLine(secret.map { hiding($0, in: String(text)) } ?? String(text)) }
         var state: String?
         var reasons: [String] = []
         for line in text.split(separator: "\n") {
@@ -19,15 +21,15 @@ struct ConnectMessage: Equatable {
             if let code = Self.sqlState(reason) {
                 state = code.state
                 reason = reason[code.end...]
-                reasons.append("\(oneLine(String(reason))) (SQLSTATE \(code.state))")
+                reasons.append("\(shown(reason)) (SQLSTATE \(code.state))")
             } else {
-                reasons.append(oneLine(String(reason)))
+                reasons.append(shown(reason))
             }
         }
         // With sslmode=prefer libpq tries twice and may say the same twice.
         var seen: Set<String> = []
         let distinct = reasons.filter { !$0.isEmpty && seen.insert($0).inserted }
-        self.reason = distinct.isEmpty ? "connection failed" : distinct.joined(separator: ", ")
+        self.reason = distinct.isEmpty ? "connection failed" : oneLine(distinct.joined(separator: ", "), longest: 2000)
         sqlState = state
     }
 

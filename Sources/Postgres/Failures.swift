@@ -26,11 +26,11 @@ public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
     /// Whether the server closes the session with it.
     var endsSession: Bool { severity == "FATAL" || severity == "PANIC" }
 
-    /// One line: message, SQLSTATE, detail, hint.
+    /// One line: message, SQLSTATE, detail, hint. Each is cut for itself, so that a long one does not hide the others.
     public var description: String {
-        oneLine(
-            message + (sqlState.isEmpty ? "" : " (SQLSTATE \(sqlState))") + (detail.map { "; detail: \($0)" } ?? "")
-                + (hint.map { "; hint: \($0)" } ?? ""))
+        let state = oneLine(sqlState, longest: 20)
+        return oneLine(message) + (state.isEmpty ? "" : " (SQLSTATE \(state))")
+            + (detail.map { "; detail: \(oneLine($0))" } ?? "") + (hint.map { "; hint: \(oneLine($0))" } ?? "")
     }
 }
 
@@ -105,9 +105,4 @@ public enum SessionFailure: Error, Sendable, Equatable, CustomStringConvertible 
             return "lost the connection to PostgreSQL at \(peer): \(reason)"
         }
     }
-}
-
-/// Lines joined by spaces, so that a message stays one line of a log.
-func oneLine(_ text: String) -> String {
-    text.split(whereSeparator: \.isWhitespace).joined(separator: " ")
 }

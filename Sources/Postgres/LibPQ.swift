@@ -58,6 +58,13 @@ final class LibPQConnection {
     var isBad: Bool { PQstatus(connection) == CONNECTION_BAD }
     /// libpq's text for the last failure, several lines of it.
     var errorMessage: String { String(cString: PQerrorMessage(connection)) }
+    /// The password in use, to hide it in what the server says; nil where it is also the user's or the database's name, as
+    /// those are shown.
+    var secret: String? {
+        func text(_ value: UnsafeMutablePointer<CChar>?) -> String { value.map { String(cString: $0) } ?? "" }
+        let password = text(PQpass(connection))
+        return [text(PQuser(connection)), text(PQdb(connection))].contains(password) ? nil : password
+    }
     /// What the server said before it closed the session, if it said anything.
     var farewell: ServerError? { notices.fatal }
     /// The server process (PQbackendPID).

@@ -92,7 +92,7 @@ extension Session {
 extension ConnectPlan {
     /// Notes why libpq gave a candidate up.
     fileprivate mutating func failed(_ candidate: Candidate, _ connection: LibPQConnection) {
-        let message = ConnectMessage(connection.errorMessage)
+        let message = ConnectMessage(connection.errorMessage, hiding: connection.secret)
         failed(
             candidate.description, message.isAuthentication ? .authentication : .connect, message.reason,
             sqlState: message.sqlState)

@@ -60,7 +60,7 @@ enum Program {
         }
         let message = SidecarCommand.message(for: error)
         // The parser quotes what it does not understand, and that may be a URL in the wrong place.
-        let line = Redaction.withoutSecrets(message.split(separator: "\n").joined(separator: " "))
+        let line = Redaction.message(message, about: arguments)
         let known = SidecarCommand.configuration.subcommands.compactMap { $0.configuration.commandName }
         let command = arguments.first.flatMap { known.contains($0) ? "\($0) " : nil } ?? ""
         complain("\(line) (see `sidecar \(command)--help`)")

@@ -122,9 +122,10 @@ struct LeaseView {
     }
 }
 
-/// Columns as wide as their widest cell.
+/// Columns as wide as their widest cell. A cell is one line, whatever hands wrote into the tables.
 enum TextTable {
     static func render(_ rows: [[String]]) -> String {
+        let rows = rows.map { row in row.map { oneLine($0) } }
         var widths: [Int] = []
         for row in rows {
             for (index, cell) in row.enumerated() {

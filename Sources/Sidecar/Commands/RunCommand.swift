@@ -6,6 +6,7 @@ import Clock
 import Glibc
 import Guard
 import Logging
+import Postgres
 
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -132,17 +133,33 @@ enum Executable {
             guard let problem = problem(at: file, named: name) else { return nil }
             if problem.code == 126 { found = problem }
         }
-        return found ?? Failure(code: 127, message: "cannot execute '\(name)': not found in PATH")
+        return found ?? failure(127, name, "not found in PATH")
     }
 
     private static func problem(at file: String, named name: String) -> Failure? {
         var status = stat()
-        guard stat(file, &status) == 0 else {
-            return Failure(code: 127, message: "cannot execute '\(name)': \(errorText(errno))")
-        }
+        guard stat(file, &status) == 0 else { return failure(127, name, errorText(errno)) }
         guard status.st_mode & S_IFMT == S_IFREG, access(file, X_OK) == 0 else {
-            return Failure(code: 126, message: "cannot execute '\(name)': \(file) is not an executable file")
+            let place = Redaction.mayHoldSecret(file) ? "it" : oneLine(file, longest: 200)
+            return failure(126, name, "\(place) is not an executable file")
         }
         return nil
+    }
+
+    private static func failure(_ code: Int32, _ name: String, _ reason: String) -> Failure {
+        Failure(code: code, message: "cannot execute \(shown(name)): \(reason)")
+    }
+
+    /// The name, unless it is a variable's setting, or a URL that was meant for elsewhere.
+    private static func shown(_ name: String) -> String {
+        guard Redaction.mayHoldSecret(name) else { return "'\(oneLine(name, longest: 200))'" }
+        let scalars = name.unicodeScalars
+        let variable = scalars.firstIndex(of: "=").map { String(scalars[..<$0]) } ?? ""
+        let isVariable = variable.utf8.allSatisfy { byte in
+            byte == UInt8(ascii: "_") || (48...57).contains(byte) || (97...122).contains(byte | 32)
+        }
+        return variable.isEmpty || !isVariable
+            ? "the command (its name is not repeated, as it may hold a password)"
+            : "the variable \(oneLine(variable, longest: 60))=... (put `env` in front of it: -- env NAME=VALUE COMMAND)"
     }
 }

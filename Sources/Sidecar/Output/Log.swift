@@ -5,6 +5,7 @@ import Clock
 import FoundationEssentials
 import Glibc
 import Logging
+import Postgres
 
 /// A swift-log handler that formats and hands over to the sink.
 struct SinkLogHandler: LogHandler {
@@ -19,26 +20,30 @@ struct SinkLogHandler: LogHandler {
     }
 
     func log(event: LogEvent) {
-        let all = metadata.merging(event.metadata ?? [:]) { $1 }.sorted { $0.key < $1.key }
+        let details = metadata.merging(event.metadata ?? [:]) { $1 }.sorted { $0.key < $1.key }
+        sink.append(
+            Self.line(format, level: event.level, "\(event.message)", details: details.map { ($0.key, "\($0.value)") }))
+    }
+
+    /// The event as it is written. A message is cut where it would be too long: some of it is the server's, and the queue
+    /// of lines is bounded by their number.
+    static func line(
+        _ format: LogFormat, level: Logger.Level, _ message: String, details: [(key: String, value: String)]
+    ) -> String {
+        let message = oneLine(message, longest: 4000)
         switch format {
         case .text:
-            let details = all.map { " \($0.key)=\(Self.quoted("\($0.value)"))" }.joined()
-            sink.append(
-                "\(Timestamp.now()) \(event.level.rawValue.uppercased()) \(Self.oneLine("\(event.message)"))\(details)")
+            let details = details.map { " \($0.key)=\(quoted($0.value))" }.joined()
+            return "\(Timestamp.now()) \(level.rawValue.uppercased()) \(message)\(details)"
         case .json:
-            var fields = [("time", Timestamp.now()), ("level", event.level.rawValue), ("message", "\(event.message)")]
-            fields += all.map { ($0.key, "\($0.value)") }
-            sink.append("{" + fields.map { "\(JSON.string($0.0)):\(JSON.string($0.1))" }.joined(separator: ",") + "}")
+            let fields = [("time", Timestamp.now()), ("level", level.rawValue), ("message", message)] + details
+            return "{" + fields.map { "\(JSON.string($0.0)):\(JSON.string($0.1))" }.joined(separator: ",") + "}"
         }
     }
 
     private static func quoted(_ value: String) -> String {
         let plain = !value.isEmpty && value.utf8.allSatisfy { $0 > 32 && $0 != 34 && $0 != 61 && $0 < 127 }
         return plain ? value : JSON.string(value)
-    }
-
-    private static func oneLine(_ text: String) -> String {
-        text.contains(where: \.isNewline) ? text.split(whereSeparator: \.isNewline).joined(separator: " ") : text
     }
 }
 
@@ -54,7 +59,8 @@ enum JSON {
             case "\r": quoted += "\\r"
             case "\t": quoted += "\\t"
             default:
-                if scalar.value < 32 {
+                // Those beyond ASCII, too: a terminal obeys U+009B, and some readers end a line at U+2028.
+                if scalar.breaksLine {
                     let digits = String(scalar.value, radix: 16)
                     quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
                 } else {

@@ -1,32 +1,53 @@
 // Takes passwords out of text that was not written here and may quote what somebody typed.
 
+import Postgres
+
 /// Removes what looks like a secret. Everything is compared scalar by scalar: as Characters, an '@' or '=' with an accent
 /// behind it would not be one.
 enum Redaction {
     private typealias Scalars = Substring.UnicodeScalarView
 
     /// The text with `user:password@` of URLs and the values of `password=`, `passwd=`, `sslpassword=` and `PGPASSWORD=`
-    /// hidden.
+    /// hidden. Rather too much than too little, as a password may hold anything: from the first "://" to the last '@', and
+    /// from the first value to the end.
     static func withoutSecrets(_ text: String) -> String {
-        let words = hideParameters(text).unicodeScalars.split(separator: " ", omittingEmptySubsequences: false)
-        return words.map(hideUserInfo).joined(separator: " ")
+        let scalars = Scalars(text[...].unicodeScalars)
+        let parameter = startOfValue(scalars)
+        let (value, hidden) = (parameter ?? scalars.endIndex, parameter == nil ? "" : "***")
+        guard let scheme = scalars.firstRange(of: "://".unicodeScalars)?.upperBound, scheme <= value,
+            let at = scalars.lastIndex(of: "@"), at >= scheme
+        else { return String(scalars[..<value]) + hidden }
+        return String(scalars[..<scheme]) + "***" + (at < value ? String(scalars[at..<value]) + hidden : "")
     }
 
-    private static func hideUserInfo(_ word: Scalars) -> String {
-        guard let scheme = word.firstRange(of: "://".unicodeScalars), let at = word.lastIndex(of: "@"),
-            at >= scheme.upperBound
-        else { return String(word) }
-        return String(word[..<scheme.upperBound]) + "***" + String(word[at...])
+    /// Whether it is better not repeated at all: a URL, parameters, `user:password@host`, or what leads a terminal astray.
+    static func mayHoldSecret(_ text: String) -> Bool {
+        text.unicodeScalars.contains { $0 == "@" || $0 == "=" || $0.breaksLine }
+            || text.unicodeScalars.firstRange(of: "://".unicodeScalars) != nil
     }
 
-    private static func hideParameters(_ text: String) -> String {
-        var result = ""
-        var rest = Scalars(text[...].unicodeScalars)
-        while let value = startOfValue(rest) {
-            result += String(rest[..<value]) + "***"
-            rest = rest[endOfValue(rest[value...])...]
+    /// A parser's message on one line. Arguments that it quotes, and that may hold a secret, become their number.
+    static func message(_ message: String, about arguments: [String]) -> String {
+        var quoted: [(text: String, number: Int)] = []
+        for (index, argument) in arguments.enumerated() where mayHoldSecret(argument) {
+            quoted.append((argument, index + 1))
+            guard argument.utf8.first == UInt8(ascii: "-"), let equals = argument.unicodeScalars.firstIndex(of: "=")
+            else { continue }
+            // Of an option with its value, the value.
+            let value = String(argument.unicodeScalars[equals...].dropFirst())
+            if mayHoldSecret(value) { quoted.append((value, index + 1)) }
         }
-        return result + String(rest)
+        var scalars = Array(message.unicodeScalars)
+        // The longest first: one may be a part of another.
+        for (text, number) in quoted.sorted(by: { $0.text.utf8.count > $1.text.utf8.count }) {
+            // Out of quotes, a short one is a part of anything.
+            for form in ["'\(text)'", text] where form.utf8.count > 3 {
+                scalars.replace(Array(form.unicodeScalars), with: Array("number \(number)".unicodeScalars))
+            }
+        }
+        var result = String.UnicodeScalarView()
+        result.append(contentsOf: scalars)
+        return withoutSecrets(oneLine(String(result)))
     }
 
     /// Where the value of the first parameter begins that is a secret; blanks around the '=' are libpq's grammar.
@@ -43,18 +64,5 @@ enum Redaction {
             }
         }
         return nil
-    }
-
-    /// Where it ends: at its closing quote, or before what ends it in a URL, a list of keywords or a quoting message.
-    private static func endOfValue(_ value: Scalars) -> Scalars.Index {
-        guard value.first == "'" else {
-            return value.firstIndex { $0 == "&" || $0 == "'" || $0.properties.isWhitespace } ?? value.endIndex
-        }
-        var escaped = false
-        for index in value.indices.dropFirst() {
-            if value[index] == "'", !escaped { return index }
-            escaped = value[index] == "\\" && !escaped
-        }
-        return value.endIndex
     }
 }
