@@ -31,7 +31,9 @@ import Testing
     func leavesNothing(closing: String) throws {
         let file = NSTemporaryDirectory() + "sidecar-subprocess-\(UUID().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: file) }
-        #expect(refusal("\(closing) sleep 25 & echo $! > \(file); wait", limit: .seconds(2)) == "did not end within 2s")
+        #expect(
+            refusal("\(closing) sleep 25 & echo $! > \(file); sleep 25; true", limit: .seconds(2))
+                == "did not end within 2s")
         let left = try #require(
             pid_t(String(decoding: try Data(contentsOf: URL(filePath: file)), as: UTF8.self).trimming()))
         let limit = BootClock.now() + .seconds(5)
