@@ -67,13 +67,16 @@ public struct Preparation: Sendable {
             """)
     }
 
-    /// The next step after the answer to the last question.
+    /// The next step after the answer to the last question. An answer that is none to it, or that cannot be read, is a
+    /// failure like the server's own, to be tried again: never a guess, and never the end of the process.
     public mutating func next(after result: QueryResult) -> Step {
+        guard hasShape(result) else { return Self.unreadable("an answer to another question") }
         switch state {
         case .identity: return identified(result)
         case .schema(var facts):
-            facts.schemaVersion = Int(result.int64(0, "version") ?? 0)
-            let compatibleFrom = Int(result.int64(0, "compatible_from") ?? 0)
+            guard let version = result.int64(0, "version"), let compatibleFrom = result.int64(0, "compatible_from")
+            else { return Self.unreadable("the schema's version") }
+            facts.schemaVersion = Int(version)
             guard compatibleFrom <= Schema.current else {
                 return .refuse(.schemaTooNew(version: facts.schemaVersion))
             }
@@ -83,6 +86,22 @@ public struct Preparation: Sendable {
             return configured(facts)
         case .settings(let facts): return .ready(facts)
         }
+    }
+
+    /// As `Statements` demands it of all that is asked later: one row of the columns asked for. Scripts are asked for none.
+    private func hasShape(_ result: QueryResult) -> Bool {
+        let columns: [String] =
+            switch state {
+            case .identity: ["pid", "version", "database", "role", "recovery", "has_schema"]
+            case .schema: ["version", "compatible_from"]
+            case .migration, .settings: []
+            }
+        return columns.isEmpty || result.rows.count == 1 && columns.allSatisfy(result.columns.contains)
+    }
+
+    /// In the words of all that is asked later.
+    private static func unreadable(_ what: String) -> Step {
+        .refuse(.failed("cannot read \(what) from the database"))
     }
 
     /// What an error of the server to the last question means.
@@ -100,14 +119,17 @@ public struct Preparation: Sendable {
     }
 
     private mutating func identified(_ result: QueryResult) -> Step {
+        guard let pid = result.int64(0, "pid").flatMap({ Int32(exactly: $0) }),
+            let version = result.int64(0, "version"), let database = result.string(0, "database"),
+            let user = result.string(0, "role"), let recovery = result.bool(0, "recovery"),
+            let hasSchema = result.bool(0, "has_schema")
+        else { return Self.unreadable("the server's description of itself") }
         let facts = SessionFacts(
-            backendPID: Int32(truncatingIfNeeded: result.int64(0, "pid") ?? 0),
-            serverVersion: Int(result.int64(0, "version") ?? 0), database: result.string(0, "database") ?? "",
-            user: result.string(0, "role") ?? "", schemaVersion: 0)
+            backendPID: pid, serverVersion: Int(version), database: database, user: user, schemaVersion: 0)
         guard allowSessionPooler || facts.backendPID == protocolPID else { return .refuse(.pooler) }
         guard facts.serverVersion >= 120_000 else { return .refuse(.serverTooOld(version: facts.serverVersion)) }
-        guard result.bool(0, "recovery") == false else { return .refuse(.standbyServer) }
-        guard result.bool(0, "has_schema") == true else { return upgraded(facts) }
+        guard !recovery else { return .refuse(.standbyServer) }
+        guard hasSchema else { return upgraded(facts) }
         state = .schema(facts)
         return .query(
             Query(

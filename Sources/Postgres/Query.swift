@@ -45,11 +45,12 @@ public struct QueryResult: Sendable, Equatable {
         self.affectedRows = affectedRows
     }
 
-    /// The value's text; nil is NULL. A row or column that the query does not have is a programming error.
+    /// The value's text; nil is NULL. Also nil where there is no such row or column: what a server or a proxy answers
+    /// must not be able to end the process. Who has to tell that from NULL looks at `columns` and `rows` first.
     public func string(_ row: Int, _ column: String) -> String? {
-        guard let index = columns.firstIndex(of: column) else {
-            preconditionFailure("the query has no column '\(column)', only \(columns.joined(separator: ", "))")
-        }
+        guard rows.indices.contains(row), let index = columns.firstIndex(of: column),
+            rows[row].indices.contains(index)
+        else { return nil }
         return rows[row][index]
     }
 

@@ -1,0 +1,83 @@
+// What a session's preparation makes of answers that no PostgreSQL gives to its questions, but a proxy that mixes answers
+// up may: a failure that is tried again. Without a server.
+
+import Lease
+import Postgres
+import Testing
+
+@testable import Metastore
+
+@Suite("Answers while preparing") struct PreparationTests {
+    private static let server: [String: String?] = [
+        "pid": "7", "version": "150018", "database": "d", "role": "r", "recovery": "f", "has_schema": "t",
+    ]
+    private static let schema: [String: String?] = ["version": "\(Schema.current)", "compatible_from": "1"]
+
+    private enum Stage: CaseIterable {
+        case identity, schema
+    }
+
+    private func result(_ row: [String: String?], rows: Int = 1) -> QueryResult {
+        QueryResult(columns: Array(row.keys), rows: Array(repeating: Array(row.values), count: rows), affectedRows: nil)
+    }
+
+    private func preparation(_ stage: Stage, pooler: Bool = false) -> Preparation {
+        var preparation = Preparation(purpose: .look, protocolPID: 7, allowSessionPooler: pooler)
+        if stage == .schema { _ = preparation.next(after: result(Self.server)) }
+        return preparation
+    }
+
+    /// How the answer is refused; nil when it is taken.
+    private func refusal(_ stage: Stage, _ answer: QueryResult, pooler: Bool = false) -> PreparationError? {
+        var preparation = preparation(stage, pooler: pooler)
+        guard case .refuse(let error) = preparation.next(after: answer) else { return nil }
+        return error
+    }
+
+    @Test("Whole answers prepare a session") func whole() throws {
+        #expect(refusal(.identity, result(Self.server)) == nil)
+        var preparation = preparation(.schema)
+        guard case .ready(let facts) = preparation.next(after: result(Self.schema)) else {
+            throw UnreadableReply(what: "not ready")
+        }
+        #expect(
+            facts
+                == SessionFacts(
+                    backendPID: 7, serverVersion: 150018, database: "d", user: "r", schemaVersion: Schema.current))
+    }
+
+    @Test("The answer to another question is a failure to be tried again, not the end of the process")
+    func otherAnswers() {
+        for (stage, row) in [(Stage.identity, Self.server), (.schema, Self.schema)] {
+            var others = [
+                QueryResult(columns: [], rows: [], affectedRows: nil),
+                QueryResult(columns: ["unlocked"], rows: [["t"]], affectedRows: 1),
+                result(row, rows: 0), result(row, rows: 2),
+            ]
+            others += row.keys.map { column in result(row.filter { $0.key != column }) }
+            for other in others {
+                let error = refusal(stage, other)
+                #expect(error == .failed("cannot read an answer to another question from the database"), "\(other)")
+                #expect(error?.isPermanent == false)
+            }
+        }
+    }
+
+    @Test("A value that cannot be read is a failure to be tried again, not a server that is too old or has no schema")
+    func unreadable() {
+        for (stage, row) in [(Stage.identity, Self.server), (.schema, Self.schema)] {
+            for column in row.keys {
+                var values: [String?] = [nil]
+                if !["database", "role"].contains(column) { values += ["", "x", "99999999999999999999", "true"] }
+                for value in values {
+                    let error = refusal(stage, result(row.merging([column: value]) { $1 }), pooler: true)
+                    #expect(error?.isPermanent == false, "\(column) = \(value ?? "NULL"): \(String(describing: error))")
+                    guard case .failed = error else {
+                        Issue.record("\(column) = \(value ?? "NULL"): \(String(describing: error))")
+                        continue
+                    }
+                }
+            }
+        }
+    }
+}
