@@ -12,6 +12,7 @@
   chart-pod.py restricted OVERLAY              what the Pod Security Standard `restricted`, or a quota, misses in its init containers
   chart-pod.py documented VALUES README        which values the README does not name
   chart-pod.py pod OVERLAY IMAGE               the pod that the official chart makes of its overlay, as far as the overlay goes
+  chart-pod.py completed PART                  a page's part of a Deployment with what it leaves out; says what of it would not work
 
 WORKLOAD is a kind: Deployment or Pod.
 """
@@ -294,6 +295,33 @@ def official(path, image):
     yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "scheduler"}, "spec": spec}, sys.stdout)
 
 
+def completed(path):
+    part, found = documents(path)[0], []
+    template = part["spec"]["template"]
+    labels = {"app": "scheduler"}
+    part.update(apiVersion="apps/v1", kind="Deployment", metadata={"name": "scheduler"})
+    part["spec"]["selector"] = {"matchLabels": labels}
+    template["metadata"] = {"labels": labels}
+    spec, each = template["spec"], template["spec"]["containers"][0]
+    each["image"] = "registry.example/airflow-with-sidecar:1"
+    binary = each["command"][0]
+    if each["command"][1:] != ["run", "--"] or not each.get("args"):
+        found.append("the command does not run under the sidecar")
+    for probe, word in (("startup", "live"), ("liveness", "live"), ("readiness", "ready")):
+        if each.get(probe + "Probe", {}).get("exec", {}).get("command") != [binary, "probe", word]:
+            found.append(f"{probe}Probe does not ask `probe {word}`")
+    # What the defaults of --grace and --ttl take.
+    if spec.get("terminationGracePeriodSeconds", 30) < 34:
+        found.append("the kubelet kills before the lease is released")
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    run = [mount["name"] for mount in each["volumeMounts"] if mount["mountPath"] == "/run/sidecar"]
+    if [volumes.get(name, {}).get("emptyDir", {}).get("medium") for name in run] != ["Memory"]:
+        found.append("/run/sidecar is not in memory")
+    yaml.safe_dump(part, sys.stdout)
+    print("\n".join(found), end="\n" if found else "", file=sys.stderr)
+    return bool(found)
+
+
 def main(verb, *rest):
     if verb == "judge":
         return judge(*rest)
@@ -312,6 +340,8 @@ def main(verb, *rest):
         return restricted(*rest)
     if verb == "pod":
         return official(*rest)
+    if verb == "completed":
+        return completed(*rest)
     sys.exit(__doc__)
 
 

@@ -4,7 +4,8 @@
     docs.py names SIDECAR          every `sidecar ... --option` and SIDECAR_ variable named there and in what ships
     docs.py scripts WORKFLOW DIR   writes each `run:` of a workflow into DIR, for shellcheck
     docs.py secrets FILE...        what looks like a credential
-    docs.py block FILE             prints the first ```sh block of a page
+    docs.py block FILE [LANGUAGE]  prints the first block of a page in that language, by default ```sh
+    docs.py indented FILE WORD     prints the first indented block of a page that begins with the word
 """
 
 import pathlib
@@ -120,12 +121,22 @@ def secrets():
 
 
 def block():
-    found = re.search(r"^```sh\n(.*?)^```", pathlib.Path(arguments[0]).read_text(), re.S | re.M)
+    page, language = arguments[0], (arguments[1:] or ["sh"])[0]
+    found = re.search(rf"^```{language}\n(.*?)^```", pathlib.Path(page).read_text(), re.S | re.M)
     if not found:
-        sys.exit(f"{arguments[0]} has no sh block")
+        sys.exit(f"{page} has no {language} block")
     print(found.group(1), end="")
 
 
-{"links": links, "names": names, "scripts": scripts, "secrets": secrets, "block": block}[what]()
+def indented():
+    page, word = arguments
+    found = re.search(rf"(?:\A|\n\n)((?:    {word}\b.*\n)(?:    .*\n)*)", pathlib.Path(page).read_text())
+    if not found:
+        sys.exit(f"{page} has no indented block that begins with {word}")
+    print(re.sub(r"^    ", "", found.group(1), flags=re.M), end="")
+
+
+{"links": links, "names": names, "scripts": scripts, "secrets": secrets, "block": block,
+ "indented": indented}[what]()
 print("\n".join(problems))
 sys.exit(bool(problems))

@@ -85,6 +85,19 @@ stand_in() {
     build "$name" --label stand-in=true --build-arg "TAG=${image#*:}" --file "$recipe" "$ROOT/Tests/Deploy/stand-ins"
 }
 
+# not_published IMAGE...: says which of these images, of docker.io, were a stand-in here; `stand_in` is silent where it is built
+# already. So was one that somebody imported here without that label: a registry gives no such image.
+not_published() {
+    local image name
+    for image; do
+        name=docker.io/$image
+        [[ $image == */* ]] || name=docker.io/library/$image
+        [[ -z $(podman image inspect --format '{{if .Labels}}{{index .Labels "stand-in"}}{{end}}' "$name" 2>/dev/null) &&
+            $(podman image inspect --format '{{.Comment}}' "$name" 2>/dev/null) != 'imported from tarball' ]] ||
+            skip "the same with the published $image: no registry answers; a stand-in of the same name was used"
+    done
+}
+
 # build NAME ARG...: podman build with what it takes here, tagged as NAME. pip, apt and git in a build need the host's idea of
 # whom to trust and whom to ask, and to ask again; mounted, so that none of it is in a Dockerfile or an image.
 build() {
