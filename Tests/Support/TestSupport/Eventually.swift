@@ -2,7 +2,6 @@
 // for, gets on as soon as that is true, and fails with those words when it never becomes true.
 
 import Foundation
-import Synchronization
 
 /// A condition that did not become true in time.
 public struct NeverHappened: Error, CustomStringConvertible {
@@ -30,28 +29,35 @@ public func eventually(
     }
 }
 
-/// The time in which this process was let run, as a thread sees it that has hardly anything to do.
-private enum RunningTime {
+/// The time in which this process was let run, as a thread sees it that has hardly anything to do. With a lock that
+/// ThreadSanitizer can see into.
+private final class RunningTime: @unchecked Sendable {
     /// What is longer than this between two looks was no sleep, but a machine that stood still.
     static let longestStep = Duration.milliseconds(500)
 
-    private static let state: Mutex<(passed: Duration, last: ContinuousClock.Instant)> = {
+    private static let shared: RunningTime = {
+        let time = RunningTime()
         startThread("running time") {
             while true {
                 usleep(50_000)
-                tick()
+                time.tick()
             }
         }
-        return Mutex((.zero, .now))
+        return time
     }()
+    private let lock = NSLock()
+    private var passed = Duration.zero
+    private var last = ContinuousClock.now
 
-    private static func tick() {
-        state.withLock { state in
+    private func tick() {
+        lock.withLock {
             let now = ContinuousClock.now
-            state.passed += min(now - state.last, longestStep)
-            state.last = now
+            passed += min(now - last, Self.longestStep)
+            last = now
         }
     }
 
-    static var now: Duration { state.withLock { $0.passed + min(ContinuousClock.now - $0.last, longestStep) } }
+    private func read() -> Duration { lock.withLock { passed + min(ContinuousClock.now - last, Self.longestStep) } }
+
+    static var now: Duration { shared.read() }
 }
