@@ -20,7 +20,9 @@ final class LibPQConnection {
     ///
     /// Nil when out of memory; any other failure shows in `isBad`.
     init?(_ parameters: [String: String]) {
-        keysAskNobody
+        // An encrypted key without `sslpassword` is an error then. OpenSSL would ask for its password on the terminal, and
+        // wait, or read what is meant for the command.
+        PQsetSSLKeyPassHook_OpenSSL(PQdefaultSSLKeyPassHook_OpenSSL)
         let pairs = Array(parameters)
         let started = withCStrings(pairs.map { $0.key }) { keywords in
             withCStrings(pairs.map { $0.value }) { values in PQconnectStartParams(keywords, values, 0) }

@@ -42,7 +42,8 @@ extension DatabaseMatrix {
                 try Data(service.utf8).write(to: URL(fileURLWithPath: file))
                 let sidecar = try SpawnedProcess(
                     [SidecarProcess.binary, "run", "--lease", scenario.lease, "--node", "a", "--ttl", "3s"]
-                        + ["--ready-file", scenario.directory + "/ready", "--", "sleep", "1000"],
+                        + ["--ready-file", scenario.directory + "/ready", "--", "sh", "-c"]
+                        + ["echo \"service=$PGSERVICE\"; exec sleep 1000"],
                     environment: SidecarProcess.cleanEnvironment.merging([
                         "PGSERVICE": "metastore", "PGSERVICEFILE": file,
                     ]) { $1 }, output: scenario.directory + "/log")
@@ -52,6 +53,9 @@ extension DatabaseMatrix {
                 }
                 let session = try scenario.session()
                 try eventually("its command runs") { sidecar.output.contains("the command runs, pid") }
+                try eventually("the command has the environment as it was") {
+                    sidecar.output.contains("service=metastore")
+                }
                 let holder = try #require(try scenario.lockHolder(session))
                 try FileManager.default.removeItem(atPath: file)
                 try session.rows("SELECT pg_terminate_backend(\(holder))")

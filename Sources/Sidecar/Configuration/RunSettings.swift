@@ -95,6 +95,7 @@ struct RunSettings {
             options.logFormat, "--log-format", "SIDECAR_LOG_FORMAT", LogFormat.allCases.map(\.rawValue))
         logFormat = format.flatMap { LogFormat(rawValue: $0) } ?? .text
         database = try DatabaseSource.find(option: options.databaseURL, environment: environment)
+        // This process has one thread yet, and the guard, hence the command, an environment of its own.
         ConnectionSettings.leaveServiceFile()
     }
 

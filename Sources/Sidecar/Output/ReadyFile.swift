@@ -60,8 +60,10 @@ struct ReadyFile: Equatable {
         return ReadyFile(path: "\(folder)/sidecar-\(getuid())/ready", isInSharedPlace: true)
     }
 
-    /// What is there that no sidecar has written, and would be replaced and removed; nil when nothing is.
+    /// What is there that no sidecar has written, and would be replaced and removed; nil when nothing is. In a folder of
+    /// somebody else's nothing is written anyway.
     var problem: String? {
+        guard folderIsTrusted else { return nil }
         var status = stat()
         guard lstat(path, &status) == 0 else {
             return path.utf8.last == UInt8(ascii: "/") ? Self.refusal(path, "is a folder") : nil
