@@ -16,6 +16,8 @@ public struct SessionFacts: Equatable, Sendable {
     public var user: String
     /// The version of the schema, 0 when there is none.
     public var schemaVersion: Int
+    /// The session's name at the server; nil where nobody is to lead through it.
+    public var backend: BackendID?
 }
 
 /// The steps of preparing one session.
@@ -84,7 +86,12 @@ public struct Preparation: Sendable {
         case .migration(var facts):
             facts.schemaVersion = Schema.current
             return configured(facts)
-        case .settings(let facts): return .ready(facts)
+        case .settings(var facts):
+            guard let startedAt = result.int64(0, "backend_start") else {
+                return Self.unreadable("the start of the session's own backend")
+            }
+            facts.backend = BackendID(pid: facts.backendPID, startedAt: startedAt)
+            return .ready(facts)
         }
     }
 
@@ -94,7 +101,8 @@ public struct Preparation: Sendable {
             switch state {
             case .identity: ["pid", "version", "database", "role", "recovery", "has_schema"]
             case .schema: ["version", "compatible_from"]
-            case .migration, .settings: []
+            case .settings: ["backend_start"]
+            case .migration: []
             }
         return columns.isEmpty || result.rows.count == 1 && columns.allSatisfy(result.columns.contains)
     }
@@ -156,6 +164,9 @@ public struct Preparation: Sendable {
         // Below the client's limit: a statement that waits for a lock shall fail there, and not cost the session here.
         let call = max(1, callLimit.milliseconds * 3 / 4)
         let keepAlive = max(1, idleLimit.milliseconds / 3000)
+        // Every setting is pinned by a SET of the session's own: a reload of the server's configuration must not change it
+        // under a living lease. With a lower synchronous_commit, the crash of one backend could lose a claim that was
+        // acknowledged, while the server's start time stays (R3).
         var script = """
             SET search_path = pg_catalog;
             SET default_transaction_isolation = 'read committed';
@@ -166,13 +177,24 @@ public struct Preparation: Sendable {
             SET tcp_keepalives_interval = \(keepAlive);
             SET tcp_keepalives_count = 3;
             SET tcp_user_timeout = \(idleLimit.milliseconds);
-            SELECT set_config('synchronous_commit', 'on', false)
-                WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
+            SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+                WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false);
             LISTEN \(Statements.channel);
+
             """
-        if facts.serverVersion >= 140_000 { script += "\nSET idle_session_timeout = \(idleLimit.milliseconds);" }
-        return .query(.script(script))
+        if facts.serverVersion >= 140_000 { script += "SET idle_session_timeout = \(idleLimit.milliseconds);\n" }
+        return .query(.script(script + Self.ownStart))
     }
+
+    /// The own backend's start. A role that was set for the session (ALTER ROLE ... SET role) may not see it, as the session
+    /// belongs to the role that logged in: so it is asked for as that one.
+    private static let ownStart = """
+        SET ROLE NONE;
+        SELECT set_config('sidecar.backend_start', (
+            SELECT \(Statements.micros("s.backend_start"))::text FROM pg_stat_get_activity(pg_backend_pid()) AS s), false);
+        RESET ROLE;
+        SELECT nullif(current_setting('sidecar.backend_start'), '') AS backend_start;
+        """
 }
 
 /// Why a session cannot be used.

@@ -115,9 +115,11 @@ struct DatabaseLink {
                 ask(query, session)
                 return []
             case .ready(let facts):
+                guard let backend = facts.backend else { return refused(.failed("the session has no name at the server")) }
                 stage = .ready(facts)
                 statements.database = facts.database
-                return [.ready(facts), .event(.sessionOpened(id))]
+                statements.backend = backend
+                return [.ready(facts), .event(.sessionOpened(id, backend: backend))]
             case .refuse(let error): return refused(error)
             }
         case .asking(let statement, let facts):

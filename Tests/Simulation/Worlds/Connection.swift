@@ -71,8 +71,9 @@ final class Connection: Alarmed {
             case .idleTimeoutBelowTTL: world.profile.shortestTTL / 2
             default: keeper.ttl * 3 / 2
             }
-        backend = server.accept(self, idleLimit: limit)
-        respond(.answer(.sessionOpened(id)))
+        let accepted = server.accept(self, idleLimit: limit)
+        backend = accepted
+        respond(.answer(.sessionOpened(id, backend: accepted.id)))
     }
 
     private func asked(_ statement: Statement) {

@@ -42,6 +42,8 @@ extension World {
             case .wallClock: strikeWallClock(lasts)
             case .hands: strikeRow()
             case .operators: strikeByOperator(keeper)
+            case .copies: copy(keeper)
+            case .crashes: strikeWithCrash(lasts)
             }
         if hasTakenEffect { tookEffect(family) }
     }
@@ -252,6 +254,28 @@ extension World {
         return false
     }
 
+    /// One backend is killed, and the server recovers under its old start time. Sometimes its settings were reloaded before:
+    /// then commits are acknowledged before they are safe, but not those of sessions that pin their setting.
+    private func strikeWithCrash(_ lasts: Time) -> Bool {
+        guard server.isRunning else { return false }
+        let reloaded = random.chance(0.7)
+        trace { "fault: a backend is killed\(reloaded ? ", a while after a reload that lowers synchronous_commit" : "")" }
+        if reloaded, twin == .commitsNotPinned { server.isSynchronous = false }
+        let lost = 1 + random.below(random.pick([2, 6]))
+        // Best while a claim is young.
+        waitForClaim(until: now + lasts) { [self] in
+            server.crash(losing: lost)
+            server.isSynchronous = true
+        }
+        return true
+    }
+
+    private func waitForClaim(until end: Time, _ then: @escaping () -> Void) {
+        let isYoung = server.stored.row.map { $0.record.holder != nil && $0.record.beat < 2 } ?? false
+        guard now < end, !isYoung else { return then() }
+        after(profile.shortestTTL / 20) { [self] in waitForClaim(until: end, then) }
+    }
+
     private func strikeStatements(_ lasts: Time) -> Bool {
         expect(.statements, for: lasts)
         switch random.below(3) {
@@ -304,7 +328,11 @@ extension World {
             server.edit { $0.row?.record.suspended.toggle() }
         default:
             guard let thief = server.steal() else { return false }
-            after(profile.longestTTL * 4) { [self] in server.end(thief, byFault: false) }
+            thief.isActive = random.chance(0.4)
+            thief.isOutOfReach = random.chance(0.3)
+            // Some go by themselves, and some outlast the world.
+            let stays: Time = thief.isActive || thief.isOutOfReach ? 100 : 4
+            after(profile.longestTTL * stays) { [self] in server.end(thief, byFault: false) }
         }
         return true
     }

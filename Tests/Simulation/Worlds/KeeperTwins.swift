@@ -13,9 +13,11 @@ struct TwinMemory {
     let watch: Watch?
     let pollSentAt: Instant?
     let claimFailed: Bool
+    let seen: Seen
 
     init(_ keeper: Keeper) {
         deadline = keeper.leadership?.deadline
+        seen = keeper.machine.seen
         if case .lost = keeper.leadership?.standing { isLost = true } else { isLost = false }
         watch = keeper.standby?.watch
         if case .busy(_, .observe, let sentAt) = keeper.machine.link { pollSentAt = sentAt } else { pollSentAt = nil }
@@ -58,7 +60,7 @@ extension Keeper {
                 machine.update {
                     $0.watch = Watch(
                         session: session, record: old.record, server: observation.server, firstSeen: old.firstSeen,
-                        ageWhenFirstSeen: old.ageWhenFirstSeen, edited: false)
+                        ageWhenFirstSeen: old.ageWhenFirstSeen, edited: false, isOldCopy: false)
                 }
             }
         default: break
@@ -82,22 +84,34 @@ extension Keeper {
             machine.update {
                 $0.watch = Watch(
                     session: watch.session, record: watch.record, server: watch.server, firstSeen: sentAt,
-                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: watch.edited)
+                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: watch.edited, isOldCopy: watch.isOldCopy)
             }
         case .longestTTLForgotten:
+            machine.seen = Seen()
             machine.largestTTL = timing.ttl
+        case .forgottenOutOfTouch:
+            if case .sessionOpened = event { machine.seen = before.seen }
+        case .releasedBelowSeen:
+            guard let watch = standby?.watch, watch.isOldCopy else { return }
+            machine.update {
+                $0.watch = Watch(
+                    session: watch.session, record: watch.record, server: watch.server, firstSeen: watch.firstSeen,
+                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: watch.edited, isOldCopy: false)
+            }
+        case .lockNeverWaived:
+            machine.update { if case .claimUnlocked = $0.intention { $0.intention = .observe(at: now + timing.renewInterval) } }
         case .shortenedTTLBelieved:
             guard let watch = standby?.watch, watch.edited else { return }
             machine.update {
                 $0.watch = Watch(
                     session: watch.session, record: watch.record, server: watch.server, firstSeen: watch.firstSeen,
-                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: false)
+                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: false, isOldCopy: watch.isOldCopy)
             }
         case .terminateOnReleased:
-            guard case .reply(_, .observed) = event, let standby, standby.lockWasBusy,
+            guard case .reply(_, .observed) = event, let standby, standby.lockWasTried,
                 standby.watch?.record.released == true
             else { return }
-            machine.update { $0.intention = .terminateHolder }
+            machine.update { $0.intention = .terminateHolder(.idleFor(machine.largestTTL)) }
         case .failedClaimKeepsLock:
             guard case .statementFailed = event, before.claimFailed else { return }
             machine.update { $0.intention = .observe(at: now) }
