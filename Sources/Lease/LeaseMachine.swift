@@ -104,8 +104,6 @@ public struct LeaseMachine: Sendable {
         }
         swap(&actions, &todo)
         defer { swap(&actions, &todo) }
-        seen.forget(at: now)
-        largestTTL = seen.longestTTL(own: settings.timing.ttl)
         expire(at: now)
         take(event, at: now)
         pump(at: now)

@@ -38,8 +38,8 @@ struct Seen: Equatable, Sendable {
         for index in leaderships.indices { leaderships[index].lastSeen = now }
     }
 
-    /// Drops the leaderships that have not been seen for their own TTL.
-    mutating func forget(at now: Instant) {
+    /// Drops the leaderships that have not been seen for their own TTL. Only a look through the session may do that.
+    private mutating func forget(at now: Instant) {
         guard leaderships.contains(where: { now.since($0.lastSeen) >= $0.ttl }) else { return }
         leaderships.removeAll { now.since($0.lastSeen) >= $0.ttl }
     }

@@ -268,6 +268,9 @@ final class ModelGuard: Alarmed {
         stage.after(stage.random.time(5_000, 50_000)) { [self] in run() }
     }
 
+    /// The world is over.
+    func forget() { tree = nil }
+
     /// Its container is gone.
     func vanish() { state = .dead }
 

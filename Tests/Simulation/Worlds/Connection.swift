@@ -129,6 +129,9 @@ final class Connection: Alarmed {
     /// The client's end is gone and nobody says so to the server: power loss, or a reset on the way.
     func vanish() { isOpen = false }
 
+    /// The world is over.
+    func forget() { backend = nil }
+
     /// The client learns that the session is no more.
     func reset(after delay: Time) { respond(.reset, after: delay) }
 

@@ -234,6 +234,7 @@ extension World {
 
     /// Fail-over to a replica that lost the last commits; sometimes just to what a standby saw last before it was cut off.
     private func strikeWithFailover(_ lasts: Time) -> Bool {
+        if random.chance(0.5), strikeWithForgottenVisitor() { return false }
         let standbys = keepers.filter { $0.standby?.watch != nil }
         guard random.chance(0.5), !standbys.isEmpty else {
             _ = strikeServer(lasts, lag: 1 + random.below(random.pick([2, 6, 20])))
@@ -274,6 +275,32 @@ extension World {
         let isYoung = server.stored.row.map { $0.record.holder != nil && $0.record.beat < 2 } ?? false
         guard now < end, !isYoung else { return then() }
         after(profile.shortestTTL / 20) { [self] in waitForClaim(until: end, then) }
+    }
+
+    /// A leader with a longer TTL than somebody else's, who has seen it and is then out of touch for longer than that TTL. A
+    /// replica takes over that has lost the leader's claim, and the leader is cut off.
+    private func strikeWithForgottenVisitor() -> Bool {
+        guard let leader = keepers.first(where: { $0.leadership != nil }), let epoch = leader.leadership?.epoch,
+            let standby = keepers.first(where: {
+                $0.ttl < leader.ttl && $0.standby?.watch?.record.epoch == epoch
+            }), server.lag(before: epoch, ttlBelow: leader.timing.ttl) != nil
+        else { return false }
+        trace { "fault: \(standby.name) is cut off, then a replica takes over that has lost the claim of \(leader.name)" }
+        standby.host.isCutTo = true
+        standby.host.isCutFrom = true
+        after(random.time(leader.ttl, leader.ttl * 2)) { [self] in
+            if leader.leadership?.epoch == epoch, server.isRunning,
+                let lag = server.lag(before: epoch, ttlBelow: leader.timing.ttl)
+            {
+                leader.host.isCutTo = true
+                leader.host.isCutFrom = true
+                server.stop(silently: random.chance(0.5))
+                server.start(lag: lag)
+                after(leader.ttl * 2) { [self] in reconnect(leader.host) }
+            }
+            reconnect(standby.host)
+        }
+        return true
     }
 
     private func strikeStatements(_ lasts: Time) -> Bool {
@@ -327,6 +354,8 @@ extension World {
         case 5:
             server.edit { $0.row?.record.suspended.toggle() }
         default:
+            // From a leader as well: its session ends, and the thief is faster.
+            if let holder = server.lockHolder, random.chance(0.5) { server.end(holder, byFault: true) }
             guard let thief = server.steal() else { return false }
             thief.isActive = random.chance(0.4)
             thief.isOutOfReach = random.chance(0.3)

@@ -244,7 +244,8 @@ final class Judge {
 
     /// A TTL shortened by hand is not believed by who saw the very beat before. Others cannot know: not promised.
     private func excuseWhatHandsShortened(_ claimer: Keeper) {
-        for keeper in trees.map(\.keeper)
+        // Also of one whose command is just being started again.
+        for keeper in trees.map(\.keeper) + world.keepers
         where keeper.hands == .shortenedIt && keeper !== claimer {
             if sawBeforeEdit.contains(claimer.name), claimer.longestKnown >= keeper.timing.ttl { continue }
             keeper.hands = .beyond

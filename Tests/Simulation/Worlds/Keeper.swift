@@ -51,10 +51,7 @@ final class Keeper: Alarmed {
     /// R3: the leaderships it was shown, each until it has been in touch for that leadership's TTL without seeing it again.
     private var sights: [Epoch: (ttl: Duration, at: Instant)] = [:]
     /// The longest TTL among them, or its own: what an intact machine knows, whatever this one remembers.
-    var longestKnown: Duration {
-        let now = host.clock(at: world.now)
-        return sights.values.reduce(timing.ttl) { now.since($1.at) < $1.ttl ? max($0, $1.ttl) : $0 }
-    }
+    var longestKnown: Duration { sights.values.reduce(timing.ttl) { max($0, $1.ttl) } }
 
     var ttl: Time { timing.ttl.nanoseconds }
     var isRunning: Bool { state == .running && !host.isSuspended }
@@ -105,6 +102,13 @@ final class Keeper: Alarmed {
             world.connections.append(connection)
         }
         for bell in [guardBell, answerBell, wakeBell] { bell.owner = self }
+    }
+
+    /// The world is over.
+    func forget() {
+        child = nil
+        connection = nil
+        guardian.forget()
     }
 
     /// A copy goes on.
@@ -233,11 +237,13 @@ final class Keeper: Alarmed {
 
     private func feed(_ event: Event) {
         if case .reply(_, .observed(let seen)) = event, let record = seen.record {
-            sights[record.epoch] = (max(sights[record.epoch]?.ttl ?? .zero, record.ttl), host.clock(at: world.now))
+            let now = host.clock(at: world.now)
+            sights = sights.filter { now.since($0.value.at) < $0.value.ttl }
+            sights[record.epoch] = (max(sights[record.epoch]?.ttl ?? .zero, record.ttl), now)
         }
         if case .sessionOpened = event {
             let now = host.clock(at: world.now)
-            sights = sights.filter { now.since($0.value.at) < $0.value.ttl }.mapValues { ($0.ttl, now) }
+            sights = sights.mapValues { ($0.ttl, now) }
         }
         let now = host.clock(at: world.now)
         guard world.twin != nil else {

@@ -25,6 +25,18 @@ struct TwinMemory {
     }
 }
 
+extension Seen {
+    /// What only a look may do.
+    fileprivate mutating func forgetNow(at now: Instant) {
+        var next = self
+        next.note(
+            Record(
+                epoch: Epoch(-1), beat: 0, holder: nil, node: nil, ttl: .zero, renewInterval: .zero, released: true,
+                suspended: false, server: ServerID(0)), at: now)
+        self = next
+    }
+}
+
 extension Keeper {
     var leadership: Leadership? { if case .leading(let leadership) = machine.role { leadership } else { nil } }
     var standby: Standby? { if case .standby(let standby) = machine.role { standby } else { nil } }
@@ -91,6 +103,7 @@ extension Keeper {
             machine.largestTTL = timing.ttl
         case .forgottenOutOfTouch:
             if case .sessionOpened = event { machine.seen = before.seen }
+            machine.seen.forgetNow(at: now)
         case .releasedBelowSeen:
             guard let watch = standby?.watch, watch.isOldCopy else { return }
             machine.update {
@@ -98,8 +111,6 @@ extension Keeper {
                     session: watch.session, record: watch.record, server: watch.server, firstSeen: watch.firstSeen,
                     ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: watch.edited, isOldCopy: false)
             }
-        case .lockNeverWaived:
-            machine.update { if case .claimUnlocked = $0.intention { $0.intention = .observe(at: now + timing.renewInterval) } }
         case .shortenedTTLBelieved:
             guard let watch = standby?.watch, watch.edited else { return }
             machine.update {

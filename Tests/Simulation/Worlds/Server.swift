@@ -127,6 +127,16 @@ final class Server {
         return commits.count - 1 - index
     }
 
+    /// How many commits ago that epoch was not claimed yet, and the record had a TTL below that one.
+    func lag(before epoch: Epoch, ttlBelow ttl: Duration) -> Int? {
+        let index = commits.lastIndex { commit in
+            guard let record = commit.row?.record else { return false }
+            return record.epoch < epoch && record.ttl < ttl
+        }
+        guard let index else { return nil }
+        return commits.count - 1 - index
+    }
+
     /// A new run on the same data, or on those that a replica had `lag` commits ago.
     func start(lag: Int = 0) {
         guard !isRunning else { return }
@@ -151,7 +161,7 @@ final class Server {
 
     func commit() {
         commits.append(stored)
-        if commits.count > 40 { commits.removeFirst(20) }
+        if commits.count > 160 { commits.removeFirst(40) }
     }
 
     // MARK: Hands

@@ -68,7 +68,7 @@ extension Server {
         let twin = world.twin
         if twin?.hasNoLock != true {
             if lockHolder == nil { lockHolder = backend }
-            guard lockHolder === backend || lock == .waived else { return .lockBusy }
+            guard lockHolder === backend || isWaived(lock) else { return .lockBusy }
         }
         let compares = twin != .noCompareAndSet && twin != .noLockNoCompareAndSet
         guard let row = stored.row,
@@ -93,6 +93,8 @@ extension Server {
         world.judge.claimed(Epoch(epoch), by: keeper)
         return .claimed(Epoch(epoch), fenced: 0)
     }
+
+    private func isWaived(_ lock: LockDemand) -> Bool { lock == .waived && world.twin != .lockNeverWaived }
 
     /// What every write of a holder sets.
     private func write(_ backend: Backend, _ keeper: Keeper, _ change: (inout Record) -> Void) {
@@ -143,7 +145,7 @@ extension Server {
         }
         if world.twin?.hasNoLock != true {
             if lockHolder == nil || !compares { lockHolder = backend }
-            guard lockHolder === backend || lock == .waived else { return .lockBusy }
+            guard lockHolder === backend || isWaived(lock) else { return .lockBusy }
         }
         world.judge.resumed(by: keeper, epoch)
         return renewed(epoch, backend, keeper)

@@ -154,6 +154,7 @@ enum Twin: String, CaseIterable {
         switch self {
         case .marginZeroAlone: "killing and clocks are what the margin pays for"
         case .noLock: "one of two claimers fails the compare-and-set"
+        case .formerBackendSpared: "a leader whose lock stays busy renews without it"
         case .releasedBelowSeen: "no acknowledged claim is lost while its server's run goes on"
         case .releaseUncompared: "nobody else can claim while the session that releases holds the lock"
         case .ownRecordAfterRelease: "a release compares the beat, and a resume ends the session that sent it"

@@ -225,6 +225,9 @@ final class World: Stage {
             narrowest: judge.narrowest, simulated: now, trees: judge.endedTrees,
             excused: (judge.excusedTrees, judge.excusedOverlaps))
         close()
+        // What refers to one another would outlive the world.
+        for connection in connections { connection.forget() }
+        for keeper in keepers + retired { keeper.forget() }
         return outcome
     }
 
