@@ -14,7 +14,7 @@ struct DatabaseLink {
         case ready(SessionFacts)
         /// The database will not do until somebody changes a setting. The session's loss follows.
         case refused(PreparationError)
-        case unfenced(Unfenced)
+        case unfenced(Unfenced, SessionFacts)
     }
 
     private enum Stage {
@@ -130,7 +130,7 @@ struct DatabaseLink {
                 var news: [News] = [.event(.reply(id, reply))]
                 switch statement {
                 case .claim, .renew, .resume:
-                    if let unfenced = Statements.unfenced(result) { news.insert(.unfenced(unfenced), at: 0) }
+                    if let unfenced = Statements.unfenced(result) { news.insert(.unfenced(unfenced, facts), at: 0) }
                 default: break
                 }
                 return news

@@ -123,7 +123,7 @@ struct KeeperLoop: ~Copyable {
                 let (peer, encrypted) = database.peer
                 narrator.sessionReady(
                     at: BootClock.now(), peer: peer, serverVersion: facts.serverVersion, encrypted: encrypted)
-            case .unfenced(let unfenced): narrator.unfenced(unfenced)
+            case .unfenced(let unfenced, let facts): narrator.unfenced(unfenced, facts)
             case .refused(let error): if !everReady { ending = .refused(error) }
             }
         }
