@@ -150,7 +150,8 @@ public struct Preparation: Sendable {
             let hasSchema = result.bool(0, "has_schema")
         else { return Self.unreadable("the server's description of itself") }
         let facts = SessionFacts(
-            backendPID: pid, backendStart: start, serverVersion: Int(version), database: database, user: user, login: login,
+            backendPID: pid, backendStart: start, serverVersion: Int(version), database: database, user: user,
+            login: login,
             assumed: user == login ? nil : user, schemaVersion: 0)
         guard allowSessionPooler || facts.backendPID == protocolPID else { return .refuse(.pooler) }
         guard facts.serverVersion >= 120_000 else { return .refuse(.serverTooOld(version: facts.serverVersion)) }

@@ -28,14 +28,16 @@ import Testing
     private func start(of pid: Int32) throws -> Int64? {
         Int64(
             try server.psql(
-                "SELECT (extract(epoch FROM backend_start) * 1000000)::bigint FROM pg_stat_activity WHERE pid = \(pid)"))
+                "SELECT (extract(epoch FROM backend_start) * 1000000)::bigint FROM pg_stat_activity WHERE pid = \(pid)")
+        )
     }
 
     private func isGone(_ pid: Int32) throws -> Bool {
         try server.psql("SELECT count(*) FROM pg_stat_activity WHERE pid = \(pid)") == "0"
     }
 
-    @Test("Its session knows its own start, and the schema belongs to the owner", arguments: ["login", "narrow", "super"])
+    @Test(
+        "Its session knows its own start, and the schema belongs to the owner", arguments: ["login", "narrow", "super"])
     func knowsItself(login: String) throws {
         let node = try Node(server, user: login)
         #expect(try node.facts.backendStart == start(of: node.facts.backendPID))
