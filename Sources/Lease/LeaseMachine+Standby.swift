@@ -36,9 +36,10 @@ extension LeaseMachine {
         case .observe(let at):
             if let watch = claimable(standby, session: session, at: now) {
                 send(.claim(seen: watch.record, epochAbove: highestEpoch), at: now)
-            } else if now >= at {
+            } else if now >= min(at, notifications.lookAt ?? at) {
                 // The guard must be known to answer before a claim: ask it while the database is being asked.
                 if guardian == .answering { ask(at: now) }
+                notifications.looked(at: now)
                 send(.observe, at: now)
             } else {
                 sendChores(leading: false, at: now)
@@ -58,7 +59,7 @@ extension LeaseMachine {
     /// When `pump` has to look again, given an idle session.
     func wake(_ standby: Standby) -> Instant? {
         guard case .observe(let at) = standby.intention else { return nil }
-        var wake = min(at, chores.registerAt)
+        var wake = min(at, chores.registerAt, notifications.lookAt ?? at)
         // Only a watch through this session allows a claim (R3): for another's there is nothing to wake for.
         if let watch = standby.watch, watch.session == link.session, !watch.record.suspended, guardian == .answering {
             var claimAt = watch.expiry(largestTTL: largestTTL)

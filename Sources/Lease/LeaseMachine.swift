@@ -52,6 +52,7 @@ public struct LeaseMachine: Sendable {
     var releaseSent: Epoch?
     var restarts = Restarts()
     var chores: Chores
+    var notifications = Notifications()
     /// When the database last answered.
     var lastContact: Instant?
     var lastStart = StartID(0)
@@ -109,7 +110,7 @@ public struct LeaseMachine: Sendable {
         case .sessionLost(let id, let reason): sessionLost(id, reason: reason, at: now)
         case .reply(let id, let reply): replied(id, reply, at: now)
         case .statementFailed(let id, let reason): statementFailed(id, reason: reason, at: now)
-        case .notified: pollNow(at: now)
+        case .notified: notifications.heard(at: now, interval: settings.timing.notificationInterval)
         case .guardAnswered(let answer): guardAnswered(answer, at: now)
         case .guardGone: guardGone(at: now)
         case .descendantsGone: descendantsGone(at: now)

@@ -1,5 +1,5 @@
 // What a fresh session goes through before the protocol may use it: is it really one PostgreSQL backend (no transaction
-// pooler), a primary, new enough, with our schema; then its settings and LISTEN. Question and answer, no I/O, so that
+// pooler), a primary, new enough, with our schema; then its settings. Question and answer, no I/O, so that
 // the keeper's loop and the command-line tools share it.
 
 import Clock
@@ -218,7 +218,6 @@ public struct Preparation: Sendable {
             SET tcp_user_timeout = \(idleLimit.milliseconds);
             SELECT set_config('synchronous_commit', 'on', false)
                 WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
-            LISTEN \(Statements.channel);
             """
         if facts.serverVersion >= 140_000 { script += "\nSET idle_session_timeout = \(idleLimit.milliseconds);" }
         return .query(.script(script))

@@ -84,7 +84,7 @@ struct DatabaseLink {
             case .connected: prepare(session)
             case .result(let result): news += answered(result, session)
             case .queryFailed(let error): news += failed(error)
-            case .notification(Statements.channel, settings.identity.lease): news.append(.event(.notified))
+            // Not asked for: listening is the listener's.
             case .notification: break
             case .lost(let failure): news.append(lost(failure.description))
             }
