@@ -41,6 +41,8 @@ extension LeaseMachine {
                 if guardian == .answering { ask(at: now) }
                 notifications.looked(at: now)
                 send(.observe, at: now)
+            } else if let rehearseAt, now >= rehearseAt {
+                send(.auxiliary(.rehearse), at: now)
             } else {
                 sendChores(leading: false, at: now)
             }
@@ -59,7 +61,7 @@ extension LeaseMachine {
     /// When `pump` has to look again, given an idle session.
     func wake(_ standby: Standby) -> Instant? {
         guard case .observe(let at) = standby.intention else { return nil }
-        var wake = min(at, chores.registerAt, notifications.lookAt ?? at)
+        var wake = min(at, chores.registerAt, notifications.lookAt ?? at, rehearseAt ?? at)
         // Only a watch through this session allows a claim (R3): for another's there is nothing to wake for.
         if let watch = standby.watch, watch.session == link.session, !watch.record.suspended, guardian == .answering {
             var claimAt = watch.expiry(largestTTL: largestTTL)
@@ -74,9 +76,12 @@ extension LeaseMachine {
         _ reply: Reply, to statement: Statement, sentAt: Instant, through session: SessionID, at now: Instant
     ) {
         switch reply {
-        case .observed(let observation): observed(observation, through: session, at: now)
+        case .observed(let observation):
+            allowed(.look, at: now)
+            observed(observation, through: session, at: now)
         case .created:
             report(.recordCreated(wait: largestTTL))
+            recordMade = true
             update { $0.intention = .observe(at: now) }
         case .claim(let reply): claimed(reply, sentAt: sentAt, through: session, at: now)
         case .renewal(.renewed(let beat, let fenced)):
@@ -101,7 +106,8 @@ extension LeaseMachine {
 
     private mutating func observed(_ observation: Observation, through session: SessionID, at now: Instant) {
         guard case .standby(var standby) = role else { return }
-        guard let record = observation.record else { return update { $0.intention = .create } }
+        guard let record = observation.record else { return recordIsMissing(at: now) }
+        recordMade = false
         largestTTL = max(largestTTL, record.ttl)
         highestEpoch = max(highestEpoch, record.epoch)
         // R9: only what we led or may have claimed, what this server itself took from us, and never after a release of
@@ -123,6 +129,17 @@ extension LeaseMachine {
         standby.watch = watch
         role = .standby(standby)
         noteStanding(watch, at: now)
+    }
+
+    /// R10. A record that was made and still is not there is hidden from this role, and would be made over and over.
+    private mutating func recordIsMissing(at now: Instant) {
+        guard recordMade else { return update { $0.intention = .create } }
+        recordMade = false
+        refused(
+            .take, reason: "the lease's record was made and is not shown: a row filter (row-level security) hides it",
+            lasting: false, at: now)
+        let again = now + settings.timing.renewInterval / 2
+        update { $0.intention = .observe(at: again) }
     }
 
     /// R9: what a claim of ours whose answer was lost would have written.

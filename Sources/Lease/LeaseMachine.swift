@@ -53,6 +53,14 @@ public struct LeaseMachine: Sendable {
     var restarts = Restarts()
     var chores: Chores
     var notifications = Notifications()
+    /// What PostgreSQL refuses this sidecar, as a standby.
+    var refusal: Refusal?
+    /// When to find out what it would refuse; nil when that is known.
+    var rehearseAt: Instant?
+    /// This sidecar has made the record and not seen it since (R10).
+    var recordMade = false
+    /// Why the last session ended, until the next one is open.
+    var lastLoss: String?
     /// When the database last answered.
     var lastContact: Instant?
     var lastStart = StartID(0)
@@ -109,7 +117,8 @@ public struct LeaseMachine: Sendable {
         case .sessionOpened(let id): sessionOpened(id, at: now)
         case .sessionLost(let id, let reason): sessionLost(id, reason: reason, at: now)
         case .reply(let id, let reply): replied(id, reply, at: now)
-        case .statementFailed(let id, let reason): statementFailed(id, reason: reason, at: now)
+        case .statementFailed(let id, let reason, let lasting):
+            statementFailed(id, reason: reason, lasting: lasting, at: now)
         case .notified: notifications.heard(at: now, interval: settings.timing.notificationInterval)
         case .guardAnswered(let answer): guardAnswered(answer, at: now)
         case .guardGone: guardGone(at: now)
@@ -158,7 +167,9 @@ extension LeaseMachine {
         guard case .opening(id, _) = link else { return }
         link = .idle(id)
         lastContact = now
+        lastLoss = nil
         chores.register(at: now)
+        rehearseSoon(at: now)
         pollNow(at: now)
     }
 
@@ -167,8 +178,8 @@ extension LeaseMachine {
         let failures: Int
         switch link {
         case .opening(_, let earlier): failures = earlier + 1
-        case .busy(_, .auxiliary, _):
-            pauseChores(at: now)
+        case .busy(_, .auxiliary(let chore), _):
+            if chore == .rehearse { rehearsalLost(at: now) } else { pauseChores(at: now) }
             failures = 0
         case .busy(_, .claim(let seen, _), _):
             // It may have succeeded all the same (R9).
@@ -178,6 +189,7 @@ extension LeaseMachine {
         }
         let wait = min(Duration.milliseconds(50) * (1 << min(failures, 10)), settings.timing.renewInterval)
         link = .down(retryAt: now + wait, failures: failures)
+        lastLoss = reason
         report(.sessionLost(reason: reason))
         switch role {
         case .standby:
@@ -192,7 +204,10 @@ extension LeaseMachine {
         guard case .busy(id, let statement, let sentAt) = link else { return }
         link = .idle(id)
         lastContact = now
-        if case .auxiliary = statement { return }
+        if case .auxiliary(let chore) = statement {
+            if chore == .rehearse { rehearsed(at: now) }
+            return
+        }
         switch role {
         case .standby: standbyGot(reply, to: statement, sentAt: sentAt, through: id, at: now)
         case .leading: leaderGot(reply, sentAt: sentAt, through: id, at: now)
@@ -200,11 +215,16 @@ extension LeaseMachine {
         }
     }
 
-    private mutating func statementFailed(_ id: SessionID, reason: String, at now: Instant) {
+    private mutating func statementFailed(_ id: SessionID, reason: String, lasting: Bool, at now: Instant) {
         guard case .busy(id, let statement, _) = link else { return }
         link = .idle(id)
-        report(.statementFailed(reason: reason))
+        if case .standby = role, let step = statement.refusalStep {
+            refused(step, reason: reason, lasting: lasting, at: now)
+        }
+        // That one is said once, not every time.
+        if refusedBecause != reason { report(.statementFailed(reason: reason)) }
         switch statement {
+        case .auxiliary(.rehearse): return
         case .auxiliary: return pauseChores(at: now)
         // The lock may still be held, and nothing but the session's end is sure to drop it.
         case .unlock, .release: dropSession(at: now)

@@ -21,6 +21,7 @@ extension Statements {
     func auxiliary(_ chore: Auxiliary) -> Query {
         switch chore {
         case .notify: Query("SELECT pg_notify($1, $2)", [Self.channel, identity.lease])
+        case .rehearse: rehearsal
         case .register(let leading, let healthy): register(leading: leading, healthy: healthy)
         case .leave:
             Query(

@@ -203,6 +203,11 @@ public struct Preparation: Sendable {
     private mutating func configured(_ facts: SessionFacts) -> Step {
         guard case .lead(let callLimit, let idleLimit) = purpose else { return .ready(facts) }
         state = .settings(facts)
+        return .query(Self.settings(callLimit: callLimit, idleLimit: idleLimit, serverVersion: facts.serverVersion))
+    }
+
+    /// Everything that a role's or a database's defaults could make too long, too short or too weak.
+    public static func settings(callLimit: Duration, idleLimit: Duration, serverVersion: Int) -> Query {
         // Below the client's limit: a statement that waits for a lock shall fail there, and not cost the session here.
         let call = max(1, callLimit.milliseconds * 3 / 4)
         let keepAlive = max(1, idleLimit.milliseconds / 3000)
@@ -219,8 +224,8 @@ public struct Preparation: Sendable {
             SELECT set_config('synchronous_commit', 'on', false)
                 WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
             """
-        if facts.serverVersion >= 140_000 { script += "\nSET idle_session_timeout = \(idleLimit.milliseconds);" }
-        return .query(.script(script))
+        if serverVersion >= 140_000 { script += "\nSET idle_session_timeout = \(idleLimit.milliseconds);" }
+        return .script(script)
     }
 }
 

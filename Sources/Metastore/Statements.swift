@@ -10,7 +10,7 @@ import Postgres
 
 /// Builds the queries of one sidecar.
 public struct Statements: Sendable {
-    let identity: Identity
+    var identity: Identity
     let timing: Timing
     let version: String
     /// The database the session is in, for the fence's tag.

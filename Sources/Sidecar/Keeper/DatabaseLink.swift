@@ -30,6 +30,8 @@ struct DatabaseLink {
     private var session: Session?
     private var id = SessionID(0)
     private var stage: Stage?
+    /// When a session was last given up because the schema had changed.
+    private var preparedAgain: Instant?
     private(set) var statements: Statements
     /// Where the session is connected to, for messages.
     var peer: (name: String, encrypted: Bool) { (session?.peer ?? "?", session?.isTLS ?? false) }
@@ -144,14 +146,23 @@ struct DatabaseLink {
     private mutating func failed(_ error: ServerError) -> [News] {
         switch stage {
         case .preparing(let preparation): return refused(preparation.explain(error))
-        case .asking where Self.schemaIsGone.contains(error.sqlState):
-            // Dropped, or a backup without it restored: a new session makes it again where it may.
-            return [lost("the schema \"sidecar\" is not what it was: \(error)")]
         case .asking(_, let facts):
             stage = .ready(facts)
-            return [.event(.statementFailed(id, reason: "PostgreSQL refused a statement: \(error)"))]
+            let reason = "PostgreSQL refused a statement: \(Advice.text(error, role: facts.grantee))"
+            let failed = News.event(.statementFailed(id, reason: reason, lasting: Advice.isLasting(error)))
+            guard Self.schemaIsGone.contains(error.sqlState), isTimeToPrepareAgain() else { return [failed] }
+            // Dropped, or a backup without it restored: a new session makes it again where it may.
+            return [failed, lost("the schema \"sidecar\" is not what it was: \(error)")]
         case .ready, nil: return [lost("PostgreSQL: \(error)")]
         }
+    }
+
+    /// A schema that is there and has been changed is not mended by a new session, and each costs a standby its watch (R3).
+    private mutating func isTimeToPrepareAgain() -> Bool {
+        let now = BootClock.now()
+        if let preparedAgain, now.since(preparedAgain) < .seconds(60) { return false }
+        preparedAgain = now
+        return true
     }
 
     private mutating func refused(_ error: PreparationError) -> [News] {

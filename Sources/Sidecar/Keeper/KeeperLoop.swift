@@ -9,6 +9,7 @@ import Guard
 import Lease
 import Logging
 import Metastore
+import Postgres
 
 /// One run of the keeper, from start to exit code.
 struct KeeperLoop: ~Copyable {
@@ -192,7 +193,14 @@ struct KeeperLoop: ~Copyable {
         ReadyState(
             role: status.role.rawValue, lease: settings.identity.lease, node: settings.identity.node,
             instance: settings.identity.instance.rawValue, epoch: status.epoch?.rawValue, healthy: status.healthy,
-            deadline: until.nanoseconds, bootID: bootID, pid: getpid(), version: Program.version)
+            deadline: until.nanoseconds, bootID: bootID, pid: getpid(), version: Program.version, trouble: trouble(status))
+    }
+
+    /// For who asks why it is not ready.
+    private func trouble(_ status: Status) -> String? {
+        if let trouble = status.trouble { return oneLine(trouble.text, longest: 1000) }
+        guard settings.readyWhen == .leader, status.role != .leader else { return nil }
+        return "stands by, and --ready-when leader"
     }
 
     private func exitCode() -> Int32 {
@@ -237,6 +245,19 @@ enum ExitCode {
         case .cannotExecute(errno: ENOENT): 127
         case .cannotExecute: 126
         case .guardLost: guardLost
+        }
+    }
+}
+
+extension Trouble {
+    /// For people.
+    var text: String {
+        switch self {
+        case .outOfTouch(let reason): "no contact with the database" + (reason.map { ": \($0)" } ?? "")
+        case .refused(let reason): reason
+        case .guardUnavailable: "the guard does not answer"
+        case .commandNotRunning: "the command does not run"
+        case .stopping: "it is stopping"
         }
     }
 }

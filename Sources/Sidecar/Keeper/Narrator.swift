@@ -76,6 +76,9 @@ struct Narrator {
     private func line(for notice: Notice) -> (Logger.Level, String) {
         switch notice {
         case .sessionLost(let reason), .statementFailed(let reason): return (.warning, reason)
+        case .refused(let reason):
+            return (.error, "not ready, as this sidecar could not take the lease: \(reason)")
+        case .noLongerRefused: return (.info, "ready again: PostgreSQL refuses nothing any more")
         case .recordCreated(let wait):
             return (
                 .info,

@@ -41,7 +41,7 @@ extension Server {
         case .notify where !losesNotifications:
             for other in backends where other !== backend { other.connection?.notify() }
         case .notify: world.felt(.statements)
-        case .register, .leave, .historyEnd: break
+        case .rehearse, .register, .leave, .historyEnd: break
         }
     }
 
