@@ -41,7 +41,7 @@ extension LeaseMachine {
                 if guardian == .answering { ask(at: now) }
                 notifications.looked(at: now)
                 send(.observe, at: now)
-            } else if let rehearseAt, now >= rehearseAt {
+            } else if let rehearsalDue, now >= rehearsalDue {
                 send(.auxiliary(.rehearse), at: now)
             } else {
                 sendChores(leading: false, at: now)
@@ -61,7 +61,7 @@ extension LeaseMachine {
     /// When `pump` has to look again, given an idle session.
     func wake(_ standby: Standby) -> Instant? {
         guard case .observe(let at) = standby.intention else { return nil }
-        var wake = min(at, chores.registerAt, notifications.lookAt ?? at, rehearseAt ?? at)
+        var wake = min(at, chores.registerAt, notifications.lookAt ?? at, rehearsalDue ?? at)
         // Only a watch through this session allows a claim (R3): for another's there is nothing to wake for.
         if let watch = standby.watch, watch.session == link.session, !watch.record.suspended, guardian == .answering {
             var claimAt = watch.expiry(largestTTL: largestTTL)

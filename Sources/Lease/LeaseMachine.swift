@@ -178,8 +178,8 @@ extension LeaseMachine {
         let failures: Int
         switch link {
         case .opening(_, let earlier): failures = earlier + 1
-        case .busy(_, .auxiliary(let chore), _):
-            if chore == .rehearse { rehearsalLost(at: now) } else { pauseChores(at: now) }
+        case .busy(_, .auxiliary, _):
+            pauseChores(at: now)
             failures = 0
         case .busy(_, .claim(let seen, _), _):
             // It may have succeeded all the same (R9).

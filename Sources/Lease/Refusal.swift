@@ -69,13 +69,11 @@ extension LeaseMachine {
         chores.register(at: now)
     }
 
-    /// A new session may have other rights.
-    mutating func rehearseSoon(at now: Instant) {
-        rehearseAt = max(now, refusal.map { $0.at + settings.timing.ttl } ?? now)
-    }
+    /// A new session may have other rights. What was refused a moment ago is not asked again at once.
+    mutating func rehearseSoon(at now: Instant) { rehearseAt = max(now, rehearseAt ?? now) }
 
-    /// The rehearsal took the session with it, or was never answered: not again for long, as it costs the watch (R3).
-    mutating func rehearsalLost(at now: Instant) { rehearseAt = now + largestTTL * 4 }
+    /// When to rehearse. Never while chores are paused: one that costs the session costs the watch, too (R3).
+    var rehearsalDue: Instant? { rehearseAt.map { max($0, chores.pausedUntil ?? $0) } }
 
     mutating func rehearsed(at now: Instant) {
         rehearseAt = nil

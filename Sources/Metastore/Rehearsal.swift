@@ -74,7 +74,8 @@ public struct FullRehearsal {
     /// One part in a transaction of its own.
     private func attempt(_ part: (inout String) throws -> String?) throws -> Problem? {
         // Waits for nobody, and ends by itself if this process is stopped in between.
-        _ = try ask(.script("BEGIN; SET LOCAL lock_timeout = 250; SET LOCAL idle_in_transaction_session_timeout = 2000"))
+        _ = try ask(
+            .script("BEGIN; SET LOCAL lock_timeout = 250; SET LOCAL idle_in_transaction_session_timeout = 2000"))
         var step = ""
         var problem: Problem?
         do {
@@ -111,7 +112,8 @@ public struct FullRehearsal {
         guard let record = try seen() else { return Advice.hidden }
         step = "claim"
         guard case .claim(.claimed(let epoch, _)) = try reply(.claim(seen: record, epochAbove: Epoch(0))) else {
-            return "a claim had no effect: a trigger, a rule or a row filter (row-level security) on sidecar.lease undoes it"
+            return
+                "a claim had no effect: a trigger, a rule or a row filter (row-level security) on sidecar.lease undoes it"
         }
         step = "renew"
         guard case .renewal(.renewed(let beat, _)) = try reply(.renew(epoch)) else {
@@ -194,7 +196,8 @@ public enum Advice {
             case "42703", "42P01", "42883", "42804", "3F000", "23502", "23514", "23505", "23503":
                 "schema \"sidecar\" is not as `sidecar migrate` made it: undo what was changed"
             case "55P03": "another session holds a lock on that table: find it in pg_locks"
-            case "57014": "the limit of a statement is three quarters of a call's: raise --ttl, or find out what is slow"
+            case "57014":
+                "the limit of a statement is three quarters of a call's: raise --ttl, or find out what is slow"
             case let state where state.hasPrefix("P0"): "a trigger of somebody's refuses it"
             default: nil
             }

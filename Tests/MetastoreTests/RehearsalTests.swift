@@ -25,13 +25,15 @@ struct Spoiled: CustomTestStringConvertible, Sendable {
             sql: "CREATE PUBLICATION p FOR ALL TABLES; ALTER TABLE sidecar.lease REPLICA IDENTITY NOTHING",
             step: "claim", says: "REPLICA IDENTITY DEFAULT", rehearsal: true),
         Spoiled(
-            name: "no right to terminate", sql: "REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC", step: "claim",
+            name: "no right to terminate", sql: "REVOKE EXECUTE ON FUNCTION pg_terminate_backend FROM PUBLIC",
+            step: "claim",
             says: "GRANT EXECUTE on that function to \"keeper\"", rehearsal: true),
         Spoiled(
             name: "no right to lock", sql: "REVOKE EXECUTE ON FUNCTION pg_try_advisory_lock(bigint) FROM PUBLIC",
             step: "claim", says: "GRANT EXECUTE", rehearsal: true),
         Spoiled(
-            name: "no right to notify", sql: "REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC", step: "notify",
+            name: "no right to notify", sql: "REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC",
+            step: "notify",
             says: "GRANT EXECUTE", rehearsal: false),
         Spoiled(
             name: "a column is missing", sql: "ALTER TABLE sidecar.lease DROP COLUMN requested_by", step: "claim",
@@ -151,7 +153,9 @@ struct Spoiled: CustomTestStringConvertible, Sendable {
         #expect(try server.psql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0")
     }
 
-    @Test("What a database refuses is found, with what to do", arguments: Spoiled.all) func spoiled(_ case: Spoiled) throws {
+    @Test("What a database refuses is found, with what to do", arguments: Spoiled.all) func spoiled(_ case: Spoiled)
+        throws
+    {
         let node = try keeper()
         _ = try server.psql(`case`.sql)
         let problems = try rehearse(node)

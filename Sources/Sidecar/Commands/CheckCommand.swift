@@ -129,7 +129,8 @@ struct CheckCommand: ExitingCommand {
         }
         for problem in problems {
             report.bad(
-                "statements", "\(problem.step): \(problem.reason)", code: problem.isAboutRights ? Failure.noPermission : 1)
+                "statements", "\(problem.step): \(problem.reason)",
+                code: problem.isAboutRights ? Failure.noPermission : 1)
         }
         if problems.isEmpty {
             report.good("statements", "every one carried out on a lease of its own, and rolled back")

@@ -193,7 +193,8 @@ struct KeeperLoop: ~Copyable {
         ReadyState(
             role: status.role.rawValue, lease: settings.identity.lease, node: settings.identity.node,
             instance: settings.identity.instance.rawValue, epoch: status.epoch?.rawValue, healthy: status.healthy,
-            deadline: until.nanoseconds, bootID: bootID, pid: getpid(), version: Program.version, trouble: trouble(status))
+            deadline: until.nanoseconds, bootID: bootID, pid: getpid(), version: Program.version,
+            trouble: trouble(status))
     }
 
     /// For who asks why it is not ready.
