@@ -17,6 +17,8 @@ final class Scenario {
     let postgres: PrivatePostgres
     let lease: String
     let database: String
+    /// The role that the next sidecar or command connects as.
+    var user = "airflow"
     let directory: String
     /// Where the recorders write.
     let recordings: String
@@ -86,7 +88,7 @@ final class Scenario {
 
     /// The database over TCP, straight or through a proxy, as the sidecars' role.
     func url(through proxy: TCPProxy? = nil) -> String {
-        "postgresql://airflow@127.0.0.1:\(proxy?.port ?? postgres.port)/\(database)"
+        "postgresql://\(user)@127.0.0.1:\(proxy?.port ?? postgres.port)/\(database)"
     }
 
     /// A session of the test's own in the scenario's database, as superuser.
