@@ -15,11 +15,17 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
 
     /// 0 for yes; 1 for no, with the reason on stderr: where probes are configured, somebody reads it in an event.
     func answer(file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID()) -> Int32 {
-        let asked = self == .live ? file.live : file
-        guard let reason = objection(asked.read(), now: now, bootID: bootID) else { return 0 }
-        let trouble = self == .live ? nil : trouble(file.live.read(), now: now, bootID: bootID)
-        Console.error("no: \(asked.path) \(reason)" + (trouble.map { ": \($0)" } ?? ""))
+        guard let reason = reason(file: file, now: now, bootID: bootID) else { return 0 }
+        Console.error("no: \(reason)")
         return 1
+    }
+
+    /// Why the answer is no; nil for yes.
+    func reason(file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID()) -> String? {
+        let asked = self == .live ? file.live : file
+        guard let reason = objection(asked.read(), now: now, bootID: bootID) else { return nil }
+        let trouble = self == .live ? nil : trouble(file.live.read(), now: now, bootID: bootID)
+        return "\(asked.path) \(reason)" + (trouble.map { ": \($0)" } ?? "")
     }
 
     /// What a sidecar that lives says about itself.
