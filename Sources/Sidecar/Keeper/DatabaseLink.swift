@@ -146,13 +146,14 @@ struct DatabaseLink {
     private mutating func failed(_ error: ServerError) -> [News] {
         switch stage {
         case .preparing(let preparation): return refused(preparation.explain(error))
-        case .asking(_, let facts):
+        case .asking(let statement, let facts):
+            if Self.schemaIsGone.contains(error.sqlState), statement != .auxiliary(.rehearse), isTimeToPrepareAgain() {
+                // Dropped, or a backup without it restored: a new session makes it again where it may.
+                return [lost("the schema \"sidecar\" is not what it was: \(error)")]
+            }
             stage = .ready(facts)
             let reason = "PostgreSQL refused a statement: \(Advice.text(error, role: facts.grantee))"
-            let failed = News.event(.statementFailed(id, reason: reason, lasting: Advice.isLasting(error)))
-            guard Self.schemaIsGone.contains(error.sqlState), isTimeToPrepareAgain() else { return [failed] }
-            // Dropped, or a backup without it restored: a new session makes it again where it may.
-            return [failed, lost("the schema \"sidecar\" is not what it was: \(error)")]
+            return [.event(.statementFailed(id, reason: reason, lasting: Advice.isLasting(error)))]
         case .ready, nil: return [lost("PostgreSQL: \(error)")]
         }
     }
@@ -160,7 +161,7 @@ struct DatabaseLink {
     /// A schema that is there and has been changed is not mended by a new session, and each costs a standby its watch (R3).
     private mutating func isTimeToPrepareAgain() -> Bool {
         let now = BootClock.now()
-        if let preparedAgain, now.since(preparedAgain) < .seconds(60) { return false }
+        if let preparedAgain, now.since(preparedAgain) < settings.timing.ttl * 2 { return false }
         preparedAgain = now
         return true
     }
