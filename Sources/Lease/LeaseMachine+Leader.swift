@@ -16,6 +16,7 @@ extension LeaseMachine {
         if epoch.isPlausible { highestEpoch = max(highestEpoch, epoch) }
         ledEpoch = epoch
         claimInDoubt = nil
+        allowed(.take, at: now)
         said = []
         if fenced > 0 { report(.sessionsFenced(fenced)) }
         chores.register(at: now)

@@ -49,10 +49,13 @@ extension LeaseMachine {
         case .observe(let at):
             if let watch = claimable(standby, session: session, at: now) {
                 send(.claim(seen: watch.record, epochAbove: highestEpoch), at: now)
-            } else if now >= at {
+            } else if now >= min(at, notifications.lookAt ?? at) {
                 // The guard must be known to answer before a claim: ask it while the database is being asked.
                 if guardian == .answering { ask(at: now) }
+                notifications.looked(at: now)
                 send(.observe, at: now)
+            } else if let rehearsalDue, now >= rehearsalDue {
+                send(.auxiliary(.rehearse), at: now)
             } else {
                 sendChores(leading: false, at: now)
             }
@@ -71,7 +74,7 @@ extension LeaseMachine {
     /// When `pump` has to look again, given an idle session.
     func wake(_ standby: Standby) -> Instant? {
         guard case .observe(let at) = standby.intention else { return nil }
-        var wake = min(at, chores.registerAt)
+        var wake = min(at, chores.registerAt, notifications.lookAt ?? at, rehearsalDue ?? at)
         // Only a watch through this session allows a claim (R3): for another's there is nothing to wake for.
         if let watch = standby.watch, watch.session == link.session, !watch.record.suspended, guardian == .answering {
             var claimAt = watch.expiry(largestTTL: largestTTL)
@@ -86,9 +89,12 @@ extension LeaseMachine {
         _ reply: Reply, to statement: Statement, sentAt: Instant, through session: SessionID, at now: Instant
     ) {
         switch reply {
-        case .observed(let observation): observed(observation, through: session, at: now)
+        case .observed(let observation):
+            allowed(.look, at: now)
+            observed(observation, through: session, at: now)
         case .created:
             report(.recordCreated(wait: largestTTL))
+            recordMade = true
             update { $0.intention = .observe(at: now) }
         case .claim(let reply): claimed(reply, sentAt: sentAt, through: session, at: now)
         case .renewal(.renewed(let beat, let fenced)):
@@ -116,7 +122,8 @@ extension LeaseMachine {
 
     private mutating func observed(_ observation: Observation, through session: SessionID, at now: Instant) {
         guard case .standby(var standby) = role else { return }
-        guard let record = observation.record else { return update { $0.intention = .create } }
+        guard let record = observation.record else { return recordIsMissing(at: now) }
+        recordMade = false
         // Another server behind the same session (a pooler's doing) is as good as another session.
         if let watch = standby.watch, watch.server != observation.server { seen.restart(at: now) }
         let isOldCopy = seen.hasLaterEpoch(than: record)
@@ -163,6 +170,17 @@ extension LeaseMachine {
         let waited = now.since(since)
         if waited >= largestTTL * Timing.ttlsUntilLockIsWaived { return .claimUnlocked }
         return .terminateHolder(waited >= largestTTL * Timing.ttlsUntilAnyStrangerIsEnded ? .any : .idleFor(largestTTL))
+    }
+
+    /// R10. A record that was made and still is not there is hidden from this role, and would be made over and over.
+    private mutating func recordIsMissing(at now: Instant) {
+        guard recordMade else { return update { $0.intention = .create } }
+        recordMade = false
+        refused(
+            .take, reason: "the lease's record was made and is not shown: a row filter (row-level security) hides it",
+            lasting: false, at: now)
+        let again = now + settings.timing.renewInterval / 2
+        update { $0.intention = .observe(at: again) }
     }
 
     /// R9: what a claim of ours whose answer was lost would have written.

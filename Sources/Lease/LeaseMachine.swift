@@ -58,6 +58,15 @@ public struct LeaseMachine: Sendable {
     var releaseSent: Epoch?
     var restarts = Restarts()
     var chores: Chores
+    var notifications = Notifications()
+    /// What PostgreSQL refuses this sidecar, as a standby.
+    var refusal: Refusal?
+    /// When to find out what it would refuse; nil when that is known.
+    var rehearseAt: Instant?
+    /// This sidecar has made the record and not seen it since (R10).
+    var recordMade = false
+    /// Why the last session ended, until the next one is open.
+    var lastLoss: String?
     /// When the database last answered.
     var lastContact: Instant?
     var lastStart = StartID(0)
@@ -114,8 +123,9 @@ public struct LeaseMachine: Sendable {
         case .sessionOpened(let id, let backend): sessionOpened(id, backend, at: now)
         case .sessionLost(let id, let reason): sessionLost(id, reason: reason, at: now)
         case .reply(let id, let reply): replied(id, reply, at: now)
-        case .statementFailed(let id, let reason): statementFailed(id, reason: reason, at: now)
-        case .notified: pollNow(at: now)
+        case .statementFailed(let id, let reason, let lasting):
+            statementFailed(id, reason: reason, lasting: lasting, at: now)
+        case .notified: notifications.heard(at: now, interval: settings.timing.notificationInterval)
         case .guardAnswered(let answer): guardAnswered(answer, at: now)
         case .guardGone: guardGone(at: now)
         case .descendantsGone: descendantsGone(at: now)
@@ -167,7 +177,9 @@ extension LeaseMachine {
         backends.append(backend)
         if backends.count > 32 { backends.removeFirst() }
         lastContact = now
+        lastLoss = nil
         chores.register(at: now)
+        rehearseSoon(at: now)
         pollNow(at: now)
     }
 
@@ -187,6 +199,7 @@ extension LeaseMachine {
         }
         let wait = min(Duration.milliseconds(50) * (1 << min(failures, 10)), settings.timing.renewInterval)
         link = .down(retryAt: now + wait, failures: failures)
+        lastLoss = reason
         report(.sessionLost(reason: reason))
         switch role {
         case .standby:
@@ -201,7 +214,10 @@ extension LeaseMachine {
         guard case .busy(id, let statement, let sentAt) = link else { return }
         link = .idle(id)
         lastContact = now
-        if case .auxiliary = statement { return }
+        if case .auxiliary(let chore) = statement {
+            if chore == .rehearse { rehearsed(at: now) }
+            return
+        }
         switch role {
         case .standby: standbyGot(reply, to: statement, sentAt: sentAt, through: id, at: now)
         case .leading: leaderGot(reply, sentAt: sentAt, through: id, at: now)
@@ -209,11 +225,16 @@ extension LeaseMachine {
         }
     }
 
-    private mutating func statementFailed(_ id: SessionID, reason: String, at now: Instant) {
+    private mutating func statementFailed(_ id: SessionID, reason: String, lasting: Bool, at now: Instant) {
         guard case .busy(id, let statement, _) = link else { return }
         link = .idle(id)
-        report(.statementFailed(reason: reason))
+        if case .standby = role, let step = statement.refusalStep {
+            refused(step, reason: reason, lasting: lasting, at: now)
+        }
+        // That one is said once, not every time.
+        if refusedBecause != reason { report(.statementFailed(reason: reason)) }
         switch statement {
+        case .auxiliary(.rehearse): return
         case .auxiliary: return pauseChores(at: now)
         // The lock may still be held, and nothing but the session's end is sure to drop it.
         case .unlock, .release: dropSession(at: now)

@@ -9,10 +9,25 @@ public struct Status: Equatable, Sendable {
     public var role: Role
     /// The epoch led in; nil for a standby.
     public var epoch: Epoch?
-    /// The child runs under a live lease, or the standby is in touch with the database.
-    public var healthy: Bool
+    /// What is wrong; nil for a leader whose child runs under a live lease, and for a standby that could take over.
+    public var trouble: Trouble?
     /// Until when this picture may be believed: the leader's deadline, or a TTL after the last contact.
     public var validUntil: Instant
+
+    public var healthy: Bool { trouble == nil }
+}
+
+/// Why a sidecar is not healthy.
+public enum Trouble: Equatable, Sendable {
+    /// A standby without contact with the database for a TTL, or since its start; `reason` is the last failure's, for people.
+    case outOfTouch(reason: String?)
+    /// A standby whose claims are refused by PostgreSQL; `reason` is for people.
+    case refused(reason: String)
+    /// The guard does not answer or is gone.
+    case guardUnavailable
+    /// A leader whose command does not run, or is ending.
+    case commandNotRunning
+    case stopping
 }
 
 extension LeaseMachine {
@@ -22,21 +37,23 @@ extension LeaseMachine {
         let inTouch = lastContact != nil && now < contact
         switch role {
         case .standby:
-            let guarded: Bool
+            var trouble: Trouble?
+            if let refusedBecause { trouble = .refused(reason: refusedBecause) }
+            if !inTouch { trouble = .outOfTouch(reason: lastLoss) }
             switch guardian {
-            case .answering, .asked: guarded = true
-            case .condemned, .fallen, .gone: guarded = false
+            case .answering, .asked: break
+            case .condemned, .fallen, .gone: trouble = .guardUnavailable
             }
-            return Status(role: .standby, epoch: nil, healthy: inTouch && guarded, validUntil: contact)
+            return Status(role: .standby, epoch: nil, trouble: trouble, validUntil: contact)
         case .leading(let leadership):
-            var healthy = false
-            if case .held(.run) = leadership.standing, case .running = leadership.tree { healthy = true }
+            var trouble: Trouble? = .commandNotRunning
+            if case .held(.run) = leadership.standing, case .running = leadership.tree { trouble = nil }
             var role = Status.Role.standby
             if case .held = leadership.standing { role = .leader }
             let ends = role == .leader ? leadership.deadline : contact
-            return Status(role: role, epoch: leadership.epoch, healthy: healthy, validUntil: ends)
+            return Status(role: role, epoch: leadership.epoch, trouble: trouble, validUntil: ends)
         case .leaving, .ended:
-            return Status(role: .stopping, epoch: nil, healthy: false, validUntil: now)
+            return Status(role: .stopping, epoch: nil, trouble: .stopping, validUntil: now)
         }
     }
 

@@ -42,6 +42,11 @@ public struct Timing: Equatable, Sendable {
     }
 }
 
+extension Timing {
+    /// How long a standby heeds no further notification after it has heeded one.
+    public var notificationInterval: Duration { renewInterval / 8 }
+}
+
 /// Which relation between durations does not hold.
 public enum TimingError: Error, Equatable, Sendable {
     /// Outside 500 ms to 1 h.

@@ -11,8 +11,9 @@ public enum Event: Equatable, Sendable {
     case sessionLost(SessionID, reason: String)
     /// The answer to the one statement in flight on the session.
     case reply(SessionID, Reply)
-    /// The server refused the statement in flight; the session goes on.
-    case statementFailed(SessionID, reason: String)
+    /// The server refused the statement in flight; the session goes on. `lasting`: it will refuse it again until somebody
+    /// changes something.
+    case statementFailed(SessionID, reason: String, lasting: Bool = false)
     /// Somebody changed the record and said so.
     case notified
     case guardAnswered(GuardAnswer)
@@ -80,6 +81,8 @@ public enum StrangerDemand: Equatable, Sendable {
 public enum Auxiliary: Equatable, Sendable {
     /// Wake the standbys.
     case notify
+    /// The claim's own statement, for a lease that is not there: tells what PostgreSQL would refuse, and can take nothing.
+    case rehearse
     /// Tell the registry that we live.
     case register(leading: Bool, healthy: Bool)
     /// Leave the registry.
@@ -194,6 +197,9 @@ public enum Loss: Equatable, Sendable {
 public enum Notice: Equatable, Sendable {
     case sessionLost(reason: String)
     case statementFailed(reason: String)
+    /// PostgreSQL would not let this standby lead.
+    case refused(reason: String)
+    case noLongerRefused
     case recordCreated(wait: Duration)
     indirect case standby(Record, wait: Duration)
     case suspended

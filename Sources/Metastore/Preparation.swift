@@ -1,5 +1,5 @@
 // What a fresh session goes through before the protocol may use it: is it really one PostgreSQL backend (no transaction
-// pooler), a primary, new enough, with our schema; then its settings and LISTEN. Question and answer, no I/O, so that
+// pooler), a primary, new enough, with our schema; then its settings. Question and answer, no I/O, so that
 // the keeper's loop and the command-line tools share it.
 
 import Clock
@@ -10,14 +10,25 @@ import Postgres
 public struct SessionFacts: Equatable, Sendable {
     /// The backend's process id, as the server says.
     public var backendPID: Int32
+    /// When the backend started, in microseconds of the unix epoch. With the pid it names the session: pids come back.
+    public var backendStart: Int64
     /// As in `server_version_num`, for example 150018.
     public var serverVersion: Int
     public var database: String
+    /// The role whose rights count (`current_user`).
     public var user: String
+    /// The role that logged in (`session_user`): the one that the session belongs to, for who wants to end it.
+    public var login: String
+    /// The role that `ALTER ROLE ... SET role` (Vault's dynamic credentials) gave the session at its start; nil when none.
+    public var assumed: String?
     /// The version of the schema, 0 when there is none.
     public var schemaVersion: Int
-    /// The session's name at the server; nil where nobody is to lead through it.
-    public var backend: BackendID?
+
+    /// The session's name at the server.
+    public var backend: BackendID { BackendID(pid: backendPID, startedAt: backendStart) }
+
+    /// Whom to grant what this sidecar lacks: never credentials that are about to expire.
+    public var grantee: String { assumed ?? user }
 }
 
 /// The steps of preparing one session.
@@ -43,6 +54,7 @@ public struct Preparation: Sendable {
         case identity
         case schema(SessionFacts)
         case migration(SessionFacts)
+        case role(SessionFacts)
         case settings(SessionFacts)
     }
 
@@ -59,13 +71,22 @@ public struct Preparation: Sendable {
     }
 
     /// The first question.
+    ///
+    /// When a session began is told to its login role only, and `ALTER ROLE ... SET role` may have made it another's. So the
+    /// question steps back to the login role, for itself alone, once it has noted who it is. It must happen before the
+    /// function looks, hence in its argument.
     public var first: Query {
         Query(
             """
-            SELECT pg_backend_pid() AS pid, current_setting('server_version_num')::int AS version,
-                current_database() AS database, current_user AS role, pg_is_in_recovery() AS recovery,
+            SELECT me.role, me.login, pg_backend_pid() AS pid, current_setting('server_version_num')::int AS version,
+                current_database() AS database, pg_is_in_recovery() AS recovery, (
+                    SELECT \(Statements.micros("s.backend_start")) FROM pg_catalog.pg_stat_get_activity(
+                        CASE WHEN me.role IS NOT NULL AND set_config('role', 'none', true) IS NOT NULL
+                            THEN pg_backend_pid() END) AS s
+                ) AS backend_start,
                 EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                     WHERE n.nspname = 'sidecar' AND c.relname = 'schema_version') AS has_schema
+            FROM (SELECT current_user AS role, session_user AS login OFFSET 0) AS me
             """)
     }
 
@@ -85,13 +106,11 @@ public struct Preparation: Sendable {
             return upgraded(facts)
         case .migration(var facts):
             facts.schemaVersion = Schema.current
+            return steppedBack(facts)
+        case .role(var facts):
+            if result.string(0, "became") != nil { facts.user = facts.login }
             return configured(facts)
-        case .settings(var facts):
-            guard let startedAt = result.int64(0, "backend_start") else {
-                return Self.unreadable("the start of the session's own backend")
-            }
-            facts.backend = BackendID(pid: facts.backendPID, startedAt: startedAt)
-            return .ready(facts)
+        case .settings(let facts): return .ready(facts)
         }
     }
 
@@ -99,10 +118,10 @@ public struct Preparation: Sendable {
     private func hasShape(_ result: QueryResult) -> Bool {
         let columns: [String] =
             switch state {
-            case .identity: ["pid", "version", "database", "role", "recovery", "has_schema"]
+            case .identity: ["pid", "backend_start", "version", "database", "role", "login", "recovery", "has_schema"]
             case .schema: ["version", "compatible_from"]
-            case .settings: ["backend_start"]
-            case .migration: []
+            case .role: ["became"]
+            case .migration, .settings: []
             }
         return columns.isEmpty || result.rows.count == 1 && columns.allSatisfy(result.columns.contains)
     }
@@ -121,19 +140,22 @@ public struct Preparation: Sendable {
                 return .notAllowed(user: facts.user, database: facts.database)
             }
             if error.sqlState == "55P03" { return .migrationUnderWay }
-        case .identity, .settings: break
+        case .identity, .role, .settings: break
         }
         return .failed(error.description)
     }
 
     private mutating func identified(_ result: QueryResult) -> Step {
         guard let pid = result.int64(0, "pid").flatMap({ Int32(exactly: $0) }),
-            let version = result.int64(0, "version"), let database = result.string(0, "database"),
-            let user = result.string(0, "role"), let recovery = result.bool(0, "recovery"),
+            let start = result.int64(0, "backend_start"), let version = result.int64(0, "version"),
+            let database = result.string(0, "database"), let user = result.string(0, "role"),
+            let login = result.string(0, "login"), let recovery = result.bool(0, "recovery"),
             let hasSchema = result.bool(0, "has_schema")
         else { return Self.unreadable("the server's description of itself") }
         let facts = SessionFacts(
-            backendPID: pid, serverVersion: Int(version), database: database, user: user, schemaVersion: 0)
+            backendPID: pid, backendStart: start, serverVersion: Int(version), database: database, user: user,
+            login: login,
+            assumed: user == login ? nil : user, schemaVersion: 0)
         guard allowSessionPooler || facts.backendPID == protocolPID else { return .refuse(.pooler) }
         guard facts.serverVersion >= 120_000 else { return .refuse(.serverTooOld(version: facts.serverVersion)) }
         guard !recovery else { return .refuse(.standbyServer) }
@@ -150,17 +172,45 @@ public struct Preparation: Sendable {
 
     private mutating func upgraded(_ facts: SessionFacts) -> Step {
         switch purpose {
-        case .look: return .ready(facts)
+        case .look: return steppedBack(facts)
         case .lead, .migrate:
-            guard let script = Schema.upgrade(from: facts.schemaVersion) else { return configured(facts) }
+            guard let script = Schema.upgrade(from: facts.schemaVersion) else { return steppedBack(facts) }
             state = .migration(facts)
             return .query(.script(script))
         }
     }
 
+    /// Works as the login role from here on, where that has the rights itself. PostgreSQL lets only a session's login role see
+    /// how old the session is and end it: as another role, a sidecar could end neither its own former session nor its
+    /// child's (R4, R6, R8). The schema is made before this, by the role that is meant to own it. A superuser stays what it
+    /// was made: triggers of that role's tables would run with a superuser's rights.
+    private mutating func steppedBack(_ facts: SessionFacts) -> Step {
+        if case .migrate = purpose { return .ready(facts) }
+        guard facts.assumed != nil, facts.schemaVersion > 0 else { return configured(facts) }
+        state = .role(facts)
+        return .query(
+            Query(
+                """
+                SELECT CASE WHEN bool_and(has_table_privilege(session_user, c.oid, r."right"))
+                        AND bool_and(pg_has_role(session_user, c.relowner, 'USAGE') OR NOT c.relrowsecurity)
+                        AND has_schema_privilege(session_user, 'sidecar', 'USAGE')
+                    AND NOT bool_or(me.rolsuper)
+                    THEN set_config('role', 'none', false) END AS became
+                FROM pg_catalog.pg_class AS c
+                    CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r ("right")
+                    JOIN pg_catalog.pg_roles AS me ON me.rolname = session_user
+                WHERE c.relnamespace = 'sidecar'::regnamespace AND c.relname IN ('lease', 'member', 'history')
+                """))
+    }
+
     private mutating func configured(_ facts: SessionFacts) -> Step {
         guard case .lead(let callLimit, let idleLimit) = purpose else { return .ready(facts) }
         state = .settings(facts)
+        return .query(Self.settings(callLimit: callLimit, idleLimit: idleLimit, serverVersion: facts.serverVersion))
+    }
+
+    /// Everything that a role's or a database's defaults could make too long, too short or too weak.
+    public static func settings(callLimit: Duration, idleLimit: Duration, serverVersion: Int) -> Query {
         // Below the client's limit: a statement that waits for a lock shall fail there, and not cost the session here.
         let call = max(1, callLimit.milliseconds * 3 / 4)
         let keepAlive = max(1, idleLimit.milliseconds / 3000)
@@ -179,22 +229,10 @@ public struct Preparation: Sendable {
             SET tcp_user_timeout = \(idleLimit.milliseconds);
             SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                 WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false);
-            LISTEN \(Statements.channel);
-
             """
-        if facts.serverVersion >= 140_000 { script += "SET idle_session_timeout = \(idleLimit.milliseconds);\n" }
-        return .query(.script(script + Self.ownStart))
+        if serverVersion >= 140_000 { script += "\nSET idle_session_timeout = \(idleLimit.milliseconds);" }
+        return .script(script)
     }
-
-    /// The own backend's start. A role that was set for the session (ALTER ROLE ... SET role) may not see it, as the session
-    /// belongs to the role that logged in: so it is asked for as that one.
-    private static let ownStart = """
-        SET ROLE NONE;
-        SELECT set_config('sidecar.backend_start', (
-            SELECT \(Statements.micros("s.backend_start"))::text FROM pg_stat_get_activity(pg_backend_pid()) AS s), false);
-        RESET ROLE;
-        SELECT nullif(current_setting('sidecar.backend_start'), '') AS backend_start;
-        """
 }
 
 /// Why a session cannot be used.

@@ -10,7 +10,7 @@ import Postgres
 
 /// Builds the queries of one sidecar.
 public struct Statements: Sendable {
-    let identity: Identity
+    var identity: Identity
     let timing: Timing
     let version: String
     /// The database the session is in, for the fence's tag.
@@ -157,7 +157,8 @@ public struct Statements: Sendable {
                 SELECT count(*) FILTER (WHERE pg_terminate_backend(a.pid)) AS gone
                 FROM mine JOIN pg_stat_activity AS a
                     ON a.pid = mine.backend_pid AND a.backend_start = mine.backend_start
-                WHERE mine.server = pg_postmaster_start_time() AND a.pid <> pg_backend_pid()
+                    LEFT JOIN pg_roles AS r ON r.oid = a.usesysid
+                WHERE mine.server = pg_postmaster_start_time() AND a.pid <> pg_backend_pid() AND \(Self.mayTerminate)
             ),
             got AS MATERIALIZED (
                 SELECT former.gone, \(Self.tryLock(7, orWaived: 10)) AS locked

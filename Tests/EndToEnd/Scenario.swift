@@ -17,6 +17,8 @@ final class Scenario {
     let postgres: PrivatePostgres
     let lease: String
     let database: String
+    /// The role that the next sidecar or command connects as.
+    var user = "airflow"
     let directory: String
     /// Where the recorders write.
     let recordings: String
@@ -81,12 +83,14 @@ final class Scenario {
         }
         try admin.rows("CREATE DATABASE \(database) OWNER airflow")
         // The children's sessions are labelled sidecar:EPOCH:...; what they do is their own business.
-        watcher = ActivityWatcher(url: postgres.socketURL, database: database, except: "sidecar:%")
+        // So are the sessions of the short commands (sidecar-tool): `check` tries everything in a transaction.
+        watcher = ActivityWatcher(
+            url: postgres.socketURL, database: database, names: "sidecar-%er:%", except: "sidecar:%")
     }
 
     /// The database over TCP, straight or through a proxy, as the sidecars' role.
     func url(through proxy: TCPProxy? = nil) -> String {
-        "postgresql://airflow@127.0.0.1:\(proxy?.port ?? postgres.port)/\(database)"
+        "postgresql://\(user)@127.0.0.1:\(proxy?.port ?? postgres.port)/\(database)"
     }
 
     /// A session of the test's own in the scenario's database, as superuser.

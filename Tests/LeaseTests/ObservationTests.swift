@@ -164,6 +164,7 @@ import Testing
         }
         driver.machine.link = .idle(driver.session)
         driver.machine.chores.registerAt = driver.now + .seconds(1)
+        driver.machine.rehearseAt = nil
         #expect(driver.machine.nextWake > driver.now)
     }
 

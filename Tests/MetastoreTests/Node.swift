@@ -24,13 +24,16 @@ final class Node {
     private(set) var backends: [BackendID]
 
     /// Connects, prepares (which makes the schema) and is ready.
-    init(_ server: PrivatePostgres, _ name: String = "node", lease: String = "test", user: String = "postgres") throws {
+    init(
+        _ server: PrivatePostgres, _ name: String = "node", lease: String = "test", user: String = "postgres",
+        database: String = "postgres"
+    ) throws {
         identity = Identity(lease: lease, node: name, instance: InstanceID(UUID().uuidString.lowercased()))
-        (session, facts) = try Self.open(server, user: user)
+        (session, facts) = try Self.open(server, user: user, database: database)
         statements = Statements(identity: identity, timing: Self.timing, version: "test")
         statements.database = facts.database
         statements.backend = facts.backend
-        backends = [facts.backend].compactMap { $0 }
+        backends = [facts.backend]
     }
 
     /// The same sidecar through another session.
@@ -39,15 +42,16 @@ final class Node {
         (session, facts) = try Self.open(server, user: "postgres")
         statements = node.statements
         statements.backend = facts.backend
-        backends = node.backends + [facts.backend].compactMap { $0 }
+        backends = node.backends + [facts.backend]
     }
 
     static func open(
-        _ server: PrivatePostgres, user: String = "postgres",
+        _ server: PrivatePostgres, user: String = "postgres", database: String = "postgres",
         purpose: Preparation.Purpose = .lead(callLimit: .seconds(20), idleLimit: .seconds(60))
     ) throws -> (Session, SessionFacts) {
         let session = Session(
-            settings: try ConnectionSettings(server.url(user: user)), applicationName: "sidecar-keeper:test")
+            settings: try ConnectionSettings(server.url(user: user, database: database)),
+            applicationName: "sidecar-keeper:test")
         try session.connectAndWait()
         var preparation = Preparation(
             purpose: purpose, protocolPID: try #require(session.backendPID), allowSessionPooler: false)

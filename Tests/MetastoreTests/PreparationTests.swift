@@ -9,7 +9,9 @@ import Testing
 
 @Suite("Answers while preparing") struct PreparationTests {
     private static let server: [String: String?] = [
-        "pid": "7", "version": "150018", "database": "d", "role": "r", "recovery": "f", "has_schema": "t",
+        "pid": "7", "backend_start": "1700000000000001", "version": "150018", "database": "d", "role": "r",
+        "login": "r",
+        "recovery": "f", "has_schema": "t",
     ]
     private static let schema: [String: String?] = ["version": "\(Schema.current)", "compatible_from": "1"]
 
@@ -43,7 +45,8 @@ import Testing
         #expect(
             facts
                 == SessionFacts(
-                    backendPID: 7, serverVersion: 150018, database: "d", user: "r", schemaVersion: Schema.current))
+                    backendPID: 7, backendStart: 1_700_000_000_000_001, serverVersion: 150018, database: "d", user: "r",
+                    login: "r", assumed: nil, schemaVersion: Schema.current))
     }
 
     @Test("The answer to another question is a failure to be tried again, not the end of the process")
@@ -68,7 +71,9 @@ import Testing
         for (stage, row) in [(Stage.identity, Self.server), (.schema, Self.schema)] {
             for column in row.keys {
                 var values: [String?] = [nil]
-                if !["database", "role"].contains(column) { values += ["", "x", "99999999999999999999", "true"] }
+                if !["database", "role", "login"].contains(column) {
+                    values += ["", "x", "99999999999999999999", "true"]
+                }
                 for value in values {
                     let error = refusal(stage, result(row.merging([column: value]) { $1 }), pooler: true)
                     #expect(error?.isPermanent == false, "\(column) = \(value ?? "NULL"): \(String(describing: error))")

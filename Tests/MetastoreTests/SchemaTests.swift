@@ -123,6 +123,11 @@ import Testing
 
     @Test("A listener hears of a released lease") func notifies() throws {
         let (one, two) = (try Node(server, "one"), try Node(server, "two"))
+        let listen = Statements.listen(
+            callLimit: .seconds(20), idleLimit: .seconds(60), serverVersion: two.facts.serverVersion)
+        _ = try two.session.query(listen, limit: .seconds(20))
+        let listens = Query("SELECT count(*) AS n FROM pg_listening_channels()")
+        #expect(try one.session.query(listens, limit: .seconds(20)).int64(0, "n") == 0, "the lease's own never does")
         try one.ask(.auxiliary(.notify))
         try eventually("the notification arrives") {
             two.session.wait(limit: .milliseconds(20)).contains(.notification(channel: "sidecar", payload: "test"))

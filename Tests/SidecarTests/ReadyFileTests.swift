@@ -29,6 +29,24 @@ import Testing
         #expect(Probe.live.answer(file: file) == 0)
     }
 
+    @Test(
+        "A sidecar that lives and is not ready has its reason in the live file, and another version's without one is read"
+    )
+    func trouble() throws {
+        var live = state(deadline: BootClock.now() + .seconds(60))
+        live.trouble = "no right"
+        #expect(file.live.write(live) == 0)
+        #expect(Probe.ready.reason(file: file)?.hasSuffix("is not there or not readable: no right") == true)
+        #expect(Probe.live.reason(file: file) == nil)
+        #expect(Probe.ready.reason(file: file, now: BootClock.now() + .seconds(61))?.contains("no right") == false)
+        live.trouble = nil
+        #expect(file.live.write(live) == 0)
+        #expect(
+            !String(decoding: try #require(FileManager.default.contents(atPath: file.live.path)), as: UTF8.self)
+                .contains("trouble"))
+        #expect(Probe.ready.reason(file: file)?.hasSuffix("is not there or not readable") == true)
+    }
+
     @Test("A standby is ready, but no leader") func standby() {
         #expect(file.write(state(role: "standby", deadline: BootClock.now() + .seconds(60))) == 0)
         #expect(Probe.ready.answer(file: file) == 0)

@@ -14,6 +14,8 @@ struct CheckCommand: ExitingCommand {
     @OptionGroup var database: DatabaseOptions
     @Option(help: "Name of the lease (SIDECAR_LEASE; default airflow-scheduler).")
     var lease: String?
+    @Option(help: "Name of this place (SIDECAR_NODE; default: the host's name).")
+    var node: String?
     @Option(help: "How long the lease will last (SIDECAR_TTL; default 10s).")
     var ttl: String?
     @Option(help: "How often the leader will renew (SIDECAR_RENEW_INTERVAL; default TTL / 5).")
@@ -27,6 +29,7 @@ struct CheckCommand: ExitingCommand {
         var options = RunOptions()
         options.databaseURL = database.databaseUrl
         options.lease = lease
+        options.node = node
         options.ttl = ttl
         options.renewInterval = renewInterval
         options.margin = margin
@@ -64,23 +67,31 @@ struct CheckCommand: ExitingCommand {
         let encrypted = tool.session.isTLS ?? false
         report.good("TLS", encrypted ? "on" : "off (sslmode=\(settings.database.settings.sslmode))")
         report.good("server", "PostgreSQL \(facts.serverVersion / 10000)")
-        try checkSchema(tool, &report)
+        if try checkSchema(tool, &report) { try rehearse(tool, settings, &report) }
         try checkFencing(tool, settings.database, &report)
         checkLatency(tool, settings.timing, &report)
     }
 
-    private func checkSchema(_ tool: ToolSession, _ report: inout CheckReport) throws {
+    /// Whether there are tables, or may be made, to try the statements on.
+    private func checkSchema(_ tool: ToolSession, _ report: inout CheckReport) throws -> Bool {
         let facts = tool.facts
         if facts.schemaVersion == 0 {
             let may = try tool.query(Query("SELECT has_database_privilege(current_database(), 'CREATE') AS may"))
             if may.bool(0, "may") == true {
                 report.good("schema", "not there yet; `run` or `sidecar migrate` creates it")
-            } else {
-                report.bad(
-                    "schema", PreparationError.notAllowed(user: facts.user, database: facts.database).description,
-                    code: Failure.noPermission)
+                return true
             }
-            return
+            report.bad(
+                "schema", PreparationError.notAllowed(user: facts.user, database: facts.database).description,
+                code: Failure.noPermission)
+            return false
+        }
+        guard Schema.upgrade(from: facts.schemaVersion) == nil else {
+            report.warn(
+                "schema",
+                "version \(facts.schemaVersion), which `run` or `sidecar migrate` upgrades to \(Schema.current); check again then: the statements are not tried before"
+            )
+            return false
         }
         let rights = try tool.query(
             Query(
@@ -91,14 +102,46 @@ struct CheckCommand: ExitingCommand {
                 """))
         if rights.bool(0, "may") == true {
             report.good("schema", "version \(facts.schemaVersion), readable and writable")
-        } else {
+            return true
+        }
+        report.bad(
+            "schema", PreparationError.tablesNotAllowed(user: facts.user, database: facts.database).description,
+            code: Failure.noPermission)
+        return false
+    }
+
+    /// Everything that `run` will ask of the database, carried out and rolled back, with its limits and under this node's name.
+    private func rehearse(_ tool: ToolSession, _ settings: RunSettings, _ report: inout CheckReport) throws {
+        let timing = settings.timing
+        _ = try tool.query(
+            Preparation.settings(
+                callLimit: timing.callLimit, idleLimit: timing.ttl * 3 / 2, serverVersion: tool.facts.serverVersion))
+        var statements = Statements(identity: settings.identity, timing: timing, version: Program.version)
+        statements.database = tool.facts.database
+        statements.backend = tool.facts.backend
+        let schema = tool.facts.schemaVersion == 0 ? Schema.upgrade(from: 0) : nil
+        let problems: [FullRehearsal.Problem]
+        do {
+            problems = try FullRehearsal(statements, role: tool.facts.grantee, schema: schema) { query in
+                try tool.session.query(query, limit: ToolSession.limit)
+            }.run()
+        } catch let failure as SessionFailure {
+            throw Failure.unavailable("\(failure)")
+        }
+        for problem in problems {
             report.bad(
-                "schema", PreparationError.tablesNotAllowed(user: facts.user, database: facts.database).description,
-                code: Failure.noPermission)
+                "statements", "\(problem.step): \(problem.reason)",
+                code: problem.isAboutRights ? Failure.noPermission : 1)
+        }
+        if problems.isEmpty {
+            report.good("statements", "every one carried out on a lease of its own, and rolled back")
         }
     }
 
     /// R8. A role without the right is no failure: most children connect as the sidecar does.
+    ///
+    /// Sessions belong to the role that logged in, which `ALTER ROLE ... SET role` may have made another one's: a child that
+    /// connects as the sidecar does is in reach only where the sidecar works as that login.
     private func checkFencing(_ tool: ToolSession, _ source: DatabaseSource, _ report: inout CheckReport) throws {
         let rights = try tool.query(
             Query(
@@ -106,11 +149,21 @@ struct CheckCommand: ExitingCommand {
                 SELECT pg_has_role('pg_signal_backend', 'USAGE') AS may,
                     (SELECT me.rolsuper FROM pg_roles AS me WHERE me.rolname = current_user) AS super
                 """))
-        let user = tool.facts.user
+        let (facts, user) = (tool.facts, tool.facts.login)
         if rights.bool(0, "super") == true {
             report.good("fencing", "may end the sessions of any role's child")
         } else if rights.bool(0, "may") == true {
             report.good("fencing", "may end the sessions of any role's child, but for a superuser's")
+        } else if facts.login != facts.user {
+            report.warn(
+                "fencing",
+                "works as \"\(facts.user)\", which may not end the sessions of \"\(user)\", as whom it logs in: GRANT pg_signal_backend, pg_read_all_stats TO \"\(facts.grantee)\", or let \"\(user)\" inherit the rights of \"\(facts.user)\""
+            )
+        } else if facts.assumed != nil {
+            report.warn(
+                "fencing",
+                "may end the sessions only of a child that logs in as \"\(user)\"; if nodes or their commands log in as other roles (credentials made for each), GRANT pg_signal_backend, pg_read_all_stats TO \"\(facts.grantee)\""
+            )
         } else if source.isAirflows {
             report.good("fencing", "may end the sessions of a child that connects as \"\(user)\", as Airflow does")
         } else {

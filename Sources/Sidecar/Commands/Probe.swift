@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Clock
+import Postgres
 
 /// What can be asked.
 enum Probe: String, CaseIterable, ExpressibleByArgument {
@@ -14,10 +15,23 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
 
     /// 0 for yes; 1 for no, with the reason on stderr: where probes are configured, somebody reads it in an event.
     func answer(file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID()) -> Int32 {
-        let file = self == .live ? file.live : file
-        guard let reason = objection(file.read(), now: now, bootID: bootID) else { return 0 }
-        Console.error("no: \(file.path) \(reason)")
+        guard let reason = reason(file: file, now: now, bootID: bootID) else { return 0 }
+        Console.error("no: \(reason)")
         return 1
+    }
+
+    /// Why the answer is no; nil for yes.
+    func reason(file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID()) -> String? {
+        let asked = self == .live ? file.live : file
+        guard let reason = objection(asked.read(), now: now, bootID: bootID) else { return nil }
+        let trouble = self == .live ? nil : trouble(file.live.read(), now: now, bootID: bootID)
+        return "\(asked.path) \(reason)" + (trouble.map { ": \($0)" } ?? "")
+    }
+
+    /// What a sidecar that lives says about itself.
+    private func trouble(_ live: ReadyState?, now: Instant, bootID: String) -> String? {
+        guard let live, live.bootID == bootID, live.deadline > now.nanoseconds else { return nil }
+        return live.trouble.map { oneLine($0, longest: 1000) }
     }
 
     private func objection(_ state: ReadyState?, now: Instant, bootID: String) -> String? {

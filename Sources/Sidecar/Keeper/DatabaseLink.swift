@@ -14,7 +14,7 @@ struct DatabaseLink {
         case ready(SessionFacts)
         /// The database will not do until somebody changes a setting. The session's loss follows.
         case refused(PreparationError)
-        case unfenced(Unfenced)
+        case unfenced(Unfenced, SessionFacts)
     }
 
     private enum Stage {
@@ -30,6 +30,8 @@ struct DatabaseLink {
     private var session: Session?
     private var id = SessionID(0)
     private var stage: Stage?
+    /// When a session was last given up because the schema had changed.
+    private var preparedAgain: Instant?
     private(set) var statements: Statements
     /// Where the session is connected to, for messages.
     var peer: (name: String, encrypted: Bool) { (session?.peer ?? "?", session?.isTLS ?? false) }
@@ -84,7 +86,7 @@ struct DatabaseLink {
             case .connected: prepare(session)
             case .result(let result): news += answered(result, session)
             case .queryFailed(let error): news += failed(error)
-            case .notification(Statements.channel, settings.identity.lease): news.append(.event(.notified))
+            // Not asked for: listening is the listener's.
             case .notification: break
             case .lost(let failure): news.append(lost(failure.description))
             }
@@ -115,11 +117,10 @@ struct DatabaseLink {
                 ask(query, session)
                 return []
             case .ready(let facts):
-                guard let backend = facts.backend else { return refused(.failed("the session has no name at the server")) }
                 stage = .ready(facts)
                 statements.database = facts.database
-                statements.backend = backend
-                return [.ready(facts), .event(.sessionOpened(id, backend: backend))]
+                statements.backend = facts.backend
+                return [.ready(facts), .event(.sessionOpened(id, backend: facts.backend))]
             case .refuse(let error): return refused(error)
             }
         case .asking(let statement, let facts):
@@ -132,7 +133,7 @@ struct DatabaseLink {
                 var news: [News] = [.event(.reply(id, reply))]
                 switch statement {
                 case .claim, .renew, .resume:
-                    if let unfenced = Statements.unfenced(result) { news.insert(.unfenced(unfenced), at: 0) }
+                    if let unfenced = Statements.unfenced(result) { news.insert(.unfenced(unfenced, facts), at: 0) }
                 default: break
                 }
                 return news
@@ -146,14 +147,24 @@ struct DatabaseLink {
     private mutating func failed(_ error: ServerError) -> [News] {
         switch stage {
         case .preparing(let preparation): return refused(preparation.explain(error))
-        case .asking where Self.schemaIsGone.contains(error.sqlState):
-            // Dropped, or a backup without it restored: a new session makes it again where it may.
-            return [lost("the schema \"sidecar\" is not what it was: \(error)")]
-        case .asking(_, let facts):
+        case .asking(let statement, let facts):
+            if Self.schemaIsGone.contains(error.sqlState), statement != .auxiliary(.rehearse), isTimeToPrepareAgain() {
+                // Dropped, or a backup without it restored: a new session makes it again where it may.
+                return [lost("the schema \"sidecar\" is not what it was: \(error)")]
+            }
             stage = .ready(facts)
-            return [.event(.statementFailed(id, reason: "PostgreSQL refused a statement: \(error)"))]
+            let reason = "PostgreSQL refused a statement: \(Advice.text(error, role: facts.grantee))"
+            return [.event(.statementFailed(id, reason: reason, lasting: Advice.isLasting(error)))]
         case .ready, nil: return [lost("PostgreSQL: \(error)")]
         }
+    }
+
+    /// A schema that is there and has been changed is not mended by a new session, and each costs a standby its watch (R3).
+    private mutating func isTimeToPrepareAgain() -> Bool {
+        let now = BootClock.now()
+        if let preparedAgain, now.since(preparedAgain) < settings.timing.ttl * 2 { return false }
+        preparedAgain = now
+        return true
     }
 
     private mutating func refused(_ error: PreparationError) -> [News] {

@@ -9,6 +9,7 @@ import Guard
 import Lease
 import Logging
 import Metastore
+import Postgres
 
 /// One run of the keeper, from start to exit code.
 struct KeeperLoop: ~Copyable {
@@ -21,6 +22,7 @@ struct KeeperLoop: ~Copyable {
     private var machine: LeaseMachine
     private var narrator: Narrator
     private var database: DatabaseLink
+    private var listener: Listener
     private var guardLink: GuardLink
     private var everReady = false
     private var stopAsked = false
@@ -46,6 +48,7 @@ struct KeeperLoop: ~Copyable {
         machine = LeaseMachine(settings: settings.machine, at: BootClock.now())
         narrator = Narrator(log: log, identity: settings.identity)
         database = DatabaseLink(settings: settings)
+        listener = Listener(settings: settings)
         guardLink = GuardLink(process: guardProcess, commandIndex: commandIndex)
     }
 
@@ -63,6 +66,7 @@ struct KeeperLoop: ~Copyable {
             if guardLink.isDying { feed(guardLink.reap()) }
             feed(guardLink.sweep())
             takeDatabaseNews()
+            takeListenerNews()
             feed(.tick)
             publish()
         }
@@ -76,7 +80,7 @@ struct KeeperLoop: ~Copyable {
         let now = BootClock.now()
         // Often enough for the watchdog, whatever else is due.
         var until = now + settings.timing.ttl / 10
-        until = min(until, machine.nextWake, database.deadline ?? until)
+        until = min(until, machine.nextWake, database.deadline ?? until, listener.deadline ?? until)
         if guardLink.sweeping || guardLink.isDying { until = min(until, now + .milliseconds(10)) }
         if !undelivered.isEmpty { until = now }
         var entries = [
@@ -85,7 +89,9 @@ struct KeeperLoop: ~Copyable {
                 fd: guardLink.descriptor, events: Int16(guardLink.isWaitingForRoom ? POLLIN | POLLOUT : POLLIN),
                 revents: 0),
         ]
-        entries += database.pollDescriptors.map { pollfd(fd: $0.fd, events: $0.events, revents: 0) }
+        entries += (database.pollDescriptors + listener.pollDescriptors).map {
+            pollfd(fd: $0.fd, events: $0.events, revents: 0)
+        }
         let left = until.since(now)
         // Rounded up: waking just before the time would make the loop spin.
         let milliseconds = left <= .zero ? 0 : Int32(clamping: left.milliseconds + 1)
@@ -120,12 +126,21 @@ struct KeeperLoop: ~Copyable {
             case .event(let event): feed(event)
             case .ready(let facts):
                 everReady = true
+                listener.restart(at: BootClock.now())
                 let (peer, encrypted) = database.peer
                 narrator.sessionReady(
                     at: BootClock.now(), peer: peer, serverVersion: facts.serverVersion, encrypted: encrypted)
-            case .unfenced(let unfenced): narrator.unfenced(unfenced)
+            case .unfenced(let unfenced, let facts): narrator.unfenced(unfenced, facts)
             case .refused(let error): if !everReady { ending = .refused(error) }
             }
+        }
+    }
+
+    private mutating func takeListenerNews() {
+        switch listener.advance(at: BootClock.now()) {
+        case .recordChanged: feed(.notified)
+        case .problem(let text): log.warning("\(text)")
+        case nil: break
         }
     }
 
@@ -178,7 +193,15 @@ struct KeeperLoop: ~Copyable {
         ReadyState(
             role: status.role.rawValue, lease: settings.identity.lease, node: settings.identity.node,
             instance: settings.identity.instance.rawValue, epoch: status.epoch?.rawValue, healthy: status.healthy,
-            deadline: until.nanoseconds, bootID: bootID, pid: getpid(), version: Program.version)
+            deadline: until.nanoseconds, bootID: bootID, pid: getpid(), version: Program.version,
+            trouble: trouble(status))
+    }
+
+    /// For who asks why it is not ready.
+    private func trouble(_ status: Status) -> String? {
+        if let trouble = status.trouble { return oneLine(trouble.text, longest: 1000) }
+        guard settings.readyWhen == .leader, status.role != .leader else { return nil }
+        return "stands by, and --ready-when leader"
     }
 
     private func exitCode() -> Int32 {
@@ -223,6 +246,19 @@ enum ExitCode {
         case .cannotExecute(errno: ENOENT): 127
         case .cannotExecute: 126
         case .guardLost: guardLost
+        }
+    }
+}
+
+extension Trouble {
+    /// For people.
+    var text: String {
+        switch self {
+        case .outOfTouch(let reason): "no contact with the database" + (reason.map { ": \($0)" } ?? "")
+        case .refused(let reason): reason
+        case .guardUnavailable: "the guard does not answer"
+        case .commandNotRunning: "the command does not run"
+        case .stopping: "it is stopping"
         }
     }
 }

@@ -38,12 +38,14 @@ struct Narrator {
     }
 
     /// R8: sessions of an earlier child that this role may not end. Once a leadership for each set of their owners.
-    mutating func unfenced(_ unfenced: Unfenced) {
+    mutating func unfenced(_ unfenced: Unfenced, _ facts: SessionFacts) {
         guard self.unfenced.insert("\(unfenced.roles) \(unfenced.superusers)").inserted else { return }
         var reasons: [String] = []
         if !unfenced.roles.isEmpty {
+            // Credentials made for one session, and for each node others, are no role to connect as or to grant to.
+            let connect = facts.assumed == nil ? ", or let the command connect as \"\(facts.login)\"" : ""
             reasons.append(
-                "\(unfenced.roles) owns them, and \"\(unfenced.by)\" may not: GRANT pg_signal_backend TO \"\(unfenced.by)\", or let the command connect as \"\(unfenced.by)\""
+                "\(unfenced.roles) owns them, and \"\(facts.user)\" may not: GRANT pg_signal_backend TO \"\(facts.grantee)\"\(connect)"
             )
         }
         if !unfenced.superusers.isEmpty {
@@ -74,6 +76,9 @@ struct Narrator {
     private func line(for notice: Notice) -> (Logger.Level, String) {
         switch notice {
         case .sessionLost(let reason), .statementFailed(let reason): return (.warning, reason)
+        case .refused(let reason):
+            return (.error, "not ready, as this sidecar could not take the lease: \(reason)")
+        case .noLongerRefused: return (.info, "ready again: PostgreSQL refuses nothing any more")
         case .recordCreated(let wait):
             return (
                 .info,

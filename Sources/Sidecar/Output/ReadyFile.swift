@@ -23,9 +23,11 @@ struct ReadyState: Codable, Equatable {
     var bootID: String
     var pid: Int32
     var version: String
+    /// Why it is not ready, for people; in the `.live` file, as there is no other then.
+    var trouble: String?
 
     enum CodingKeys: String, CodingKey {
-        case role, lease, node, instance, epoch, healthy, deadline, pid, version
+        case role, lease, node, instance, epoch, healthy, deadline, pid, version, trouble
         case bootID = "boot_id"
     }
 }

@@ -43,7 +43,7 @@ extension Server {
         case .notify where !losesNotifications:
             for other in backends where other !== backend { other.connection?.notify() }
         case .notify: world.felt(.statements)
-        case .register, .leave, .historyEnd: break
+        case .rehearse, .register, .leave, .historyEnd: break
         }
     }
 

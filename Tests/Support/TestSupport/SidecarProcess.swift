@@ -131,6 +131,9 @@ public final class SidecarProcess: Sendable {
         }
     }
 
+    /// What the last probe said.
+    public var probeOutput: String { (try? String(contentsOfFile: readyFile + ".probe", encoding: .utf8)) ?? "" }
+
     /// `sidecar probe WHAT` on its readiness file: the exit code.
     public func probe(_ what: String) throws -> SpawnedProcess.Exit {
         let process = try SpawnedProcess(

@@ -1,0 +1,82 @@
+// Health of a standby: one that PostgreSQL would not let claim is no help, whatever else works. It learns so from claims that
+// were refused and, as a standby may wait for months, from a rehearsal: the claim's own statement, for a lease that is not
+// there. Nothing here decides a claim; a standby that is refused goes on trying.
+
+import Clock
+
+/// What PostgreSQL refuses this sidecar.
+struct Refusal: Equatable, Sendable {
+    enum Step: Equatable, Sendable {
+        /// To read the record.
+        case look
+        /// To make it or to claim it.
+        case take
+    }
+
+    let step: Step
+    let reason: String
+    /// It will be refused again until somebody changes something.
+    let lasting: Bool
+    /// How often in a row.
+    let times: Int
+    /// When for the last time.
+    let at: Instant
+
+    /// A lock, a limit or a deadlock may be the moment's: three in a row are not.
+    var counts: Bool { lasting || times >= 3 }
+}
+
+extension Statement {
+    /// What a standby cannot do when this is refused.
+    var refusalStep: Refusal.Step? {
+        switch self {
+        case .observe: .look
+        case .create, .claim, .resume, .auxiliary(.rehearse): .take
+        case .terminateHolder, .renew, .release, .unlock, .auxiliary: nil
+        }
+    }
+}
+
+extension LeaseMachine {
+    /// Why PostgreSQL would not let this standby lead; nil while nothing is known against it.
+    var refusedBecause: String? { refusal.flatMap { $0.counts ? $0.reason : nil } }
+
+    /// A standby's statement was refused.
+    mutating func refused(_ step: Refusal.Step, reason: String, lasting: Bool, at now: Instant) {
+        let before = refusedBecause
+        if let old = refusal, old.step == step {
+            // What lasts is not forgotten over a moment's trouble.
+            let stays = old.counts && !lasting
+            refusal = Refusal(
+                step: step, reason: stays ? old.reason : reason, lasting: stays ? old.lasting : lasting,
+                times: old.times + 1, at: now)
+        } else if refusal?.counts != true || lasting {
+            refusal = Refusal(step: step, reason: reason, lasting: lasting, times: 1, at: now)
+        }
+        // While claims are being refused there is nothing to rehearse.
+        rehearseAt = now + (refusedBecause == nil ? settings.timing.renewInterval : settings.timing.ttl)
+        guard let reason = refusedBecause, reason != before else { return }
+        report(.refused(reason: reason))
+        chores.register(at: now)
+    }
+
+    /// `step` was not refused.
+    mutating func allowed(_ step: Refusal.Step, at now: Instant) {
+        guard let refusal, refusal.step == step else { return }
+        self.refusal = nil
+        guard refusal.counts else { return }
+        report(.noLongerRefused)
+        chores.register(at: now)
+    }
+
+    /// A new session may have other rights. What was refused a moment ago is not asked again at once.
+    mutating func rehearseSoon(at now: Instant) { rehearseAt = max(now, rehearseAt ?? now) }
+
+    /// When to rehearse. Never while chores are paused: one that costs the session costs the watch, too (R3).
+    var rehearsalDue: Instant? { rehearseAt.map { max($0, chores.pausedUntil ?? $0) } }
+
+    mutating func rehearsed(at now: Instant) {
+        rehearseAt = nil
+        allowed(.take, at: now)
+    }
+}
