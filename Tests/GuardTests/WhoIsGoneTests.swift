@@ -83,6 +83,17 @@ extension RealTrees {
             #expect(host.tree.isEmpty)
         }
 
+        @Test(arguments: ["deep", "daemon", "sessions", "groups", "subreaper"])
+        func `guard killed, on a kernel without children files: the keeper's sweep ends it`(_ shape: String) async throws {
+            let host = try Host([Products.path("TreeShapes"), shape])
+            await host.startShape()
+            kill(host.guardPid, SIGKILL)
+            await host.hears("closed")
+            host.order("sweep-by-scan")
+            await host.hears("swept")
+            #expect(host.tree.isEmpty)
+        }
+
         @Test func `guard killed with orders unread: what it had said is still heard`() async throws {
             let host = try Host([Products.path("TreeShapes"), "daemon"])
             await host.startShape()
