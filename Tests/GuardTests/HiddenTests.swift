@@ -22,8 +22,8 @@ extension RealTrees {
             var arguments: [UnsafeMutablePointer<CChar>?] = words.map { word in strdup(word) } + [nil]
             defer { for text in arguments { free(text) } }
             var status: Int32 = -1
-            return posix_spawn(&pid, "/bin/sh", nil, nil, &arguments, clinux_environment()) == 0 && waitpid(pid, &status, 0) == pid
-                && status == 0
+            let failed = posix_spawn(&pid, "/bin/sh", nil, nil, &arguments, clinux_environment())
+            return failed == 0 && waitpid(pid, &status, 0) == pid && status == 0
         }
 
         static let canHide = can("invisible")

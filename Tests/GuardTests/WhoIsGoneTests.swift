@@ -84,7 +84,7 @@ extension RealTrees {
         }
 
         @Test(arguments: ["deep", "daemon", "sessions", "groups", "subreaper"])
-        func `guard killed, on a kernel without children files: the keeper's sweep ends it`(_ shape: String) async throws {
+        func `guard killed, no children files: the keeper's sweep ends it`(_ shape: String) async throws {
             let host = try Host([Products.path("TreeShapes"), shape])
             await host.startShape()
             kill(host.guardPid, SIGKILL)
