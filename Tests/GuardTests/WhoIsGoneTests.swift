@@ -14,8 +14,9 @@ extension RealTrees {
             let host = try Host([Products.path("TreeShapes"), shape, forks])
             await host.startShape()
             host.signal(SIGKILL)
-            await host.treeDies()
+            // The guard first: its end says more than a look at the tree, whose processes may be gone before one can look.
             await host.guardDies()
+            await host.treeDies()
         }
 
         @Test func `keeper's whole group killed: the guard is not in it`() async throws {

@@ -23,12 +23,15 @@
 #define BOMB_LIMIT 4000
 
 static _Atomic long *forks;
+static int in_crowd;
 
 static void ready(void) {
     if (write(1, "shape ready\n", 12) != 12) _exit(3);
 }
 
 static void hang(void) {
+    /* In a crowd: not longer than whoever made it. */
+    if (in_crowd) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     for (;;) pause();
 }
 
@@ -67,6 +70,7 @@ static void slow_to_die(void) {
         if (page == MAP_FAILED) break;
         if (protection & PROT_WRITE) *page = 1;
     }
+    in_crowd = 0;
     ready();
     hang();
 }
@@ -213,6 +217,11 @@ int main(int argc, char **argv) {
         child(0, parent_of_secretive);
         daemonize(secretive);
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    } else if (!strcmp(shape, "crowd")) {
+        /* argv[3] processes that do nothing, for the tests of what their number must not matter to. */
+        in_crowd = 1;
+        for (int left = argc > 3 ? atoi(argv[3]) : 0; left > 0; left--)
+            if (child(0, hang) < 0) return 4;
     } else if (!strcmp(shape, "thief")) {
         int guard = getppid(), keeper = parent_of(guard);
         printf("stolen from guard %d, from keeper %d, from a sibling %d\n", steal_from(guard), steal_from(keeper),
@@ -247,6 +256,7 @@ int main(int argc, char **argv) {
     } else {
         return 2;
     }
+    in_crowd = 0;
     ready();
     hang();
 }
