@@ -125,7 +125,7 @@ extension World {
         lastGuardFault = now
         switch random.below(6) {
         case 5:
-            let holds = lasts + profile.longestTTL * 2
+            let holds = lasts / 2 + profile.longestTTL
             trace { "fault: the guard of \(keeper.name) is held, and cannot die, for \(holds / millisecond) ms" }
             guardian.hold(until: now + holds)
             after(holds) { [self] in lastGuardFault = now }
