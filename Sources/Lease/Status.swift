@@ -13,6 +13,8 @@ public struct Status: Equatable, Sendable {
     public var trouble: Trouble?
     /// Until when this picture may be believed: the leader's deadline, or a TTL after the last contact.
     public var validUntil: Instant
+    /// There is a guard that is not condemned. Without one the sidecar is about to end, and must be restarted if it does not.
+    public var isGuarded: Bool
 
     public var healthy: Bool { trouble == nil }
 }
@@ -35,25 +37,30 @@ extension LeaseMachine {
     public func status(at now: Instant) -> Status {
         let contact = (lastContact ?? now) + settings.timing.ttl
         let inTouch = lastContact != nil && now < contact
+        let guarded: Bool
+        switch guardian {
+        case .answering, .asked: guarded = true
+        case .condemned, .fallen, .gone: guarded = false
+        }
         switch role {
         case .standby:
             var trouble: Trouble?
             if let refusedBecause { trouble = .refused(reason: refusedBecause) }
             if !inTouch { trouble = .outOfTouch(reason: lastLoss) }
-            switch guardian {
-            case .answering, .asked: break
-            case .condemned, .fallen, .gone: trouble = .guardUnavailable
-            }
-            return Status(role: .standby, epoch: nil, trouble: trouble, validUntil: contact)
+            if !guarded { trouble = .guardUnavailable }
+            return Status(
+                role: .standby, epoch: nil, trouble: trouble, validUntil: contact, isGuarded: guarded)
         case .leading(let leadership):
             var trouble: Trouble? = .commandNotRunning
             if case .held(.run) = leadership.standing, case .running = leadership.tree { trouble = nil }
+            if !guarded { trouble = .guardUnavailable }
             var role = Status.Role.standby
             if case .held = leadership.standing { role = .leader }
             let ends = role == .leader ? leadership.deadline : contact
-            return Status(role: role, epoch: leadership.epoch, trouble: trouble, validUntil: ends)
+            return Status(
+                role: role, epoch: leadership.epoch, trouble: trouble, validUntil: ends, isGuarded: guarded)
         case .leaving, .ended:
-            return Status(role: .stopping, epoch: nil, trouble: .stopping, validUntil: now)
+            return Status(role: .stopping, epoch: nil, trouble: .stopping, validUntil: now, isGuarded: guarded)
         }
     }
 
@@ -81,6 +88,7 @@ extension LeaseMachine {
             }
             switch leadership.tree {
             case .draining(_, let killAt): at(killAt)
+            case .starting(_, let by): at(by)
             case .none(let startAt) where guardian == .answering && leadership.standing == .held(.run): at(startAt)
             default: break
             }

@@ -46,6 +46,26 @@ import Testing
             ])
     }
 
+    @Test func `without a timer nothing lives`() {
+        var machine = Self.running()
+        #expect(machine.timerFailed() == [.say(.killing(Self.one, .timerFailed)), .kill])
+        #expect(machine.timerFailed() == [])
+        var idle = GuardMachine()
+        #expect(idle.timerFailed() == [])
+    }
+
+    @Test func `what is left is told while its tree is killed, and before it is called empty`() {
+        let left = [SeenProcess(pid: 60, state: 68, name: "left")]
+        var machine = Self.running()
+        #expect(machine.survivors(left) == [])
+        _ = machine.reaped(pid: 50, status: 0)
+        #expect(machine.survivors(left) == [.say(.surviving(Self.one, left))])
+        #expect(
+            machine.treeEmpty(leftBehind: (3, left)) == [
+                .say(.leftBehind(Self.one, count: 3, left)), .say(.empty(Self.one)),
+            ])
+    }
+
     @Test func `an order read after the deadline finds the kill begun`() {
         var machine = Self.running()
         #expect(
