@@ -41,6 +41,7 @@ struct Run: ParsableCommand {
         defer { workplace.close() }
         let why = proxies ? "--proxies" : getuid() != 0 ? "they need root" : Network.whyNot(workplace)
         if let why { say("no network namespaces (\(why)): TCP proxies instead") }
+        for (kinds, why) in ProcessFaults.leftOut { checks.skip(kinds, why) }
         let stages: [StageName] = stage == .all ? [.replicated, .patroni, .pgbouncer] : [stage]
         for name in stages {
             if why != nil && name != .replicated {

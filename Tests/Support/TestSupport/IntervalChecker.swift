@@ -11,16 +11,33 @@ public struct Overlap: Sendable, CustomStringConvertible {
     public let description: String
 }
 
+/// When two trees were alive at once, as one of the witnesses saw it.
+public struct BothAlive: Sendable {
+    /// The tree that was there first, as the recorder writes it into its lock file: see `RecordedTree.ID.lockName`.
+    public let first: String
+    public let second: RecordedTree.ID
+    /// One instant only, where the lock is the witness.
+    public let during: ClosedRange<Instant>
+}
+
 /// Judges recordings.
 public enum IntervalChecker {
     /// Every pair of trees that were alive at the same time, by either witness. Empty is what a test wants.
-    /// `exempt`: trees whose overlap with others is beyond any process (keeper and guard both stopped).
-    public static func overlaps(in recording: Recording, exempt: Set<RecordedTree.ID> = []) -> [Overlap] {
+    /// - Parameters:
+    ///   - exempt: trees whose overlap with others is beyond any process (keeper and guard both stopped).
+    ///   - excused: whether two trees may have been alive at once then, for the same reason.
+    public static func overlaps(
+        in recording: Recording, exempt: Set<RecordedTree.ID> = [], excused: (BothAlive) -> Bool = { _ in false }
+    ) -> [Overlap] {
         let trees = recording.trees
         var found: [Overlap] = []
         for (index, first) in trees.enumerated() where !exempt.contains(first.id) {
             for second in trees[(index + 1)...] where !exempt.contains(second.id) && second.start <= first.last {
-                let both = min(first.last, second.last).since(second.start)
+                let end = min(first.last, second.last)
+                if excused(BothAlive(first: first.id.lockName, second: second.id, during: second.start...end)) {
+                    continue
+                }
+                let both = end.since(second.start)
                 let last = first.processes.max { $0.last < $1.last }
                 found.append(
                     Overlap(
@@ -31,7 +48,10 @@ public enum IntervalChecker {
                             """))
             }
             for process in first.processes {
-                for intruder in process.intruders where !exempt.contains(where: { names($0) == intruder.who }) {
+                for intruder in process.intruders where !exempt.contains(where: { $0.lockName == intruder.who }) {
+                    if excused(BothAlive(first: intruder.who, second: first.id, during: intruder.at...intruder.at)) {
+                        continue
+                    }
                     found.append(
                         Overlap(
                             first: first.id, second: nil,
@@ -75,7 +95,4 @@ public enum IntervalChecker {
         }
         return longest.map { (duration: $0.0, after: $0.1) }
     }
-
-    /// How the recorder writes a tree into its lock file.
-    private static func names(_ id: RecordedTree.ID) -> String { "\(id.epoch)-\(id.instance)-\(id.main)" }
 }
