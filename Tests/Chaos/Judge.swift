@@ -207,13 +207,13 @@ struct Judge {
         let trees = Dictionary(recording.trees.map { ($0.id.lockName, $0) }) { first, _ in first }
         var beyond: Set<String> = []
         let counting = IntervalChecker.overlaps(in: recording, exempt: exempt) { both in
-            guard let first = trees[both.first] else { return false }
-            let excused = frozen.contains { node, during in
-                node == first.node && first.start <= during.lowerBound
-                    && (during.lowerBound...(during.upperBound + Self.moment)).contains(both.during.lowerBound)
-                    && both.during.upperBound <= during.upperBound + Self.moment
+            let excused = [both.one, both.other].compactMap { trees[$0] }.contains { tree in
+                frozen.contains { node, during in
+                    node == tree.node && tree.start <= during.lowerBound && during.lowerBound <= both.during.lowerBound
+                        && both.during.upperBound <= during.upperBound + Self.moment
+                }
             }
-            if excused { beyond.insert("\(first.id) of \(first.node) and \(both.second)") }
+            if excused { beyond.insert("\(both.one) and \(both.other)") }
             return excused
         }
         return (counting, beyond.sorted())

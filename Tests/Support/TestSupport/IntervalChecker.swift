@@ -13,9 +13,10 @@ public struct Overlap: Sendable, CustomStringConvertible {
 
 /// When two trees were alive at once, as one of the witnesses saw it.
 public struct BothAlive: Sendable {
-    /// The tree that was there first, as the recorder writes it into its lock file: see `RecordedTree.ID.lockName`.
-    public let first: String
-    public let second: RecordedTree.ID
+    /// The earlier one, or the holder of the lock, by `RecordedTree.ID.lockName`.
+    public let one: String
+    /// The later one, or the one that did not get the lock.
+    public let other: String
     /// One instant only, where the lock is the witness.
     public let during: ClosedRange<Instant>
 }
@@ -34,7 +35,7 @@ public enum IntervalChecker {
         for (index, first) in trees.enumerated() where !exempt.contains(first.id) {
             for second in trees[(index + 1)...] where !exempt.contains(second.id) && second.start <= first.last {
                 let end = min(first.last, second.last)
-                if excused(BothAlive(first: first.id.lockName, second: second.id, during: second.start...end)) {
+                if excused(BothAlive(one: first.id.lockName, other: second.id.lockName, during: second.start...end)) {
                     continue
                 }
                 let both = end.since(second.start)
@@ -49,7 +50,9 @@ public enum IntervalChecker {
             }
             for process in first.processes {
                 for intruder in process.intruders where !exempt.contains(where: { $0.lockName == intruder.who }) {
-                    if excused(BothAlive(first: intruder.who, second: first.id, during: intruder.at...intruder.at)) {
+                    if excused(
+                        BothAlive(one: intruder.who, other: first.id.lockName, during: intruder.at...intruder.at))
+                    {
                         continue
                     }
                     found.append(
