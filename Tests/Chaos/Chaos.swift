@@ -21,7 +21,7 @@ enum StageName: String, CaseIterable, ExpressibleByArgument {
 
 struct Run: ParsableCommand {
     @Option(help: "How many faults, over all stages.") var faults: Int?
-    @Option(help: "For how long, over all stages; without --faults 130 s.") var seconds: Double?
+    @Option(help: "For how long, over all stages; without --faults 150 s.") var seconds: Double?
     @Option(help: "Draws the faults; random and printed when not given.") var seed: UInt64?
     @Option(help: "replicated, patroni, pgbouncer or all.") var stage = StageName.all
     @Option(help: "Only faults whose name has this in it; may be given several times.") var only: [String] = []
@@ -63,7 +63,7 @@ struct Run: ParsableCommand {
         say("\n--- \(name.rawValue)")
         let part = stages == 1 ? 1 : name == .replicated ? 0.5 : 0.25
         var share = Share(faults: faults.map { max(1, Int(Double($0) * part)) }, seconds: seconds.map { $0 * part })
-        if faults == nil && seconds == nil { share.seconds = 130 * part }
+        if faults == nil && seconds == nil { share.seconds = 150 * part }
         do {
             let stage: Stage
             switch name {

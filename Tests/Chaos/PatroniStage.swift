@@ -170,7 +170,7 @@ extension Stages {
         let common =
             (NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet, workplace: workplace, network: network).all)
             .filter {
-                ["partition", "SIGKILL keeper", "SIGSTOP keeper", "SIGSTOP guard"].contains($0.name)
+                ["partition", "SIGKILL keeper", "SIGSTOP keeper", "SIGSTOP guard", "traced guard"].contains($0.name)
             }
         let broken = ServerFaults.brokenSession(fleet) {
             guard let primary = pair.primary else { throw Failure("no primary") }

@@ -91,8 +91,11 @@ extension Stages {
         let common =
             (NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet, workplace: workplace, network: network).all)
             .filter {
-                ["partition", "flapping", "SIGKILL keeper", "SIGSTOP keeper", "SIGTERM keeper", "SIGKILL command"]
-                    .contains($0.name)
+                [
+                    "partition", "flapping", "SIGKILL keeper", "SIGSTOP keeper", "SIGTERM keeper", "SIGKILL command",
+                    "starved", "frozen guard",
+                ]
+                .contains($0.name)
             }
         let kinds =
             pool.kinds + [behind] + common

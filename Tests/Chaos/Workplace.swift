@@ -1,5 +1,6 @@
-// What a run of the harness leaves on the machine while it lasts (a folder, namespaces, control groups, mounts, processes), and the janitor
-// that takes it away again: a shell that waits for the end of its input, which comes however the harness ended.
+// What a run of the harness leaves on the machine while it lasts (a folder, namespaces, control groups, mounts, processes),
+// and the janitor that takes it away again: a shell that waits for the end of its input, which comes however the harness
+// ended.
 
 import Foundation
 import TestSupport
