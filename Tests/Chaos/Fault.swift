@@ -44,6 +44,8 @@ struct FaultKind: Sendable {
     enum Aim: Sendable {
         /// Some node, the leader more often than others.
         case node
+        /// The leader, where there is one.
+        case leader
         /// A node that runs in a pid namespace.
         case container
         /// No node.

@@ -54,10 +54,8 @@ extension ProcessFaults {
     /// The sidecar and its tree share a fraction of a processor, and the tree wants much more.
     private func starved(_ name: String, in quotas: ControlGroups, cutOff: Bool) -> FaultKind {
         // Beyond the TTL in any case, if it is to lose its lease.
-        kind(
-            name, hold: cutOff ? 6000...10000 : 4000...10000, needs: cutOff ? [.only("link")] : [],
-            oneIn: Self.needsTree
-        ) { [fleet, workplace, network] fault, sidecar in
+        kind(name, aim: .leader, hold: cutOff ? 6000...10000 : 4000...10000, needs: cutOff ? [.only("link")] : []) {
+            [fleet, workplace, network] fault, sidecar in
             guard let node = fault.node else { throw Failure("no node") }
             _ = try Self.tree(sidecar) { _ in true }
             var random = SeededGenerator(seed: fault.dice)
