@@ -42,6 +42,8 @@ let package = Package(
             name: "TestSupport", dependencies: ["CLibPQ", "CLinux", "Clock"], path: "Tests/Support/TestSupport",
             swiftSettings: strict),
         .executableTarget(name: "recorder", path: "Tests/Support/Recorder"),
+        .executableTarget(name: "crowd", path: "Tests/Support/Crowd"),
+        .executableTarget(name: "tracer", path: "Tests/Support/Tracer"),
         .executableTarget(name: "survivor", dependencies: ["CLibPQ"], path: "Tests/Support/Survivor"),
         .testTarget(
             name: "TestSupportTests", dependencies: ["TestSupport"], path: "Tests/Support/TestSupportTests",

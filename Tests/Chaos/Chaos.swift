@@ -21,7 +21,7 @@ enum StageName: String, CaseIterable, ExpressibleByArgument {
 
 struct Run: ParsableCommand {
     @Option(help: "How many faults, over all stages.") var faults: Int?
-    @Option(help: "For how long, over all stages; without --faults 130 s.") var seconds: Double?
+    @Option(help: "For how long, over all stages; without --faults 150 s.") var seconds: Double?
     @Option(help: "Draws the faults; random and printed when not given.") var seed: UInt64?
     @Option(help: "replicated, patroni, pgbouncer or all.") var stage = StageName.all
     @Option(help: "Only faults whose name has this in it; may be given several times.") var only: [String] = []
@@ -41,6 +41,7 @@ struct Run: ParsableCommand {
         defer { workplace.close() }
         let why = proxies ? "--proxies" : getuid() != 0 ? "they need root" : Network.whyNot(workplace)
         if let why { say("no network namespaces (\(why)): TCP proxies instead") }
+        for (kinds, why) in ProcessFaults.leftOut { checks.skip(kinds, why) }
         let stages: [StageName] = stage == .all ? [.replicated, .patroni, .pgbouncer] : [stage]
         for name in stages {
             if why != nil && name != .replicated {
@@ -62,7 +63,7 @@ struct Run: ParsableCommand {
         say("\n--- \(name.rawValue)")
         let part = stages == 1 ? 1 : name == .replicated ? 0.5 : 0.25
         var share = Share(faults: faults.map { max(1, Int(Double($0) * part)) }, seconds: seconds.map { $0 * part })
-        if faults == nil && seconds == nil { share.seconds = 130 * part }
+        if faults == nil && seconds == nil { share.seconds = 150 * part }
         do {
             let stage: Stage
             switch name {

@@ -92,7 +92,7 @@ final class Engine: Sendable {
             Int64.random(in: Int64(kind.hold.lowerBound)...Int64(kind.hold.upperBound), using: &random))
         let dice = random.next()
         // Most wait for somebody to hit, so that the faults do not only keep each other company.
-        let patience = Duration.seconds(dice % 4 == 0 ? 0 : 8)
+        let patience = Duration.seconds(dice % 4 == 0 && kind.aim != .leader ? 0 : 8)
         let notBefore = BootClock.now() + pause
         var fault: Fault?
         try eventually("fault \(number) \(kind.name) may begin", timeout: .seconds(240)) {
@@ -102,6 +102,7 @@ final class Engine: Sendable {
             let node: Node? =
                 switch kind.aim {
                 case .elsewhere: nil
+                case .leader: fleet.leader ?? any
                 case .container:
                     if atLeader, let leader = fleet.leader, leader.container { leader } else { container }
                 case .node: if atLeader, let leader = fleet.leader { leader } else { any }

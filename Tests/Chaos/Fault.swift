@@ -28,6 +28,8 @@ struct Claim: Sendable, Hashable {
 enum Outcome: Sendable {
     /// It did what it is for: how that was seen.
     case took(String)
+    /// It did, and kept all of a sidecar from acting meanwhile, which is beyond the promise.
+    case tookAll(String, during: ClosedRange<Instant>)
     /// It did nothing: there was nobody to hit, or nothing to see.
     case nothing(String)
 
@@ -42,6 +44,8 @@ struct FaultKind: Sendable {
     enum Aim: Sendable {
         /// Some node, the leader more often than others.
         case node
+        /// The leader, where there is one.
+        case leader
         /// A node that runs in a pid namespace.
         case container
         /// No node.
@@ -95,12 +99,19 @@ struct FaultRecord: Sendable, CustomStringConvertible {
     var end: Instant?
     var outcome: Outcome?
 
-    var took: Bool { if case .took = outcome { true } else { false } }
+    var took: Bool {
+        switch outcome {
+        case .took, .tookAll: true
+        case .nothing, nil: false
+        }
+    }
+    /// When the whole sidecar was kept from acting.
+    var tookAll: ClosedRange<Instant>? { if case .tookAll(_, let during) = outcome { during } else { nil } }
 
     var description: String {
         let what =
             switch outcome {
-            case .took(let how): how
+            case .took(let how), .tookAll(let how, _): how
             case .nothing(let why): "NO EFFECT: \(why)"
             case nil: "under way"
             }

@@ -25,14 +25,23 @@ final class Fleet: Sendable {
     let nodes: [Node]
     let lease: String
     let recordings: String
+    /// Knows when the whole machine was late.
+    let witness = StallWitness()
     private let directory: String
     private let options: [String]
     private let state: Mutex<State>
 
+    /// How a sidecar ended.
+    struct End: Sendable {
+        let node: String
+        let exit: SpawnedProcess.Exit
+        let seen: Instant
+    }
+
     private struct State {
         var processes: [String: SidecarProcess] = [:]
         var starts = 0
-        var ends: [String: Int] = [:]
+        var ends: [End] = []
         var closed = false
         var idle = false
     }
@@ -59,15 +68,15 @@ final class Fleet: Sendable {
         let old = self[node]
         if let old {
             guard let end = old.exit else { return }
-            state.withLock { $0.ends["\(end)", default: 0] += 1 }
+            state.withLock { $0.ends.append(End(node: node.name, exit: end, seen: BootClock.now())) }
         }
         let fresh = try? SidecarProcess(
             node: node.name, lease: lease, databaseURL: node.url,
             options: [
                 "--ttl", "\(Self.ttl.milliseconds)ms", "--grace", "1s", "--restart-window", "1m", "--cooldown", "3s",
             ] + options,
-            command: [SidecarProcess.recorder, recordings, "--members", node.shapes], directory: directory,
-            asInit: node.container, launcher: node.host.enter)
+            command: [SidecarProcess.recorder, recordings, "--members", node.shapes, "--busy-while", busyFile(node)],
+            directory: directory, asInit: node.container, launcher: node.host.enter)
         state.withLock {
             $0.processes[node.name] = fresh
             $0.starts += 1
@@ -77,10 +86,24 @@ final class Fleet: Sendable {
     /// The node's sidecar of the moment.
     subscript(_ node: Node) -> SidecarProcess? { state.withLock { $0.processes[node.name] } }
 
+    private func busyFile(_ node: Node) -> String { "\(directory)/\(node.name).busy" }
+
+    /// From now on a node's tree has so many more processes that take all the processor time they can get; one that is started
+    /// there later as well.
+    func makeBusy(_ node: Node, _ count: Int) throws {
+        try "\(count)\n".write(toFile: busyFile(node), atomically: true, encoding: .utf8)
+    }
+    /// Ends that.
+    func makeIdle(_ node: Node) { unlink(busyFile(node)) }
+
+    /// Those that ended, in order.
+    var ends: [End] { state.withLock { $0.ends } }
+
     /// How many sidecars were started, and how those that ended did.
     var census: String {
-        let (starts, ends) = state.withLock { ($0.starts, $0.ends) }
-        let how = ends.sorted { $0.value > $1.value }.map { "\($0.value) x \($0.key)" }.joined(separator: ", ")
+        let starts = state.withLock { $0.starts }
+        let sums = ends.reduce(into: [String: Int]()) { $0["\($1.exit)", default: 0] += 1 }
+        let how = sums.sorted { $0.value > $1.value }.map { "\($0.value) x \($0.key)" }.joined(separator: ", ")
         return "\(starts) started, ended: \(how.isEmpty ? "none" : how)"
     }
 
@@ -126,5 +149,6 @@ final class Fleet: Sendable {
         state.withLock { $0.closed = true }
         try? eventually("no more restarts") { state.withLock { $0.idle } }
         for node in nodes { self[node]?.destroy() }
+        witness.end()
     }
 }

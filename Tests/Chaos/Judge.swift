@@ -56,8 +56,12 @@ struct Judge {
         let recording = Recording(directory: fleet.recordings)
         let failedBefore = checks.failed
         let exempt = exempt(recording)
-        let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt)
+        let frozen = FrozenTrees(faults, recording)
+        let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt, excused: frozen.excuses)
         judgeTwoPrimaries(recording, exempt)
+        for pair in frozen.overlaps(in: recording) {
+            say("     (beyond the promise: \(pair.first.id), frozen with its keeper and guard, and \(pair.second.id))")
+        }
         let judged = recording.trees.count - exempt.count
         checks.check(
             "\(stage): \(judged) trees, no two alive at once", overlaps.isEmpty && judged > (isGentle ? 0 : 1),
@@ -78,8 +82,10 @@ struct Judge {
             ["Fatal error", "ThreadSanitizer"].contains { fleet[node]?.log.contains($0) ?? false }
         }
         checks.check("\(stage): no sidecar trapped", traps.isEmpty, "\(traps.map(\.name))")
+        // Loses no more than a moment, but on a machine with many processes it would be lost again and again.
+        checks.check("\(stage): no guard is killed that could answer", guardsLost.isEmpty, "\(guardsLost)")
         judgeEffects(kinds)
-        tell(recording)
+        tell(recording, frozen)
         if checks.failed && !failedBefore { tellAll(recording) }
     }
 
@@ -105,7 +111,7 @@ struct Judge {
         }
     }
 
-    private func tell(_ recording: Recording) {
+    private func tell(_ recording: Recording, _ frozen: FrozenTrees) {
         say("\(stage): \(faults.count) faults, at most \(mostAtOnce) at once; sidecars: \(fleet.census)")
         say("  kind                          tried  took effect")
         let sums = faults.reduce(into: [String: (Int, Int)]()) {
@@ -121,7 +127,7 @@ struct Judge {
         var margins: [String: [Duration]] = [:]
         var latest: RecordedTree?
         for tree in recording.trees {
-            if let before = latest {
+            if let before = latest, !frozen.excuses(before, tree) {
                 let gap = tree.start.since(before.last)
                 gaps.append(max(.zero, gap))
                 let way = before.id.instance == tree.id.instance ? "restarted" : claims[tree.id.epoch] ?? "expired"
@@ -156,6 +162,25 @@ struct Judge {
     }
     private func pad(_ number: Int, _ width: Int) -> String {
         String(repeating: " ", count: max(0, width - "\(number)".count)) + "\(number)"
+    }
+
+    /// The sidecars that lost their guard (exit code 80) although no fault was on that keeps a guard from answering, and the
+    /// machine let everybody else run in time.
+    private var guardsLost: [String] {
+        let holding = faults.filter { fault in
+            ["guard", "frozen", "starved", "busy"].contains { fault.kind.contains($0) }
+        }
+        return fleet.ends.filter { end in
+            let before = (end.seen - Fleet.ttl)...end.seen
+            return end.exit == .code(80) && !fleet.witness.stalled(longerThan: .milliseconds(40), during: before)
+                && !holding.contains { fault in
+                    [end.node, "-"].contains(fault.target) && fault.start < end.seen
+                        && (fault.end ?? end.seen) + Fleet.ttl * 2 > end.seen
+                }
+        }.map { end in
+            let during = faults.filter { $0.start < end.seen && ($0.end ?? end.seen) + Fleet.ttl > end.seen }
+            return "\(end.node), during \(during.map { "\($0.kind) \($0.target)" }.joined(separator: ", "))"
+        }
     }
 
     private var mostAtOnce: Int {

@@ -167,9 +167,11 @@ extension Stages {
             fault.last()
             return .counted(try cut.packets(), network.hits)
         }
-        let common = (NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet).all).filter {
-            ["partition", "SIGKILL keeper", "SIGSTOP keeper", "SIGSTOP guard"].contains($0.name)
-        }
+        let common =
+            (NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet, workplace: workplace, network: network).all)
+            .filter {
+                ["partition", "SIGKILL keeper", "SIGSTOP keeper", "SIGSTOP guard", "traced guard"].contains($0.name)
+            }
         let broken = ServerFaults.brokenSession(fleet) {
             guard let primary = pair.primary else { throw Failure("no primary") }
             return try primary.session()

@@ -88,10 +88,15 @@ extension Stages {
             fault.last()
             return .counted(try cut.packets(), network.hits)
         }
-        let common = (NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet).all).filter {
-            ["partition", "flapping", "SIGKILL keeper", "SIGSTOP keeper", "SIGTERM keeper", "SIGKILL command"]
+        let common =
+            (NetworkFaults.ofNodes(network) + ProcessFaults(fleet: fleet, workplace: workplace, network: network).all)
+            .filter {
+                [
+                    "partition", "flapping", "SIGKILL keeper", "SIGSTOP keeper", "SIGTERM keeper", "SIGKILL command",
+                    "starved", "frozen guard",
+                ]
                 .contains($0.name)
-        }
+            }
         let kinds =
             pool.kinds + [behind] + common
             + ServerFaults.ofOne {

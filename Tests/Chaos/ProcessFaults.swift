@@ -11,12 +11,15 @@ import TestSupport
 
 struct ProcessFaults: Sendable {
     let fleet: Fleet
+    let workplace: Workplace
+    let network: Network
 
-    private func kind(
+    func kind(
         _ name: String, aim: FaultKind.Aim = .node, weight: Int = 2, hold: ClosedRange<Int> = 500...7000,
-        oneIn: Int = 3, _ act: @escaping @Sendable (Fault, SidecarProcess) throws -> Outcome
+        needs: [Claim] = [], oneIn: Int = 3, _ act: @escaping @Sendable (Fault, SidecarProcess) throws -> Outcome
     ) -> FaultKind {
-        FaultKind(name: name, weight: weight, aim: aim, hold: hold, needs: [.only("processes")], oneIn: oneIn) {
+        let needs = needs + [.only("processes")]
+        return FaultKind(name: name, weight: weight, aim: aim, hold: hold, needs: needs, oneIn: oneIn) {
             [fleet] fault in
             // Also one that has just been started again must have come up before it can be hit.
             var up: SidecarProcess?
@@ -31,7 +34,7 @@ struct ProcessFaults: Sendable {
 
     /// For those that need a child on the node that was drawn. There may be none on any node for half of the time, and then it
     /// is right that they do nothing.
-    private static let needsTree = 6
+    static let needsTree = 6
 
     var all: [FaultKind] {
         [
@@ -62,7 +65,7 @@ struct ProcessFaults: Sendable {
                 return try Self.stop(fault, sidecar.tree.map(\.pid))
             },
             busyCores,
-        ]
+        ] + ofMachine
     }
 
     /// Twice as many spinning processes as cores.
@@ -85,7 +88,7 @@ struct ProcessFaults: Sendable {
     }
 
     /// One process of the sidecar's living tree; waits for a tree, as there may be none just now.
-    private static func tree(
+    static func tree(
         _ sidecar: SidecarProcess, pick: UInt64 = 0, where wanted: (RunningProcess) -> Bool
     ) throws -> pid_t? {
         var found: [RunningProcess] = []

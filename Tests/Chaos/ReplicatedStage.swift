@@ -62,7 +62,9 @@ enum Stages {
                 checks.skip("replicated: \(kind)", "needs network namespaces")
             }
         }
-        kinds += ProcessFaults(fleet: fleet).all + ServerFaults(pair: pair, network: network, fleet: fleet).all
+        kinds +=
+            ProcessFaults(fleet: fleet, workplace: workplace, network: network).all
+            + ServerFaults(pair: pair, network: network, fleet: fleet).all
         if network.slowness == nil { checks.skip("replicated: slow link", "neither netem nor tbf in this kernel") }
         if Server.faketime == nil { checks.skip("replicated: clock steps", "no libfaketime here") }
         if !pair.primary.ownVolume { checks.skip("replicated: full disk", "no tmpfs may be mounted here") }

@@ -1,12 +1,13 @@
-// What a run of the harness leaves on the machine while it lasts (a folder, namespaces, mounts, processes), and the janitor
-// that takes it away again: a shell that waits for the end of its input, which comes however the harness ended.
+// What a run of the harness leaves on the machine while it lasts (a folder, namespaces, control groups, mounts, processes),
+// and the janitor that takes it away again: a shell that waits for the end of its input, which comes however the harness
+// ended.
 
 import Foundation
 import TestSupport
 
 /// The run's own names. Nothing that it makes is without them.
 final class Workplace: Sendable {
-    /// Begins the name of every network namespace of this run.
+    /// Begins the name of every network namespace and every control group of this run.
     let prefix: String
     /// Everything that is written goes below it.
     let directory: String
@@ -17,7 +18,17 @@ final class Workplace: Sendable {
     /// $1: the prefix, $2: the folder. The namespaces' processes include what detached itself from everything else. Without
     /// namespaces they are known by the folder in their arguments or environment, or by the name of the lease.
     private static let clean = """
+        groups() {
+            for root in $(sed -n 's/^[^ ]* \\([^ ]*\\) cgroup2\\{0,1\\} .*/\\1/p' /proc/self/mounts); do
+                for group in "$root/$1-"*; do [ -d "$group" ] && echo "$group"; done
+            done
+        }
         clean() {
+            # What is frozen could not be killed, and what is starved would take its time.
+            for group in $(groups "$1"); do
+                echo THAWED >"$group/freezer.state"; echo 0 >"$group/cgroup.freeze"
+                echo -1 >"$group/cpu.cfs_quota_us"; echo max >"$group/cpu.max"
+            done
             for name in $(ip netns list 2>/dev/null | sed -n "s/^\\($1-[a-z0-9]*\\).*/\\1/p"); do
                 tries=0
                 while pids=$(ip netns pids "$name") && [ -n "$pids" ] && [ "$tries" -lt 100 ]; do
@@ -28,6 +39,13 @@ final class Workplace: Sendable {
             for file in $(grep -lsa -e "$2/" -e "SIDECAR_LEASE=$1" /proc/[0-9]*/cmdline /proc/[0-9]*/environ); do
                 pid=${file#/proc/}; pid=${pid%/*}
                 [ "$pid" = $$ ] || kill -s KILL "$pid"
+            done
+            for group in $(groups "$1"); do
+                tries=0
+                while [ -d "$group" ] && [ "$tries" -lt 100 ]; do
+                    kill -s KILL $(cat "$group/cgroup.procs"); find "$group" -depth -type d -exec rmdir {} +
+                    tries=$((tries + 1))
+                done
             done
             for file in "$2"/*/*/volume/data/postmaster.pid; do
                 memory=$(sed -n '7s/.* //p' "$file") && [ -n "$memory" ] && ipcrm -m "$memory"
@@ -46,7 +64,9 @@ final class Workplace: Sendable {
 
                 trap '' INT TERM HUP
                 # What harnesses left that died together with their janitor.
-                for left in $(ip netns list 2>/dev/null | sed -n 's/^chaos-\\([0-9]*\\)-.*/\\1/p' | sort -u); do
+                for left in $(
+                    { ip netns list; groups chaos; } 2>/dev/null | sed -n 's|^.*/||; s/^chaos-\\([0-9]*\\)-.*/\\1/p' | sort -u
+                ); do
                     [ -e "/proc/$left" ] || clean "chaos-$left" "$3/sidecar-chaos-$left"
                 done
                 clean "$1" "$2"

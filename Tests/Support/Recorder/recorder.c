@@ -4,7 +4,10 @@
  * write(2) a line, so that whatever kills it loses nothing. Whoever reads the files knows who was alive when.
  *
  *   recorder LOGDIR [--members plain,stubborn,setsid,daemon,stopped,hopping,storm]
- *                   [--exit-after MS] [--exit-code N] [--ignore-term]
+ *                   [--exit-after MS] [--exit-code N] [--ignore-term] [--busy-while FILE]
+ *
+ * --busy-while: as long as FILE exists the tree has as many more processes as the number in it says. They take all the
+ * processor time that they can get, every second of them in a session of its own.
  *
  * Files: LOGDIR/<SIDECAR_EPOCH>-<SIDECAR_INSTANCE>-<shape>-<pid>.log, shape "main" for the main process. Lines:
  *   env KEY=VALUE      what the process was told: SIDECAR_LEASE, SIDECAR_NODE, PGAPPNAME
@@ -28,13 +31,16 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { tick_ms = 10, lifetime_s = 300, forking_lifetime_s = 30 };
+enum { tick_ms = 10, lifetime_s = 300, forking_lifetime_s = 30, busy_limit = 256 };
 
 static const char *directory;
 static int log_file = -1;
 static int lock_file = -1;
 static int lock_is_ours;
 static pid_t main_pid;
+static const char *busy_file;
+static pid_t busy[busy_limit];
+static int busy_count;
 
 static volatile sig_atomic_t stop_wanted;
 static volatile sig_atomic_t caught[65];
@@ -98,17 +104,20 @@ static void claim_lock(void) {
         lock_file = open(path, O_RDWR | O_CREAT, 0644);
         if (lock_file < 0) die(path);
     }
-    char who[256] = "";
+    /* One write of one length: a tree that is killed, or kept from the processor, between two would be nameless. */
+    enum { name_length = 200 };
+    char who[name_length + 1] = "";
     if (flock(lock_file, LOCK_EX | LOCK_NB) == 0) {
-        int length = snprintf(who, sizeof who, "%s-%s-%d\n", environment("SIDECAR_EPOCH"),
+        int length = snprintf(who, sizeof who, "%s-%s-%d", environment("SIDECAR_EPOCH"),
                               environment("SIDECAR_INSTANCE"), (int)main_pid);
-        if (ftruncate(lock_file, 0) != 0 || pwrite(lock_file, who, (size_t)length, 0) != length) die("tree.lock");
+        if (length >= name_length) die("tree.lock");
+        memset(who + length, ' ', (size_t)(name_length - length));
+        if (pwrite(lock_file, who, name_length, 0) != name_length) die("tree.lock");
         lock_is_ours = 1;
         return;
     }
-    ssize_t length = pread(lock_file, who, sizeof who - 1, 0);
-    who[length > 0 ? length : 0] = 0;
-    who[strcspn(who, "\n")] = 0;
+    if (pread(lock_file, who, name_length, 0) <= 0) strcpy(who, "?");
+    who[strcspn(who, " ")] = 0;
     char line[512];
     put(line, snprintf(line, sizeof line, "intruder %lld %s\n", (long long)now(), who));
 }
@@ -139,12 +148,44 @@ static void pause_until(int64_t time) {
     clock_nanosleep(CLOCK_BOOTTIME, TIMER_ABSTIME, &when, NULL);
 }
 
+/* Never sleeps, and stops for nothing but SIGKILL and SIGTERM. */
+static void be_busy(int own_session) {
+    signal(SIGTERM, SIG_DFL);
+    alarm(forking_lifetime_s);
+    if (own_session) setsid();
+    open_log("busy");
+    for (;;) {
+        for (int64_t end = now() + tick_ms * 1000000LL; now() < end;) {}
+        say("alive");
+    }
+}
+
+/* Starts and ends what --busy-while asks for. */
+static void tend_busy(void) {
+    char text[16] = "";
+    int file = open(busy_file, O_RDONLY | O_CLOEXEC);
+    if (file >= 0) {
+        if (read(file, text, sizeof text - 1) < 0) die(busy_file);
+        close(file);
+    }
+    for (int wanted = atoi(text); busy_count < wanted && busy_count < busy_limit; busy_count++) {
+        pid_t pid = fork();
+        if (pid < 0) return;
+        if (pid == 0) be_busy(busy_count % 2);
+        busy[busy_count] = pid;
+    }
+    if (file >= 0) return;
+    for (int index = 0; index < busy_count; index++) kill(busy[index], SIGKILL);
+    while (busy_count > 0) waitpid(busy[--busy_count], NULL, 0);
+}
+
 /* Signs of life until told to stop, or until `end`; then the orderly last word. */
 static void live(int64_t end) {
     while (!stop_wanted && now() < end) {
         pause_until(now() + tick_ms * 1000000LL);
         tell_caught();
         if (getpid() == main_pid && !lock_is_ours) claim_lock();
+        if (getpid() == main_pid && busy_file) tend_busy();
         say("alive");
     }
     tell_caught();
@@ -232,6 +273,8 @@ int main(int count, char **words) {
             ignore_term = 1;
         } else if (value && strcmp(words[index], "--members") == 0) {
             members = words[++index];
+        } else if (value && strcmp(words[index], "--busy-while") == 0) {
+            busy_file = words[++index];
         } else if (value && strcmp(words[index], "--exit-after") == 0) {
             exit_after_ms = atoll(words[++index]);
         } else if (value && strcmp(words[index], "--exit-code") == 0) {
@@ -244,7 +287,9 @@ int main(int count, char **words) {
         }
     }
     if (!directory) {
-        dprintf(2, "usage: recorder LOGDIR [--members SHAPES] [--exit-after MS] [--exit-code N] [--ignore-term]\n");
+        dprintf(2,
+                "usage: recorder LOGDIR [--members SHAPES] [--exit-after MS] [--exit-code N] [--ignore-term] "
+                "[--busy-while FILE]\n");
         return 98;
     }
 

@@ -11,16 +11,41 @@ public struct Overlap: Sendable, CustomStringConvertible {
     public let description: String
 }
 
+/// When two trees were alive at once, as one of the witnesses saw it.
+public struct BothAlive: Sendable {
+    /// The earlier one, or the holder of the lock, by `RecordedTree.ID.lockName`.
+    public let one: String
+    /// The later one, or the one that did not get the lock.
+    public let other: String
+    /// One instant only, where the lock is the witness.
+    public let during: ClosedRange<Instant>
+
+    /// Two trees, by `RecordedTree.ID.lockName`.
+    public init(one: String, other: String, during: ClosedRange<Instant>) {
+        self.one = one
+        self.other = other
+        self.during = during
+    }
+}
+
 /// Judges recordings.
 public enum IntervalChecker {
     /// Every pair of trees that were alive at the same time, by either witness. Empty is what a test wants.
-    /// `exempt`: trees whose overlap with others is beyond any process (keeper and guard both stopped).
-    public static func overlaps(in recording: Recording, exempt: Set<RecordedTree.ID> = []) -> [Overlap] {
+    /// - Parameters:
+    ///   - exempt: trees whose overlap with others is beyond any process (keeper and guard both stopped).
+    ///   - excused: whether two trees may have been alive at once then, for the same reason.
+    public static func overlaps(
+        in recording: Recording, exempt: Set<RecordedTree.ID> = [], excused: (BothAlive) -> Bool = { _ in false }
+    ) -> [Overlap] {
         let trees = recording.trees
         var found: [Overlap] = []
         for (index, first) in trees.enumerated() where !exempt.contains(first.id) {
             for second in trees[(index + 1)...] where !exempt.contains(second.id) && second.start <= first.last {
-                let both = min(first.last, second.last).since(second.start)
+                let end = min(first.last, second.last)
+                if excused(BothAlive(one: first.id.lockName, other: second.id.lockName, during: second.start...end)) {
+                    continue
+                }
+                let both = end.since(second.start)
                 let last = first.processes.max { $0.last < $1.last }
                 found.append(
                     Overlap(
@@ -31,7 +56,12 @@ public enum IntervalChecker {
                             """))
             }
             for process in first.processes {
-                for intruder in process.intruders where !exempt.contains(where: { names($0) == intruder.who }) {
+                for intruder in process.intruders where !exempt.contains(where: { $0.lockName == intruder.who }) {
+                    if excused(
+                        BothAlive(one: intruder.who, other: first.id.lockName, during: intruder.at...intruder.at))
+                    {
+                        continue
+                    }
                     found.append(
                         Overlap(
                             first: first.id, second: nil,
@@ -75,7 +105,4 @@ public enum IntervalChecker {
         }
         return longest.map { (duration: $0.0, after: $0.1) }
     }
-
-    /// How the recorder writes a tree into its lock file.
-    private static func names(_ id: RecordedTree.ID) -> String { "\(id.epoch)-\(id.instance)-\(id.main)" }
 }

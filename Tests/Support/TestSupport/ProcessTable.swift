@@ -3,6 +3,7 @@
 
 import CLinux
 import Glibc
+import Synchronization
 
 /// One living process.
 public struct RunningProcess: Sendable, CustomStringConvertible {
@@ -37,6 +38,12 @@ public struct RunningProcess: Sendable, CustomStringConvertible {
 
 /// Every process of this machine that we may see.
 public enum ProcessTable {
+    private static let overlooked = Mutex<Set<pid_t>>([])
+
+    /// Processes that are nobody's business, by the thousand: to look at each of them again and again would take a whole
+    /// processor. Replaces those that were named before. Only as long as none of them has been reaped.
+    public static func overlook(_ pids: Set<pid_t>) { overlooked.withLock { $0 = pids } }
+
     /// All of them, zombies included.
     public static func all() -> [RunningProcess] {
         pids().compactMap { RunningProcess($0) }
@@ -71,12 +78,13 @@ public enum ProcessTable {
     private static func pids() -> [pid_t] {
         guard let directory = opendir("/proc") else { return [] }
         defer { closedir(directory) }
+        let overlooked = overlooked.withLock { $0 }
         var pids: [pid_t] = []
         while let entry = readdir(directory) {
             let pid = withUnsafePointer(to: &entry.pointee.d_name) {
                 $0.withMemoryRebound(to: CChar.self, capacity: 256) { atoi($0) }
             }
-            if pid > 0 { pids.append(pid) }
+            if pid > 0, !overlooked.contains(pid) { pids.append(pid) }
         }
         return pids
     }

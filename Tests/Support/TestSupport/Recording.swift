@@ -6,7 +6,7 @@ import Foundation
 
 /// One recorded process.
 public struct RecordedProcess: Sendable {
-    /// main, plain, stubborn, setsid, daemon, stopped, hopping or storm.
+    /// main, plain, stubborn, setsid, daemon, stopped, hopping, storm or busy.
     public let shape: String
     /// Its pid in the pid namespace it ran in; for a forking member the first of them.
     public let pid: Int
@@ -32,6 +32,8 @@ public struct RecordedTree: Sendable {
         public let instance: String
         public let main: Int
         public var description: String { "epoch \(epoch) instance \(instance.prefix(8)) main \(main)" }
+        /// How the recorder writes it into its lock file.
+        public var lockName: String { "\(epoch)-\(instance)-\(main)" }
     }
 
     public let id: ID

@@ -70,6 +70,42 @@ import Testing
         #expect(IntervalChecker.longestGap(in: recording) == nil)
     }
 
+    @Test func onlyWhatIsExcusedAtThatTimeIsExcused() throws {
+        let recording = try recording([
+            ("7-aaaa-main-1.log", life(1, from: 0, to: 130)),
+            ("8-bbbb-main-2.log", life(2, from: 100, to: 150, more: ["intruder 105000000 7-aaaa-1"])),
+            ("9-cccc-main-3.log", life(3, from: 140, to: 200, more: ["intruder 145000000 8-bbbb-2"])),
+        ])
+        var asked: [String] = []
+        let overlaps = IntervalChecker.overlaps(in: recording) { both in
+            let during = [both.during.lowerBound, both.during.upperBound].map { $0.nanoseconds / 1_000_000 }
+            asked.append("\(both.one) \(both.other) \(during[0]) \(during[1])")
+            return both.one == "7-aaaa-1" && both.during.upperBound <= Instant(nanoseconds: 130_000_000)
+        }
+        #expect(
+            asked.sorted() == [
+                "7-aaaa-1 8-bbbb-2 100 130", "7-aaaa-1 8-bbbb-2 105 105", "8-bbbb-2 9-cccc-3 140 150",
+                "8-bbbb-2 9-cccc-3 145 145",
+            ], "\(asked)")
+        #expect(overlaps.count == 2 && overlaps.allSatisfy { $0.first.epoch != "7" }, "\(overlaps)")
+    }
+
+    @Test func anIntruderThatIsNotExcusedCountsAfterOneThatIs() throws {
+        let recording = try recording([
+            ("7-aaaa-stopped-1.log", life(1, from: 0, to: 0)),
+            (
+                "8-bbbb-main-2.log",
+                life(2, from: 100, to: 150, more: ["intruder 105000000 7-aaaa-1", "intruder 115000000 7-aaaa-1"])
+            ),
+        ])
+        func overlaps(excusedUntil end: Int64) -> Int {
+            IntervalChecker.overlaps(in: recording) { $0.during.upperBound <= Instant(nanoseconds: end * 1_000_000) }
+                .count
+        }
+        #expect(overlaps(excusedUntil: 110) == 1)
+        #expect(overlaps(excusedUntil: 120) == 0)
+    }
+
     @Test func theKernelsWordCountsWhereTheIntervalsAreBlind() throws {
         let recording = try recording([
             ("7-aaaa-stopped-1.log", life(1, from: 0, to: 0)),

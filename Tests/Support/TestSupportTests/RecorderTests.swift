@@ -114,4 +114,25 @@ import Testing
             #expect(deaf.exit == nil)
         }
     }
+    @Test func busyProcessesComeAndGoWithTheFile() async throws {
+        try await onOwnThread {
+            let recorders = try Recorders()
+            let file = recorders.directory + "/busy"
+            let main = try recorders.start("x", ["--busy-while", file])
+            try recorders.shapes(1)
+            #expect(recorders.alive.map(\.pid) == [main.pid])
+            try "3\n".write(toFile: file, atomically: true, encoding: .utf8)
+            try recorders.shapes(4)
+            try eventually("one in the group of the main process, two in sessions of their own, or the other way round")
+            {
+                [1, 2].contains(recorders.alive.count { $0.pid != main.pid && $0.group == main.pid })
+            }
+            try eventually("all three take the processor") {
+                recorders.alive.count { $0.pid != main.pid && $0.state == "R" } == 3
+            }
+            unlink(file)
+            try eventually("they are gone and reaped") { ProcessTable.children(of: main.pid).isEmpty }
+            #expect(recorders.alive.map(\.pid) == [main.pid] && recorders.recording.nonsense.isEmpty)
+        }
+    }
 }
