@@ -13,7 +13,7 @@ extension LeaseMachine {
     mutating func lead(
         _ epoch: Epoch, beat: Int64, fenced: Int, sentAt: Instant, through session: SessionID, at now: Instant
     ) {
-        highestEpoch = max(highestEpoch, epoch)
+        if epoch.isPlausible { highestEpoch = max(highestEpoch, epoch) }
         ledEpoch = epoch
         claimInDoubt = nil
         allowed(.take, at: now)
@@ -100,14 +100,23 @@ extension LeaseMachine {
                 send(.release(leadership.epoch, beat: leadership.beat), at: now)
             } else if now >= leadership.renewAt {
                 // Only the session that last renewed may release (R7): renew through this one first.
-                send(.resume(leadership.epoch), at: now)
+                send(.resume(leadership.epoch, ours: backends, lock: lockDemand(leadership, at: now)), at: now)
             }
             return
         }
         guard now >= leadership.renewAt else { return }
         // No renewal on behalf of a guard that does not answer (R5).
         guard guardian == .answering else { return }
-        send(leadership.holds == session ? .renew(leadership.epoch) : .resume(leadership.epoch), at: now)
+        send(
+            leadership.holds == session
+                ? .renew(leadership.epoch, ours: backends)
+                : .resume(leadership.epoch, ours: backends, lock: lockDemand(leadership, at: now)), at: now)
+    }
+
+    /// R6: a stranger on the lock is waited for during the first half of the life that is left. Then the lease is worth
+    /// more than the lock: the record still says that it is ours.
+    private func lockDemand(_ leadership: Leadership, at now: Instant) -> LockDemand {
+        now + settings.timing.life / 2 < leadership.deadline ? .needed : .waived
     }
 
     mutating func leaderGot(_ reply: Reply, sentAt: Instant, through session: SessionID, at now: Instant) {

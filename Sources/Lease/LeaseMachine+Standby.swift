@@ -29,10 +29,23 @@ extension LeaseMachine {
         case .create: send(.create(ttl: largestTTL, epochAbove: highestEpoch), at: now)
         case .unlock: send(.unlock, at: now)
         case .resumeOwn(let epoch):
-            if guardian == .answering { send(.resume(epoch), at: now) }
-        case .terminateHolder:
+            if guardian == .answering { send(.resume(epoch, ours: backends), at: now) }
+        case .terminateHolder(let strangers):
             guard let watch = standby.watch else { return update { $0.intention = .observe(at: now) } }
-            send(.terminateHolder(seen: watch.record, strangersIdleFor: largestTTL), at: now)
+            send(.terminateHolder(seen: watch.record, strangers: strangers), at: now)
+        case .claimUnlocked:
+            guard guardian == .answering else { return }
+            // The pause after the claim that found the lock busy does not count: this is what follows from it.
+            guard let watch = standby.watch, watch.session == session, now >= (standby.coolsUntil ?? now),
+                watch.basis(at: now, largestTTL: largestTTL) == .expired
+            else {
+                return update { standby in
+                    standby.lockWasTried = false
+                    standby.intention = .observe(at: now)
+                }
+            }
+            report(.lockWaived)
+            send(.claim(seen: watch.record, epochAbove: highestEpoch, lock: .waived), at: now)
         case .observe(let at):
             if let watch = claimable(standby, session: session, at: now) {
                 send(.claim(seen: watch.record, epochAbove: highestEpoch), at: now)
@@ -65,7 +78,7 @@ extension LeaseMachine {
         // Only a watch through this session allows a claim (R3): for another's there is nothing to wake for.
         if let watch = standby.watch, watch.session == link.session, !watch.record.suspended, guardian == .answering {
             var claimAt = watch.expiry(largestTTL: largestTTL)
-            if watch.record.released && watch.record.server == watch.server { claimAt = watch.firstSeen }
+            if watch.isReleased { claimAt = watch.firstSeen }
             claimAt = max(claimAt, standby.coolsUntil ?? claimAt, standby.claimPausesUntil ?? claimAt)
             wake = min(wake, claimAt)
         }
@@ -85,19 +98,22 @@ extension LeaseMachine {
             update { $0.intention = .observe(at: now) }
         case .claim(let reply): claimed(reply, sentAt: sentAt, through: session, at: now)
         case .renewal(.renewed(let beat, let fenced)):
-            guard case .resume(let epoch) = statement else { return }
+            guard case .resume(let epoch, _, _) = statement else { return }
             report(.tookUpOwnRecord(epoch))
             chores.add(.historyBegin(epoch, previousRenewedAgo: .zero))
             lead(epoch, beat: beat, fenced: fenced, sentAt: sentAt, through: session, at: now)
         case .renewal(.lockBusy):
-            update { $0.intention = .observe(at: now + .milliseconds(100)) }
+            update { standby in
+                standby.ownBusySince = standby.ownBusySince ?? now
+                standby.intention = .observe(at: now + .milliseconds(100))
+            }
         case .terminated(let count):
             if count > 0 { report(.holdersTerminated(count)) } else { reportOnce(.stranger, .lockHeldByStranger) }
             let interval = settings.timing.renewInterval
             update { standby in
                 // First look again: the record may have moved meanwhile, and then the watch starts anew.
                 standby.claimPausesUntil = now + (count > 0 ? .milliseconds(50) : interval / 2)
-                standby.lockWasBusy = false
+                standby.lockWasTried = false
                 standby.intention = .observe(at: now)
             }
         case .renewal(.notOurs), .released, .done: update { $0.intention = .observe(at: now) }
@@ -108,24 +124,29 @@ extension LeaseMachine {
         guard case .standby(var standby) = role else { return }
         guard let record = observation.record else { return recordIsMissing(at: now) }
         recordMade = false
-        largestTTL = max(largestTTL, record.ttl)
-        highestEpoch = max(highestEpoch, record.epoch)
-        // R9: only what we led or may have claimed, what this server itself took from us, and never after a release of
-        // that epoch. A record that merely names us was written by hands.
-        if record.holder == settings.identity.instance, !record.released, record.server == observation.server,
-            releaseSent != record.epoch, ledEpoch == record.epoch || mayHaveClaimed(record)
-        {
-            return update { $0.intention = .resumeOwn(record.epoch) }
+        // Another server behind the same session (a pooler's doing) is as good as another session.
+        if let watch = standby.watch, watch.server != observation.server { seen.restart(at: now) }
+        let isOldCopy = seen.hasLaterEpoch(than: record)
+        seen.note(record, at: now)
+        largestTTL = seen.longestTTL(own: settings.timing.ttl)
+        if record.epoch.isPlausible { highestEpoch = max(highestEpoch, record.epoch) }
+        if isOwn(record, at: observation.server) {
+            // A lock that stays busy is a stranger's: from then on the record is anyone's, and so is what R4 says of it.
+            guard let busy = standby.ownBusySince, now >= busy + settings.timing.ttl else {
+                return update { $0.intention = .resumeOwn(record.epoch) }
+            }
+        } else {
+            standby.ownBusySince = nil
         }
         let next = now + pollPause(record, age: observation.age)
         let watch = Watch.after(
-            standby.watch, seeing: record, from: observation.server, through: session, age: observation.age, at: now)
-        if watch.firstSeen == now { standby.lockWasBusy = false }
-        // Its session is what still holds hands off the record: not before our own TTL, whatever the record's is.
-        let inTheWay =
-            standby.lockWasBusy && watch.basis(at: now, largestTTL: largestTTL) == .expired
-            && now >= watch.firstSeen + settings.timing.ttl
-        standby.intention = inTheWay ? .terminateHolder : .observe(at: next)
+            standby.watch, seeing: record, from: observation.server, through: session, age: observation.age,
+            isOldCopy: isOldCopy, at: now)
+        if watch.firstSeen == now {
+            standby.lockBusySince = nil
+            standby.lockWasTried = false
+        }
+        standby.intention = inTheWay(standby, of: watch, at: now) ?? .observe(at: next)
         standby.watch = watch
         role = .standby(standby)
         noteStanding(watch, at: now)
@@ -140,6 +161,26 @@ extension LeaseMachine {
             lasting: false, at: now)
         let again = now + settings.timing.renewInterval / 2
         update { $0.intention = .observe(at: again) }
+    }
+
+    /// R9: only what we led or may have claimed, what this server itself took from a session of ours, and never after a
+    /// release of that epoch. A record that merely names us was written by hands, or by a copy of this process.
+    private func isOwn(_ record: Record, at server: ServerID) -> Bool {
+        guard record.holder == settings.identity.instance, !record.released, record.server == server,
+            releaseSent != record.epoch, let backend = record.backend, backends.contains(backend)
+        else { return false }
+        return ledEpoch == record.epoch || mayHaveClaimed(record)
+    }
+
+    /// R4: what to do about the holder of the lock of a record that ran out. Its session is what still holds hands off the
+    /// record: nothing before our own TTL, whatever the record's is. Nil when nobody is in the way.
+    private func inTheWay(_ standby: Standby, of watch: Watch, at now: Instant) -> Standby.Intention? {
+        guard standby.lockWasTried, let since = standby.lockBusySince,
+            watch.basis(at: now, largestTTL: largestTTL) == .expired, now >= watch.firstSeen + settings.timing.ttl
+        else { return nil }
+        let waited = now.since(since)
+        if waited >= largestTTL * Timing.ttlsUntilLockIsWaived { return .claimUnlocked }
+        return .terminateHolder(waited >= largestTTL * Timing.ttlsUntilAnyStrangerIsEnded ? .any : .idleFor(largestTTL))
     }
 
     /// R9: what a claim of ours whose answer was lost would have written.
@@ -185,14 +226,15 @@ extension LeaseMachine {
             // to let go, or is not the one in the record (R4): `observed` terminates holders of expired ones only.
             update { standby in
                 standby.claimPausesUntil = now + .milliseconds(100)
-                standby.lockWasBusy = true
+                standby.lockWasTried = true
+                standby.lockBusySince = standby.lockBusySince ?? now
                 standby.intention = .observe(at: now)
             }
         }
     }
 
     private func basis(_ watch: Watch) -> ClaimBasis {
-        if watch.record.released { return watch.record.server == watch.server ? .released : .expired }
+        if watch.record.released { return watch.isReleased ? .released : .expired }
         return watch.record.holder == nil ? .unclaimed : .expired
     }
 

@@ -40,9 +40,15 @@ public struct LeaseMachine: Sendable {
     var role: Role
     var guardian: Guardian
     var stopping: StopKind?
-    /// The longest TTL seen in any record, or our own (R3, R10).
+    /// The leaderships seen lately (R3).
+    var seen = Seen()
+    /// The longest TTL among them, or our own (R3, R10).
     var largestTTL: Duration
+    /// The highest epoch seen: the floor of the next claim's.
     var highestEpoch = Epoch(0)
+    /// The sessions this process has had, as the server names them, oldest first. A record that another session renewed is
+    /// not ours, whatever it says of the holder: of two copies of one sidecar only one goes on (R5, R6, R9).
+    var backends: [BackendID] = []
     /// The last epoch that was led.
     var ledEpoch: Epoch?
     /// The epoch over which a claim was sent whose answer never came: a record of a later one that names us, and that
@@ -114,7 +120,7 @@ public struct LeaseMachine: Sendable {
 
     private mutating func take(_ event: Event, at now: Instant) {
         switch event {
-        case .sessionOpened(let id): sessionOpened(id, at: now)
+        case .sessionOpened(let id, let backend): sessionOpened(id, backend, at: now)
         case .sessionLost(let id, let reason): sessionLost(id, reason: reason, at: now)
         case .reply(let id, let reply): replied(id, reply, at: now)
         case .statementFailed(let id, let reason, let lasting):
@@ -163,9 +169,13 @@ extension LeaseMachine {
         actions.append(.openSession(lastSession))
     }
 
-    private mutating func sessionOpened(_ id: SessionID, at now: Instant) {
+    private mutating func sessionOpened(_ id: SessionID, _ backend: BackendID, at now: Instant) {
         guard case .opening(id, _) = link else { return }
         link = .idle(id)
+        seen.restart(at: now)
+        // Statements of earlier ones may still arrive late: what they write is ours, too. Not for ever.
+        backends.append(backend)
+        if backends.count > 32 { backends.removeFirst() }
         lastContact = now
         lastLoss = nil
         chores.register(at: now)
@@ -181,7 +191,7 @@ extension LeaseMachine {
         case .busy(_, .auxiliary, _):
             pauseChores(at: now)
             failures = 0
-        case .busy(_, .claim(let seen, _), _):
+        case .busy(_, .claim(let seen, _, _), _):
             // It may have succeeded all the same (R9).
             claimInDoubt = seen.epoch
             failures = 0

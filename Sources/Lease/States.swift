@@ -36,7 +36,9 @@ struct Standby: Equatable, Sendable {
         /// Poll at that time, or claim earlier when the watch allows it.
         case observe(at: Instant)
         case create
-        case terminateHolder
+        case terminateHolder(StrangerDemand)
+        /// Claim without the lock (R4).
+        case claimUnlocked
         case resumeOwn(Epoch)
         case unlock
     }
@@ -48,13 +50,16 @@ struct Standby: Equatable, Sendable {
     /// No claim before: one failed a moment ago.
     var claimPausesUntil: Instant?
     /// The last claim found the lock busy. If the record is still expired, its holder is in the way.
-    var lockWasBusy: Bool
+    var lockWasTried = false
+    /// Since when claims over this record have found it busy.
+    var lockBusySince: Instant?
+    /// Since when the lock has kept us from our own record (R9).
+    var ownBusySince: Instant?
 
     /// Nothing seen yet.
     static func fresh(at now: Instant, coolsUntil: Instant? = nil) -> Standby {
         Standby(
-            intention: .observe(at: now), watch: nil, coolsUntil: coolsUntil, claimPausesUntil: nil,
-            lockWasBusy: false)
+            intention: .observe(at: now), watch: nil, coolsUntil: coolsUntil, claimPausesUntil: nil)
     }
 }
 

@@ -21,6 +21,12 @@ public struct Timing: Equatable, Sendable {
     /// The limit of every call to the database, at the client and at the server (design: "Session").
     public let callLimit: Duration
 
+    /// R4: for how many of the longest TTL a lock that claims find busy is left to a stranger who is not idle.
+    static let ttlsUntilAnyStrangerIsEnded = 2
+
+    /// R4: after how many of the longest TTL a claim goes without a lock whose holder could not be ended.
+    static let ttlsUntilLockIsWaived = 3
+
     /// Fails with the two durations that contradict each other.
     public init(ttl: Duration, renewInterval: Duration? = nil, margin: Duration? = nil) throws(TimingError) {
         self.ttl = ttl
@@ -29,7 +35,7 @@ public struct Timing: Equatable, Sendable {
         life = ttl - self.margin
         callLimit = life / 4
         guard ttl >= .milliseconds(500), ttl <= .seconds(3600) else { throw .ttlOutOfRange }
-        guard self.margin >= ttl / 20, self.margin >= .milliseconds(50) else { throw .marginTooSmall }
+        guard self.margin >= ttl / 12, self.margin >= .milliseconds(50) else { throw .marginTooSmall }
         guard self.margin <= ttl / 2 else { throw .marginTooLarge }
         guard self.renewInterval >= .milliseconds(20) else { throw .renewIntervalTooSmall }
         guard self.renewInterval * 2 <= ttl - self.margin else { throw .renewIntervalTooLarge }
@@ -45,7 +51,8 @@ extension Timing {
 public enum TimingError: Error, Equatable, Sendable {
     /// Outside 500 ms to 1 h.
     case ttlOutOfRange
-    /// Below 5 % of the TTL or 50 ms: nothing left for clock rates and killing.
+    /// Below a twelfth of the TTL or 50 ms. Clocks 2 % apart each way take 4 % of the TTL, patience with a silent guard a
+    /// quarter of the margin (R12): of a twelfth, 2.4 % of the TTL are left for killing.
     case marginTooSmall
     /// Above half the TTL: the child would live shorter than the margin.
     case marginTooLarge

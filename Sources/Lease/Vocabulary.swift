@@ -5,8 +5,8 @@ import Clock
 
 /// Something that happened. Every one is given together with a reading of the clock taken after it arrived.
 public enum Event: Equatable, Sendable {
-    /// The session is connected and prepared.
-    case sessionOpened(SessionID)
+    /// The session is connected and prepared; `backend` is its name at the server.
+    case sessionOpened(SessionID, backend: BackendID)
     /// The session is gone or could not be opened; `reason` is for people.
     case sessionLost(SessionID, reason: String)
     /// The answer to the one statement in flight on the session.
@@ -46,18 +46,35 @@ public enum Statement: Equatable, Sendable {
     /// R10: make the missing record, live and ownerless.
     case create(ttl: Duration, epochAbove: Epoch)
     /// R4: take the lock and the record, if it is still the one seen; fence (R8).
-    indirect case claim(seen: Record, epochAbove: Epoch)
+    indirect case claim(seen: Record, epochAbove: Epoch, lock: LockDemand = .needed)
     /// R4: terminate who holds the lock of a record that ran out.
-    indirect case terminateHolder(seen: Record, strangersIdleFor: Duration)
-    /// R5: one more beat, in the session that holds the lock; fence (R8).
-    case renew(Epoch)
-    /// R6, R9: one more beat through another session: terminates the own former backend and takes the lock again.
-    case resume(Epoch)
+    indirect case terminateHolder(seen: Record, strangers: StrangerDemand)
+    /// R5: one more beat, in the session that holds the lock, if the record's session is one of `ours`; fence (R8).
+    case renew(Epoch, ours: [BackendID] = [])
+    /// R6, R9: one more beat through another session, if the record's is one of `ours`: terminates that former backend
+    /// and takes the lock again.
+    case resume(Epoch, ours: [BackendID] = [], lock: LockDemand = .needed)
     /// R7.
     case release(Epoch, beat: Int64)
     /// Give up the lock after a loss, or after a claim that came to nothing.
     case unlock
     case auxiliary(Auxiliary)
+}
+
+/// What a claim or a resume does when somebody else holds the advisory lock (R4, R6).
+public enum LockDemand: Equatable, Sendable {
+    /// It comes to nothing.
+    case needed
+    /// It goes on without: the lock's holder could not be ended, and the compare-and-set alone lets only one through.
+    case waived
+}
+
+/// Which sessions that hold the lock, and are not in the record, are ended (R4).
+public enum StrangerDemand: Equatable, Sendable {
+    /// Those that have been idle for so long.
+    case idleFor(Duration)
+    /// All of them.
+    case any
 }
 
 /// Statements that only people and speed need. They may fail without touching the lease.
@@ -187,6 +204,8 @@ public enum Notice: Equatable, Sendable {
     indirect case standby(Record, wait: Duration)
     case suspended
     case claimed(Epoch, basis: ClaimBasis)
+    /// The next claim or resume goes without the lock (R4).
+    case lockWaived
     case lockHeldByStranger
     case holdersTerminated(Int)
     case sessionsFenced(Int)

@@ -23,11 +23,13 @@ struct Watch: Equatable, Sendable {
     let ageWhenFirstSeen: Duration
     /// Something other than a sidecar changed the record: every write of ours is a new beat.
     let edited: Bool
+    /// A later epoch has been seen: the server lost a claim, and its leader may still be there.
+    let isOldCopy: Bool
 
     /// The watch after one more reply, which arrived at `now`: the same one where nothing changed.
     static func after(
         _ previous: Watch?, seeing record: Record, from server: ServerID, through session: SessionID, age: Duration,
-        at now: Instant
+        isOldCopy: Bool = false, at now: Instant
     ) -> Watch {
         if let previous, previous.session == session, previous.record == record, previous.server == server {
             return previous
@@ -37,15 +39,19 @@ struct Watch: Equatable, Sendable {
             edited = previous.edited || previous.record != record
         }
         return Watch(
-            session: session, record: record, server: server, firstSeen: now, ageWhenFirstSeen: age, edited: edited)
+            session: session, record: record, server: server, firstSeen: now, ageWhenFirstSeen: age, edited: edited,
+            isOldCopy: isOldCopy)
     }
 
-    /// How long the record must be seen unchanged. A record that another postmaster wrote may be an old copy, made
-    /// before a claim with a longer TTL, and a TTL that hands have shortened is not the one a child was promised: then
-    /// the longest TTL ever seen counts.
+    /// How long the record must be seen unchanged. A record that another postmaster wrote, or below an epoch that was
+    /// seen, may be an old copy, made before a claim with a longer TTL, and a TTL that hands have shortened is not the one
+    /// a child was promised: then the longest TTL seen counts.
     func patience(largestTTL: Duration) -> Duration {
-        record.server == server && !edited ? record.ttl : max(record.ttl, largestTTL)
+        record.server == server && !edited && !isOldCopy ? record.ttl : max(record.ttl, largestTTL)
     }
+
+    /// R3 (a): whether `released` can be believed: this run of the server wrote it, and has lost no claim since.
+    var isReleased: Bool { record.released && record.server == server && !isOldCopy }
 
     /// When `basis` becomes `expired` if nothing moves.
     func expiry(largestTTL: Duration) -> Instant { firstSeen + patience(largestTTL: largestTTL) }
@@ -54,7 +60,6 @@ struct Watch: Equatable, Sendable {
     func basis(at now: Instant, largestTTL: Duration) -> Basis? {
         if record.suspended { return nil }
         if now >= expiry(largestTTL: largestTTL) { return .expired }
-        if record.released && record.server == server { return .released }
-        return nil
+        return isReleased ? .released : nil
     }
 }

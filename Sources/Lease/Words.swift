@@ -13,6 +13,10 @@ public struct Epoch: Comparable, Hashable, Sendable, CustomStringConvertible {
     public static func < (left: Epoch, right: Epoch) -> Bool { left.rawValue < right.rawValue }
 
     public var description: String { String(rawValue) }
+
+    /// No clock writes a later epoch for three thousand years. A record beyond it was written by hand: it is taken as it
+    /// is, but not remembered as a floor for later claims, which would keep every sidecar out once the row is repaired.
+    var isPlausible: Bool { rawValue <= 100_000_000_000_000 }
 }
 
 /// One start of one sidecar: a random UUID, never reused.
@@ -32,6 +36,20 @@ public struct SessionID: Hashable, Comparable, Sendable {
     public init(_ rawValue: Int) { self.rawValue = rawValue }
 
     public static func < (left: SessionID, right: SessionID) -> Bool { left.rawValue < right.rawValue }
+}
+
+/// One session as the server knows it: a backend's process id and start. Together they name one session for good; a pid
+/// alone comes back (R5, R6, R9).
+public struct BackendID: Hashable, Sendable {
+    /// `pg_backend_pid()`.
+    public let pid: Int32
+    /// The backend's start in microseconds of the unix epoch, by the server's clock.
+    public let startedAt: Int64
+
+    public init(pid: Int32, startedAt: Int64) {
+        self.pid = pid
+        self.startedAt = startedAt
+    }
 }
 
 /// Which run of which PostgreSQL: its `pg_postmaster_start_time()` in microseconds of the unix epoch.
@@ -69,10 +87,12 @@ public struct Record: Equatable, Sendable {
     public var suspended: Bool
     /// The server that took the write.
     public var server: ServerID
+    /// The session that claimed or last renewed; nil when nobody holds it, or when the row does not say.
+    public var backend: BackendID?
 
     public init(
         epoch: Epoch, beat: Int64, holder: InstanceID?, node: String?, ttl: Duration, renewInterval: Duration,
-        released: Bool, suspended: Bool, server: ServerID
+        released: Bool, suspended: Bool, server: ServerID, backend: BackendID? = nil
     ) {
         self.epoch = epoch
         self.beat = beat
@@ -83,6 +103,7 @@ public struct Record: Equatable, Sendable {
         self.released = released
         self.suspended = suspended
         self.server = server
+        self.backend = backend
     }
 }
 

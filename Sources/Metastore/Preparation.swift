@@ -26,6 +26,8 @@ public struct SessionFacts: Equatable, Sendable {
 
     /// Whom to grant what this sidecar lacks: never credentials that are about to expire.
     public var grantee: String { assumed ?? user }
+    /// The session's name at the server.
+    public var backend: BackendID { BackendID(pid: backendPID, startedAt: backendStart) }
 }
 
 /// The steps of preparing one session.
@@ -211,6 +213,9 @@ public struct Preparation: Sendable {
         // Below the client's limit: a statement that waits for a lock shall fail there, and not cost the session here.
         let call = max(1, callLimit.milliseconds * 3 / 4)
         let keepAlive = max(1, idleLimit.milliseconds / 3000)
+        // Every setting is pinned by a SET of the session's own: a reload of the server's configuration must not change it
+        // under a living lease. With a lower synchronous_commit, the crash of one backend could lose a claim that was
+        // acknowledged, while the server's start time stays (R3).
         var script = """
             SET search_path = pg_catalog;
             SET default_transaction_isolation = 'read committed';
@@ -221,10 +226,11 @@ public struct Preparation: Sendable {
             SET tcp_keepalives_interval = \(keepAlive);
             SET tcp_keepalives_count = 3;
             SET tcp_user_timeout = \(idleLimit.milliseconds);
-            SELECT set_config('synchronous_commit', 'on', false)
-                WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write');
+            SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+                WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false);
+
             """
-        if serverVersion >= 140_000 { script += "\nSET idle_session_timeout = \(idleLimit.milliseconds);" }
+        if serverVersion >= 140_000 { script += "SET idle_session_timeout = \(idleLimit.milliseconds);" }
         return .script(script)
     }
 }

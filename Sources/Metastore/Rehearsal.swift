@@ -22,7 +22,7 @@ extension Statements {
     var rehearsal: Query {
         let never = Record(
             epoch: Epoch(-1), beat: -1, holder: nil, node: nil, ttl: timing.ttl, renewInterval: timing.renewInterval,
-            released: false, suspended: false, server: ServerID(0))
+            released: false, suspended: false, server: ServerID(0), backend: nil)
         return understudy.query(.claim(seen: never, epochAbove: Epoch(0)))
     }
 }
@@ -105,6 +105,7 @@ public struct FullRehearsal {
     }
 
     private func lease(_ step: inout String) throws -> String? {
+        let ours = [statements.backend].compactMap { $0 }
         step = "read"
         _ = try seen()
         step = "create"
@@ -116,16 +117,16 @@ public struct FullRehearsal {
                 "a claim had no effect: a trigger, a rule or a row filter (row-level security) on sidecar.lease undoes it"
         }
         step = "renew"
-        guard case .renewal(.renewed(let beat, _)) = try reply(.renew(epoch)) else {
+        guard case .renewal(.renewed(let beat, _)) = try reply(.renew(epoch, ours: ours)) else {
             return "a renewal had no effect: a trigger, a rule or a row filter on sidecar.lease undoes it"
         }
         step = "fence"
         if let record = try seen() {
-            _ = try reply(.terminateHolder(seen: record, strangersIdleFor: statements.timing.ttl))
+            _ = try reply(.terminateHolder(seen: record, strangers: .idleFor(statements.timing.ttl)))
         }
         step = "resume"
         var last = beat
-        if case .renewal(.renewed(let beat, _)) = try reply(.resume(epoch)) { last = beat }
+        if case .renewal(.renewed(let beat, _)) = try reply(.resume(epoch, ours: ours)) { last = beat }
         step = "release"
         guard case .released(true) = try reply(.release(epoch, beat: last)) else {
             return "a release had no effect: a trigger, a rule or a row filter on sidecar.lease undoes it"

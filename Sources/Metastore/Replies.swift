@@ -56,7 +56,7 @@ extension Statements {
             case .observe:
                 [
                     "this_server", "present", "epoch", "beat", "holder", "node", "ttl_ms", "renew_ms", "released",
-                    "suspended", "server", "age_ms",
+                    "suspended", "server", "backend_pid", "backend_start", "age_ms",
                 ]
             case .claim: ["locked", "epoch", "fenced"]
             case .renew, .resume: ["beat", "fenced", "ours", "locked"]
@@ -89,8 +89,16 @@ extension Statements {
             renewInterval: .milliseconds(try positive(result, "renew_ms")),
             released: try need(result.bool(0, "released"), "released"),
             suspended: try need(result.bool(0, "suspended"), "suspended"),
-            server: ServerID(try need(result.int64(0, "server"), "server")))
+            server: ServerID(try need(result.int64(0, "server"), "server")), backend: backendID(result))
         return Observation(record: record, server: server, age: .milliseconds(result.int64(0, "age_ms") ?? 0))
+    }
+
+    /// The session that the record names; nil where it names none, or only half of one.
+    private static func backendID(_ result: QueryResult) -> BackendID? {
+        guard let pid = result.int64(0, "backend_pid").flatMap({ Int32(exactly: $0) }),
+            let startedAt = result.int64(0, "backend_start")
+        else { return nil }
+        return BackendID(pid: pid, startedAt: startedAt)
     }
 
     private static func claimReply(_ result: QueryResult) throws(UnreadableReply) -> ClaimReply {

@@ -80,32 +80,6 @@ extension DatabaseMatrix {
             }
         }
 
-        @Test func aLockStolenByAStrangerCostsTheLeaseButNeverOverlaps() async throws {
-            try await Scenario.run(on: try Servers.shared()) { scenario in
-                let pair = try scenario.pair()
-                let thief = try DirectSession(scenario.url())
-                let key = try #require(try scenario.lockKey(thief))
-                try eventually("the leader's readiness file is there") { pair.leader.readiness?.deadline != nil }
-                // The leader takes its lock back as fast as it can: try until the thief was faster.
-                try eventually("the lock is stolen") {
-                    try thief.rows(
-                        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE \(Scenario.ourLock) AND pid <> pg_backend_pid()"
-                    )
-                    for _ in 0..<200 where try thief.value("SELECT pg_try_advisory_lock(\(key))") == "t" { return true }
-                    return false
-                }
-                let deadline = try #require(pair.leader.readiness?.deadline)
-                try scenario.gone(pair.tree.id)
-                // A renewal just before the theft may have been newer than the file that we read.
-                try scenario.expectDead(pair.tree.id, before: deadline + Scenario.ttl / 5)
-                // An idle stranger is terminated once it has been idle for longer than any TTL seen.
-                try scenario.takeover(from: pair.tree)
-                #expect(throws: DirectSession.Failure.self, "the thief's session is gone") {
-                    try thief.value("SELECT 1")
-                }
-            }
-        }
-
         @Test func aDeletedRowEndsTheLeadershipAndALeaseIsMadeAnew() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let pair = try scenario.pair()

@@ -12,6 +12,11 @@ struct Driver {
     static let server = ServerID(1000)
     static let otherServer = ServerID(2000)
 
+    /// The driver's own session of that number, as the server names it.
+    static func backend(_ number: Int) -> BackendID { BackendID(pid: Int32(number), startedAt: Int64(number)) }
+    /// Somebody else's.
+    static let otherBackend = BackendID(pid: 999, startedAt: 999)
+
     var machine: LeaseMachine
     var now = Instant(nanoseconds: 1_000_000_000_000)
     /// All actions so far.
@@ -60,7 +65,7 @@ struct Driver {
 
     /// Opens the session and answers the chores it starts with, up to the first poll.
     @discardableResult
-    mutating func open() -> [Action] { feed(.sessionOpened(session)) }
+    mutating func open() -> [Action] { feed(.sessionOpened(session, backend: Self.backend(sessions))) }
 
     /// Answers auxiliary statements until something else is in flight or nothing is.
     mutating func settle() {
@@ -71,23 +76,24 @@ struct Driver {
     mutating func observe(
         epoch: Int64 = 5, beat: Int64 = 1, holder: InstanceID? = Driver.other, ttl: Duration = .seconds(10),
         released: Bool = false, suspended: Bool = false, writer: ServerID = Driver.server,
-        server: ServerID = Driver.server
+        server: ServerID = Driver.server, backend: BackendID? = Driver.backend(1)
     ) -> [Action] {
         reply(
             .observed(
                 Observation(
                     record: Self.record(
                         epoch: epoch, beat: beat, holder: holder, ttl: ttl, released: released, suspended: suspended,
-                        writer: writer), server: server, age: .zero)))
+                        writer: writer, backend: backend), server: server, age: .zero)))
     }
 
     static func record(
         epoch: Int64 = 5, beat: Int64 = 1, holder: InstanceID? = Driver.other, ttl: Duration = .seconds(10),
-        released: Bool = false, suspended: Bool = false, writer: ServerID = Driver.server
+        released: Bool = false, suspended: Bool = false, writer: ServerID = Driver.server,
+        backend: BackendID? = Driver.backend(1)
     ) -> Record {
         Record(
             epoch: Epoch(epoch), beat: beat, holder: holder, node: "there", ttl: ttl, renewInterval: ttl / 5,
-            released: released, suspended: suspended, server: writer)
+            released: released, suspended: suspended, server: writer, backend: backend)
     }
 
     /// Leading epoch 6 since `now`, the claim sent just now, the child not started yet.
@@ -134,7 +140,26 @@ struct Driver {
 }
 
 extension [Action] {
-    var statements: [Statement] { compactMap { if case .send(_, let statement) = $0 { statement } else { nil } } }
+    /// Without the sessions that renewals name: `namedSessions` has those.
+    var statements: [Statement] {
+        compactMap { action in
+            guard case .send(_, let statement) = action else { return nil }
+            return switch statement {
+            case .renew(let epoch, _): .renew(epoch)
+            case .resume(let epoch, _, let lock): .resume(epoch, lock: lock)
+            default: statement
+            }
+        }
+    }
+    /// The sessions that the last renewal accepts in the record.
+    var namedSessions: [BackendID]? {
+        compactMap { action in
+            switch action {
+            case .send(_, .renew(_, let ours)), .send(_, .resume(_, let ours, _)): ours
+            default: nil
+            }
+        }.last
+    }
     var orders: [GuardOrder] {
         compactMap { action in
             guard case .order(let order) = action else { return nil }

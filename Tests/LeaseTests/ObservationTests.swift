@@ -256,7 +256,7 @@ import Testing
         let seen = Driver.record(ttl: .milliseconds(500))
         #expect(
             driver.observe(ttl: .milliseconds(500)).statements
-                == [.terminateHolder(seen: seen, strangersIdleFor: .seconds(10))])
+                == [.terminateHolder(seen: seen, strangers: .idleFor(.seconds(10)))])
     }
 
     @Test("A chore that costs the session is left alone until a watch is through") func choresPause() throws {

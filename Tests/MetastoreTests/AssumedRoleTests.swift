@@ -76,7 +76,7 @@ import Testing
         _ = try leader.lead()
         let seen = try standby.record()
         #expect(try standby.claim(seen) == .lockBusy)
-        #expect(try standby.ask(.terminateHolder(seen: seen, strangersIdleFor: .seconds(60))) == .terminated(1))
+        #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.seconds(60)))) == .terminated(1))
         try eventually("the leader's session is gone") { try isGone(leader.facts.backendPID) }
         guard case .claimed = try standby.claim(seen) else { throw UnreadableReply(what: "no claim") }
     }
@@ -88,7 +88,7 @@ import Testing
             settings: try ConnectionSettings(server.url(user: "narrow")),
             applicationName: LeaseKey.label(identity: node.identity, epoch: Epoch(1), database: "postgres"))
         try child.connectAndWait()
-        let result = try node.session.query(node.statements.query(.renew(epoch)), limit: .seconds(20))
+        let result = try node.session.query(node.statements.query(.renew(epoch, ours: node.backends)), limit: .seconds(20))
         #expect(try node.statements.reply(to: .renew(epoch), result) == .renewal(.renewed(beat: 1, fenced: 0)))
         #expect(
             Statements.unfenced(result) == Unfenced(sessions: 1, by: "owner", roles: #""narrow""#, superusers: ""))

@@ -20,6 +20,8 @@ final class Node {
     let identity: Identity
     private(set) var statements: Statements
     private(set) var facts: SessionFacts
+    /// The sessions this sidecar has had.
+    private(set) var backends: [BackendID]
 
     /// Connects, prepares (which makes the schema) and is ready.
     init(
@@ -30,6 +32,8 @@ final class Node {
         (session, facts) = try Self.open(server, user: user, database: database)
         statements = Statements(identity: identity, timing: Self.timing, version: "test")
         statements.database = facts.database
+        statements.backend = facts.backend
+        backends = [facts.backend]
     }
 
     /// The same sidecar through another session.
@@ -37,6 +41,8 @@ final class Node {
         identity = node.identity
         (session, facts) = try Self.open(server, user: "postgres")
         statements = node.statements
+        statements.backend = facts.backend
+        backends = node.backends + [facts.backend]
     }
 
     static func open(
@@ -65,9 +71,16 @@ final class Node {
         }
     }
 
+    /// Asks as this sidecar would: its renewals accept its own sessions.
     @discardableResult
     func ask(_ statement: Statement) throws -> Reply {
-        try statements.reply(to: statement, try session.query(statements.query(statement), limit: .seconds(20)))
+        let statement =
+            switch statement {
+            case .renew(let epoch, ours: []): Statement.renew(epoch, ours: backends)
+            case .resume(let epoch, ours: [], let lock): Statement.resume(epoch, ours: backends, lock: lock)
+            default: statement
+            }
+        return try statements.reply(to: statement, try session.query(statements.query(statement), limit: .seconds(20)))
     }
 
     func observe() throws -> Observation {

@@ -119,9 +119,10 @@ struct Spoiled: CustomTestStringConvertible, Sendable {
     @Test("Tables that are not there yet are made and rolled back") func withoutTables() throws {
         _ = try server.psql("GRANT CREATE ON DATABASE postgres TO keeper")
         let (session, facts) = try Node.open(server, user: "keeper", purpose: .look)
-        let statements = Statements(
+        var statements = Statements(
             identity: Identity(lease: "test", node: "n", instance: InstanceID("01234567-89ab-cdef-0123-456789abcdef")),
             timing: Node.timing, version: "test")
+        statements.backend = facts.backend
         let problems = try FullRehearsal(statements, role: facts.grantee, schema: Schema.upgrade(from: 0)) { query in
             try session.query(query, limit: .seconds(20))
         }.run()

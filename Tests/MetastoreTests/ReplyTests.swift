@@ -11,7 +11,8 @@ import Testing
     private let statements: Statements
     private let whole: [String: String?] = [
         "this_server": "5", "present": "t", "epoch": "7", "beat": "3", "holder": nil, "node": nil, "ttl_ms": "10000",
-        "renew_ms": "2000", "released": "f", "suspended": "f", "server": "5", "age_ms": "1",
+        "renew_ms": "2000", "released": "f", "suspended": "f", "server": "5", "backend_pid": nil,
+        "backend_start": nil, "age_ms": "1",
     ]
 
     init() throws {
@@ -29,6 +30,16 @@ import Testing
     @Test("A whole row is a record") func record() throws {
         guard case .observed(let observation) = reply(.observe, whole) else { throw UnreadableReply(what: "the row") }
         #expect(observation.record?.epoch == Epoch(7) && observation.record?.ttl == .seconds(10))
+    }
+
+    @Test("A record names a session by pid and start; half a name is none") func session() {
+        func backend(_ pid: String?, _ start: String?) -> BackendID? {
+            let row = whole.merging(["backend_pid": pid, "backend_start": start]) { $1 }
+            guard case .observed(let observation) = reply(.observe, row) else { return nil }
+            return observation.record?.backend
+        }
+        #expect(backend("7", "99") == BackendID(pid: 7, startedAt: 99))
+        #expect(backend("7", nil) == nil && backend(nil, "99") == nil && backend("x", "99") == nil)
     }
 
     @Test(

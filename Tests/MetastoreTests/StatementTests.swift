@@ -185,17 +185,17 @@ import Testing
         _ = try leader.lead()
         var seen = try standby.record()
         seen.beat += 1
-        #expect(try standby.ask(.terminateHolder(seen: seen, strangersIdleFor: .zero)) == .terminated(0))
+        #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.zero))) == .terminated(0))
         seen.beat -= 1
         // The holder as the record names it goes at once.
-        #expect(try standby.ask(.terminateHolder(seen: seen, strangersIdleFor: .seconds(3600))) == .terminated(1))
+        #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.seconds(3600)))) == .terminated(1))
         try eventually("the lock is free") { try lockHolders() == "0" }
         let thief = try Node(server, "thief")
         _ = try thief.session.query(
             Query("SELECT pg_advisory_lock($1::bigint)", ["\(LeaseKey.lock("test"))"]), limit: .seconds(20))
-        #expect(try standby.ask(.terminateHolder(seen: seen, strangersIdleFor: .seconds(3600))) == .terminated(0))
+        #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.seconds(3600)))) == .terminated(0))
         try eventually("an idle stranger goes") {
-            try standby.ask(.terminateHolder(seen: seen, strangersIdleFor: .milliseconds(1))) == .terminated(1)
+            try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.milliseconds(1)))) == .terminated(1)
         }
     }
 

@@ -118,6 +118,7 @@ struct CheckCommand: ExitingCommand {
                 callLimit: timing.callLimit, idleLimit: timing.ttl * 3 / 2, serverVersion: tool.facts.serverVersion))
         var statements = Statements(identity: settings.identity, timing: timing, version: Program.version)
         statements.database = tool.facts.database
+        statements.backend = tool.facts.backend
         let schema = tool.facts.schemaVersion == 0 ? Schema.upgrade(from: 0) : nil
         let problems: [FullRehearsal.Problem]
         do {

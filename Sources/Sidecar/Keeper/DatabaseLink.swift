@@ -119,7 +119,8 @@ struct DatabaseLink {
             case .ready(let facts):
                 stage = .ready(facts)
                 statements.database = facts.database
-                return [.ready(facts), .event(.sessionOpened(id))]
+                statements.backend = facts.backend
+                return [.ready(facts), .event(.sessionOpened(id, backend: facts.backend))]
             case .refuse(let error): return refused(error)
             }
         case .asking(let statement, let facts):

@@ -89,6 +89,11 @@ struct Narrator {
         case .claimed(let epoch, .released): return (.info, "claimed the released lease, epoch \(epoch)")
         case .claimed(let epoch, .expired): return (.info, "claimed the lease after its TTL ran out, epoch \(epoch)")
         case .claimed(let epoch, .unclaimed): return (.info, "claimed the lease that nobody held, epoch \(epoch)")
+        case .lockWaived:
+            return (
+                .warning,
+                "claiming the lease without its advisory lock: another session has held the lock for a long time, and cannot be terminated (`sidecar lease` shows it)"
+            )
         case .lockHeldByStranger:
             return (
                 .warning,

@@ -108,7 +108,7 @@ private struct Run {
         case .idle(let id): feed(.reply(id, .done))
         case .opening(let id):
             session = .idle(id)
-            feed(.sessionOpened(id))
+            feed(.sessionOpened(id, backend: BackendID(pid: Int32(truncatingIfNeeded: id.rawValue), startedAt: 1)))
         case .busy(let id, let statement, let sentAt):
             session = .idle(id)
             guard bytes.byte() < 230 else { return feed(.statementFailed(id, reason: "refused")) }
@@ -125,7 +125,7 @@ private struct Run {
                     record: missing ? nil : record, server: ServerID(bytes.byte() < 230 ? 1 : 2),
                     age: .milliseconds(bytes.number())))
         case .create: return .created
-        case .claim(let seen, let above):
+        case .claim(let seen, let above, _):
             switch bytes.choice(of: 8) {
             case 0: return .claim(.lockBusy)
             case 1: return .claim(.changed)
@@ -137,7 +137,7 @@ private struct Run {
                 grant = (epoch, sentAt + (timing.ttl - timing.margin))
                 return .claim(.claimed(epoch, fenced: bytes.choice(of: 2)))
             }
-        case .renew(let epoch), .resume(let epoch):
+        case .renew(let epoch, _), .resume(let epoch, _, _):
             switch bytes.choice(of: 8) {
             case 0: return .renewal(.lockBusy)
             case 1: return .renewal(.notOurs)

@@ -27,7 +27,7 @@ func fuzzRecord(_ input: UnsafeRawBufferPointer) {
         released: false, suspended: false, server: ServerID(1))
     let statement = bytes.pick([
         Statement.observe, .claim(seen: seen, epochAbove: Epoch(1)), .renew(Epoch(1)), .resume(Epoch(1)),
-        .release(Epoch(1), beat: 1), .terminateHolder(seen: seen, strangersIdleFor: .seconds(1)), .unlock,
+        .release(Epoch(1), beat: 1), .terminateHolder(seen: seen, strangers: .idleFor(.seconds(1))), .unlock,
         .create(ttl: .seconds(1), epochAbove: Epoch(1)),
     ])
     // Usually as many rows and columns as was asked for; a proxy that mixes answers up may send another's.

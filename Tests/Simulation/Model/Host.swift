@@ -30,6 +30,15 @@ final class Host {
         self.isContainer = isContainer
     }
 
+    /// A copy of that machine, as it is: with the same clock.
+    init(copying other: Host, index: Int) {
+        self.index = index
+        partsPerMillion = other.partsPerMillion
+        offset = other.offset
+        suspendedFor = other.suspendedFor
+        isContainer = other.isContainer
+    }
+
     /// CLOCK_BOOTTIME.
     func clock(at time: Time) -> Instant {
         Instant(nanoseconds: offset + time + time * partsPerMillion / 1_000_000)

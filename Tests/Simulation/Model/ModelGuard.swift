@@ -54,6 +54,19 @@ final class ModelGuard: Alarmed {
         timerBell.owner = self
     }
 
+    /// A copy of that guard, with a copy of its tree. Only of one at rest.
+    convenience init(
+        copying other: ModelGuard, owner: any GuardOwner, host: Host, tree copyOf: (ModelGuard) -> ProcessTree?
+    ) {
+        self.init(owner: owner, stage: other.stage, host: host, flaw: other.flaw)
+        machine = other.machine
+        tree = copyOf(self)
+        if let timer = other.timer { setTimer(timer) }
+    }
+
+    /// Nothing is on its way into it, and it kills nobody.
+    var isAtRest: Bool { isRunning && !isInside && inbox.isEmpty && !isHunting && outcome == nil && reaped == nil }
+
     /// The guard is set up and says so.
     func begin() { owner.said(.ready) }
 
@@ -254,6 +267,9 @@ final class ModelGuard: Alarmed {
         isKeeperGone = true
         stage.after(stage.random.time(5_000, 50_000)) { [self] in run() }
     }
+
+    /// The world is over.
+    func forget() { tree = nil }
 
     /// Its container is gone.
     func vanish() { state = .dead }

@@ -29,6 +29,13 @@ class ProcessTree {
         self.deadline = deadline
     }
 
+    /// Alive as that one is, of which it is a copy.
+    final func become(copyOf other: ProcessTree) {
+        isBeforeExec = other.isBeforeExec
+        hasCommand = other.hasCommand
+        hasDaemons = other.hasDaemons
+    }
+
     // MARK: What is to be decided
 
     /// From fork to exec, which takes as long as the machine likes. Nil: for ever, until `execute`.

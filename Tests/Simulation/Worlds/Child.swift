@@ -28,6 +28,14 @@ final class Child: ProcessTree {
         super.init(guardian: keeper.guardian, number: number, deadline: deadline)
     }
 
+    /// A copy on a copy of its machine, below the copy of its guard.
+    init(copying original: Child, keeper: Keeper, guardian: ModelGuard) {
+        self.keeper = keeper
+        epoch = original.epoch
+        super.init(guardian: guardian, number: original.number, deadline: original.deadline)
+        become(copyOf: original)
+    }
+
     override func executionTime() -> Time? {
         let slow = world.hasSlowExec && world.random.chance(0.3)
         if slow { world.felt(.children) }

@@ -71,8 +71,9 @@ final class Connection: Alarmed {
             case .idleTimeoutBelowTTL: world.profile.shortestTTL / 2
             default: keeper.ttl * 3 / 2
             }
-        backend = server.accept(self, idleLimit: limit)
-        respond(.answer(.sessionOpened(id)))
+        let accepted = server.accept(self, idleLimit: limit)
+        backend = accepted
+        respond(.answer(.sessionOpened(id, backend: accepted.id)))
     }
 
     private func asked(_ statement: Statement) {
@@ -127,6 +128,9 @@ final class Connection: Alarmed {
 
     /// The client's end is gone and nobody says so to the server: power loss, or a reset on the way.
     func vanish() { isOpen = false }
+
+    /// The world is over.
+    func forget() { backend = nil }
 
     /// The client learns that the session is no more.
     func reset(after delay: Time) { respond(.reset, after: delay) }

@@ -42,6 +42,8 @@ extension World {
             case .wallClock: strikeWallClock(lasts)
             case .hands: strikeRow()
             case .operators: strikeByOperator(keeper)
+            case .copies: copy(keeper)
+            case .crashes: strikeWithCrash(lasts)
             }
         if hasTakenEffect { tookEffect(family) }
     }
@@ -232,6 +234,7 @@ extension World {
 
     /// Fail-over to a replica that lost the last commits; sometimes just to what a standby saw last before it was cut off.
     private func strikeWithFailover(_ lasts: Time) -> Bool {
+        if random.chance(0.5), strikeWithForgottenVisitor() { return false }
         let standbys = keepers.filter { $0.standby?.watch != nil }
         guard random.chance(0.5), !standbys.isEmpty else {
             _ = strikeServer(lasts, lag: 1 + random.below(random.pick([2, 6, 20])))
@@ -250,6 +253,54 @@ extension World {
             reconnect(host)
         }
         return false
+    }
+
+    /// One backend is killed, and the server recovers under its old start time. Sometimes its settings were reloaded before:
+    /// then commits are acknowledged before they are safe, but not those of sessions that pin their setting.
+    private func strikeWithCrash(_ lasts: Time) -> Bool {
+        guard server.isRunning else { return false }
+        let reloaded = random.chance(0.7)
+        trace { "fault: a backend is killed\(reloaded ? ", a while after a reload that lowers synchronous_commit" : "")" }
+        if reloaded, twin == .commitsNotPinned { server.isSynchronous = false }
+        let lost = 1 + random.below(random.pick([2, 6]))
+        // Best while a claim is young.
+        waitForClaim(until: now + lasts) { [self] in
+            server.crash(losing: lost)
+            server.isSynchronous = true
+        }
+        return true
+    }
+
+    private func waitForClaim(until end: Time, _ then: @escaping () -> Void) {
+        let isYoung = server.stored.row.map { $0.record.holder != nil && $0.record.beat < 2 } ?? false
+        guard now < end, !isYoung else { return then() }
+        after(profile.shortestTTL / 20) { [self] in waitForClaim(until: end, then) }
+    }
+
+    /// A leader with a longer TTL than somebody else's, who has seen it and is then out of touch for longer than that TTL. A
+    /// replica takes over that has lost the leader's claim, and the leader is cut off.
+    private func strikeWithForgottenVisitor() -> Bool {
+        guard let leader = keepers.first(where: { $0.leadership != nil }), let epoch = leader.leadership?.epoch,
+            let standby = keepers.first(where: {
+                $0.ttl < leader.ttl && $0.standby?.watch?.record.epoch == epoch
+            }), server.lag(before: epoch, ttlBelow: leader.timing.ttl) != nil
+        else { return false }
+        trace { "fault: \(standby.name) is cut off, then a replica takes over that has lost the claim of \(leader.name)" }
+        standby.host.isCutTo = true
+        standby.host.isCutFrom = true
+        after(random.time(leader.ttl, leader.ttl * 2)) { [self] in
+            if leader.leadership?.epoch == epoch, server.isRunning,
+                let lag = server.lag(before: epoch, ttlBelow: leader.timing.ttl)
+            {
+                leader.host.isCutTo = true
+                leader.host.isCutFrom = true
+                server.stop(silently: random.chance(0.5))
+                server.start(lag: lag)
+                after(leader.ttl * 2) { [self] in reconnect(leader.host) }
+            }
+            reconnect(standby.host)
+        }
+        return true
     }
 
     private func strikeStatements(_ lasts: Time) -> Bool {
@@ -303,8 +354,14 @@ extension World {
         case 5:
             server.edit { $0.row?.record.suspended.toggle() }
         default:
+            // From a leader as well: its session ends, and the thief is faster.
+            if let holder = server.lockHolder, random.chance(0.5) { server.end(holder, byFault: true) }
             guard let thief = server.steal() else { return false }
-            after(profile.longestTTL * 4) { [self] in server.end(thief, byFault: false) }
+            thief.isActive = random.chance(0.4)
+            thief.isOutOfReach = random.chance(0.3)
+            // Some go by themselves, and some outlast the world.
+            let stays: Time = thief.isActive || thief.isOutOfReach ? 100 : 4
+            after(profile.longestTTL * stays) { [self] in server.end(thief, byFault: false) }
         }
         return true
     }

@@ -21,6 +21,17 @@ final class Judge {
     /// The smallest time between the end of one leadership's tree and the begin of the next one's.
     private(set) var narrowest: Time?
     private var lastEnd: (time: Time, keeper: Keeper)?
+    /// Leaders that were copied while they led. One of the two loses at its next renewal, or at its deadline.
+    private var copies: [Copied] = []
+    private struct Copied {
+        let one: Keeper
+        let other: Keeper
+        let epoch: Epoch
+        /// Until then both may live.
+        var until: Time
+        /// One of them has renewed through a session that the other does not know: the other cannot renew any more.
+        var isDecided = false
+    }
 
     private(set) var endedTrees = 0
     /// How many of them were beyond what can be promised, and how many overlaps were excused for that.
@@ -65,13 +76,63 @@ final class Judge {
         if !tree.isExcused { lastEnd = (world.now, tree.keeper) }
     }
 
+    /// A machine was copied with its living child: that much of two alive is not promised.
+    func copied(_ one: Keeper, to other: Keeper, until: Time) {
+        guard let original = one.child, let copy = other.child else { return }
+        for pair in copies where pair.one === one || pair.other === one {
+            // A copy of a copy is one of all of them.
+            copies.append(
+                Copied(
+                    one: pair.one === one ? pair.other : pair.one, other: other, epoch: pair.epoch, until: pair.until,
+                    isDecided: pair.isDecided))
+        }
+        copies.append(Copied(one: one, other: other, epoch: original.epoch, until: until))
+        // The lock that holds a claim off is the original's.
+        if one.hands != .off {
+            other.hands = .beyond
+            copy.isBeyondByHand = true
+        }
+        copy.isBeyond = original.isBeyond
+        copy.graceUntil = original.graceUntil
+        for tree in trees where tree !== original && tree.isExecuting { clash(tree, copy) }
+        trees.append(copy)
+        clash(original, copy)
+    }
+
+    /// A leader has renewed through a new session.
+    func resumed(by keeper: Keeper, _ epoch: Epoch) {
+        for index in copies.indices where copies[index].epoch == epoch && !copies[index].isDecided {
+            guard copies[index].one === keeper || copies[index].other === keeper else { continue }
+            copies[index].isDecided = true
+            copies[index].until = max(copies[index].until, world.now + keeper.ttl)
+        }
+    }
+
+    /// A leader has released what a copy of it may still hold to be its own.
+    func released(by keeper: Keeper, _ epoch: Epoch) {
+        for pair in copies where pair.epoch == epoch && (pair.one === keeper || pair.other === keeper) {
+            let other = pair.one === keeper ? pair.other : pair.one
+            if let tree = other.child, tree.epoch == epoch { tree.graceUntil = max(tree.graceUntil, pair.until) }
+        }
+    }
+
+    /// Until when these two may both live, being copies of one another.
+    private func copiesUntil(_ old: Child, _ new: Child) -> Time {
+        guard old.epoch == new.epoch else { return 0 }
+        let pair = copies.first {
+            $0.epoch == old.epoch
+                && ($0.one === old.keeper && $0.other === new.keeper || $0.one === new.keeper && $0.other === old.keeper)
+        }
+        return pair?.until ?? 0
+    }
+
     private func clash(_ old: Child, _ new: Child) {
         guard old !== new else { return }
         guard !old.isExcused, !new.isExcused else {
             excusedOverlaps += 1
             return
         }
-        let grace = max(old.graceUntil, new.graceUntil)
+        let grace = max(old.graceUntil, new.graceUntil, copiesUntil(old, new))
         guard world.now >= grace else {
             // One of them has just been thawed: it has as long as its guard needs to wake and kill.
             return world.at(grace) { [self] in
@@ -183,7 +244,8 @@ final class Judge {
 
     /// A TTL shortened by hand is not believed by who saw the very beat before. Others cannot know: not promised.
     private func excuseWhatHandsShortened(_ claimer: Keeper) {
-        for keeper in trees.map(\.keeper)
+        // Also of one whose command is just being started again.
+        for keeper in trees.map(\.keeper) + world.keepers
         where keeper.hands == .shortenedIt && keeper !== claimer {
             if sawBeforeEdit.contains(claimer.name), claimer.longestKnown >= keeper.timing.ttl { continue }
             keeper.hands = .beyond

@@ -48,8 +48,10 @@ final class Keeper: Alarmed {
     private var isSweeping = false
     private var wake: Time?
     private var isInside = false
-    /// R3: the longest TTL it was ever shown, or its own: what an intact machine knows, whatever this one remembers.
-    private(set) var longestKnown: Duration
+    /// R3: the leaderships it was shown, each until it has been in touch for that leadership's TTL without seeing it again.
+    private var sights: [Epoch: (ttl: Duration, at: Instant)] = [:]
+    /// The longest TTL among them, or its own: what an intact machine knows, whatever this one remembers.
+    var longestKnown: Duration { sights.values.reduce(timing.ttl) { max($0, $1.ttl) } }
 
     var ttl: Time { timing.ttl.nanoseconds }
     var isRunning: Bool { state == .running && !host.isSuspended }
@@ -61,7 +63,6 @@ final class Keeper: Alarmed {
         self.host = host
         self.timing = timing
         name = "\(host.index).\(number)"
-        longestKnown = timing.ttl
         isCalm = world.profile.isCalm
         startedAt = world.now
         identity = Identity(lease: "l", node: "n\(host.index)", instance: InstanceID("i\(host.index).\(number)"))
@@ -75,6 +76,50 @@ final class Keeper: Alarmed {
             at: host.clock(at: world.now))
         for bell in [guardBell, answerBell, wakeBell] { bell.owner = self }
         world.after(0) { [self] in run() }
+    }
+
+    /// A copy of that one on a copy of its machine, with a copy of its child. Its session is one that the server does not
+    /// know: packets of two machines cannot share one.
+    init(copying other: Keeper, on host: Host, number: Int) {
+        world = other.world
+        self.host = host
+        name = "\(host.index).\(number)"
+        timing = other.timing
+        isCalm = other.isCalm
+        startedAt = other.startedAt
+        identity = other.identity
+        machine = other.machine
+        sights = other.sights
+        hands = other.hands
+        guardian = ModelGuard(copying: other.guardian, owner: self, host: host) { [self] guardian in
+            let copied = other.child.map { Child(copying: $0, keeper: self, guardian: guardian) }
+            child = copied
+            return copied
+        }
+        if let session = machine.link.session {
+            let connection = Connection(session, of: self)
+            self.connection = connection
+            world.connections.append(connection)
+        }
+        for bell in [guardBell, answerBell, wakeBell] { bell.owner = self }
+    }
+
+    /// The world is over.
+    func forget() {
+        child = nil
+        connection = nil
+        guardian.forget()
+    }
+
+    /// A copy goes on.
+    func begin() { world.after(0) { [self] in run() } }
+
+    /// It waits with an idle session and a guard that has answered, and nothing is under way between them.
+    var isAtRest: Bool {
+        guard isWaiting, !host.isSuspended, guardian.isAtRest, pipe.isEmpty, machine.guardian == .answering,
+            case .idle = machine.link, case .running = leadership?.tree
+        else { return false }
+        return true
     }
 
     // MARK: News
@@ -192,7 +237,13 @@ final class Keeper: Alarmed {
 
     private func feed(_ event: Event) {
         if case .reply(_, .observed(let seen)) = event, let record = seen.record {
-            longestKnown = max(longestKnown, record.ttl)
+            let now = host.clock(at: world.now)
+            sights = sights.filter { now.since($0.value.at) < $0.value.ttl }
+            sights[record.epoch] = (max(sights[record.epoch]?.ttl ?? .zero, record.ttl), now)
+        }
+        if case .sessionOpened = event {
+            let now = host.clock(at: world.now)
+            sights = sights.mapValues { ($0.ttl, now) }
         }
         let now = host.clock(at: world.now)
         guard world.twin != nil else {

@@ -13,13 +13,27 @@ struct TwinMemory {
     let watch: Watch?
     let pollSentAt: Instant?
     let claimFailed: Bool
+    let seen: Seen
 
     init(_ keeper: Keeper) {
         deadline = keeper.leadership?.deadline
+        seen = keeper.machine.seen
         if case .lost = keeper.leadership?.standing { isLost = true } else { isLost = false }
         watch = keeper.standby?.watch
         if case .busy(_, .observe, let sentAt) = keeper.machine.link { pollSentAt = sentAt } else { pollSentAt = nil }
         if case .busy(_, .claim, _) = keeper.machine.link { claimFailed = true } else { claimFailed = false }
+    }
+}
+
+extension Seen {
+    /// What only a look may do.
+    fileprivate mutating func forgetNow(at now: Instant) {
+        var next = self
+        next.note(
+            Record(
+                epoch: Epoch(-1), beat: 0, holder: nil, node: nil, ttl: .zero, renewInterval: .zero, released: true,
+                suspended: false, server: ServerID(0)), at: now)
+        self = next
     }
 }
 
@@ -58,7 +72,7 @@ extension Keeper {
                 machine.update {
                     $0.watch = Watch(
                         session: session, record: old.record, server: observation.server, firstSeen: old.firstSeen,
-                        ageWhenFirstSeen: old.ageWhenFirstSeen, edited: false)
+                        ageWhenFirstSeen: old.ageWhenFirstSeen, edited: false, isOldCopy: false)
                 }
             }
         default: break
@@ -82,22 +96,33 @@ extension Keeper {
             machine.update {
                 $0.watch = Watch(
                     session: watch.session, record: watch.record, server: watch.server, firstSeen: sentAt,
-                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: watch.edited)
+                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: watch.edited, isOldCopy: watch.isOldCopy)
             }
         case .longestTTLForgotten:
+            machine.seen = Seen()
             machine.largestTTL = timing.ttl
+        case .forgottenOutOfTouch:
+            if case .sessionOpened = event { machine.seen = before.seen }
+            machine.seen.forgetNow(at: now)
+        case .releasedBelowSeen:
+            guard let watch = standby?.watch, watch.isOldCopy else { return }
+            machine.update {
+                $0.watch = Watch(
+                    session: watch.session, record: watch.record, server: watch.server, firstSeen: watch.firstSeen,
+                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: watch.edited, isOldCopy: false)
+            }
         case .shortenedTTLBelieved:
             guard let watch = standby?.watch, watch.edited else { return }
             machine.update {
                 $0.watch = Watch(
                     session: watch.session, record: watch.record, server: watch.server, firstSeen: watch.firstSeen,
-                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: false)
+                    ageWhenFirstSeen: watch.ageWhenFirstSeen, edited: false, isOldCopy: watch.isOldCopy)
             }
         case .terminateOnReleased:
-            guard case .reply(_, .observed) = event, let standby, standby.lockWasBusy,
+            guard case .reply(_, .observed) = event, let standby, standby.lockWasTried,
                 standby.watch?.record.released == true
             else { return }
-            machine.update { $0.intention = .terminateHolder }
+            machine.update { $0.intention = .terminateHolder(.idleFor(machine.largestTTL)) }
         case .failedClaimKeepsLock:
             guard case .statementFailed = event, before.claimFailed else { return }
             machine.update { $0.intention = .observe(at: now) }

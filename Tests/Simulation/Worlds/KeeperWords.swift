@@ -8,10 +8,11 @@ extension Keeper {
         switch statement {
         case .observe: "polls"
         case .create: "makes the missing record"
-        case .claim(let seen, _): "sends a claim over (\(seen.epoch), \(seen.beat))"
+        case .claim(let seen, _, let lock):
+            "sends a claim over (\(seen.epoch), \(seen.beat))\(lock == .waived ? " without the lock" : "")"
         case .terminateHolder: "wants the lock's holder terminated"
-        case .renew(let epoch): "sends a renewal of \(epoch)"
-        case .resume(let epoch): "sends a renewal of \(epoch) through a new session"
+        case .renew(let epoch, _): "sends a renewal of \(epoch)"
+        case .resume(let epoch, _, _): "sends a renewal of \(epoch) through a new session"
         case .release(let epoch, _): "sends the release of \(epoch)"
         case .unlock: "sends an unlock"
         case .auxiliary(let chore): "chore \(chore)"

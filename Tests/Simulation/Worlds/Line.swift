@@ -14,6 +14,8 @@ struct Line<Item> {
     private var lastArrival: Time = 0
     private var sent: [Sent] = []
 
+    var isEmpty: Bool { sent.isEmpty }
+
     /// Sends `item`, to arrive at `time` or with the one before.
     mutating func send(_ item: Item, at time: Time, through stage: Stage, _ bell: Bell) {
         lastArrival = max(lastArrival, time)

@@ -13,6 +13,8 @@ struct Pipe {
     var toKeeper = Line<GuardAnswer>()
     /// The last answers about a start: a guard may repeat itself, and R12 says that it does no harm.
     var said: [GuardAnswer] = []
+
+    var isEmpty: Bool { toGuard.isEmpty && toKeeper.isEmpty }
 }
 
 extension Keeper: GuardOwner {

@@ -9,12 +9,12 @@ import Lease
 struct Profile {
     enum Family: CaseIterable {
         case network, sessions, keepers, guards, hosts, children, server, failover, statements, wallClock, hands
-        case operators
+        case operators, copies, crashes
     }
 
     let sidecars: Int
     /// One for each sidecar.
-    let ttls: [Duration]
+    private(set) var ttls: [Duration]
     let families: [Family]
     let faults: Int
     /// The largest deviation of a clock's rate.
@@ -31,6 +31,9 @@ struct Profile {
 
     var longestTTL: Time { ttls.map(\.nanoseconds).max() ?? 0 }
     var shortestTTL: Time { ttls.map(\.nanoseconds).min() ?? 0 }
+
+    /// One more sidecar, with the TTL of that one.
+    mutating func add(likeSidecar index: Int) { ttls.append(ttls[index]) }
 
     init(random: inout Random, twin: Twin?) {
         isCalm = random.chance(0.06)

@@ -10,12 +10,18 @@ import Lease
 final class Backend {
     /// Nil for a stranger's.
     let connection: Connection?
+    /// Its name, which never comes back.
+    let id: BackendID
+    /// Works without end, or belongs to somebody whose sessions a sidecar may not end.
+    var isActive = false
+    var isOutOfReach = false
     var isAlive = true
     var lastUsed: Time
     let idleLimit: Time
 
-    init(connection: Connection?, at now: Time, idleLimit: Time) {
+    init(connection: Connection?, number: Int32, at now: Time, idleLimit: Time) {
         self.connection = connection
+        id = BackendID(pid: number, startedAt: now)
         lastUsed = now
         self.idleLimit = idleLimit
     }
@@ -45,6 +51,7 @@ final class Server {
     /// The last states, oldest first: what a lagging replica may have.
     private var commits: [Stored] = [Stored()]
     private(set) var backends: [Backend] = []
+    private var backendsEver: Int32 = 0
     var lockHolder: Backend?
     /// Added to the server's wall clock, in milliseconds.
     var wallStep: Int64 = 0
@@ -53,6 +60,8 @@ final class Server {
     /// The chance that a statement fails.
     var failures = 0.0
     var losesNotifications = false
+    /// Whether a commit is safe when it is acknowledged: of sessions that pin their setting it always is.
+    var isSynchronous = true
 
     init(world: World) { self.world = world }
 
@@ -62,7 +71,8 @@ final class Server {
     // MARK: Sessions
 
     func accept(_ connection: Connection, idleLimit: Time) -> Backend {
-        let backend = Backend(connection: connection, at: world.now, idleLimit: idleLimit)
+        backendsEver += 1
+        let backend = Backend(connection: connection, number: backendsEver, at: world.now, idleLimit: idleLimit)
         backends.append(backend)
         watchIdleness(of: backend)
         return backend
@@ -101,9 +111,29 @@ final class Server {
         lockHolder = nil
     }
 
+    /// One backend is killed: the server ends all sessions and recovers under the same start time. What was acknowledged
+    /// is there, unless a reload of its settings has lowered synchronous_commit for living sessions.
+    func crash(losing lost: Int) {
+        guard isRunning else { return }
+        for backend in backends { end(backend, byFault: true) }
+        lockHolder = nil
+        guard lost > 0, !isSynchronous else { return }
+        rollBack(by: lost)
+    }
+
     /// How many commits ago the record was the one that somebody out of touch saw last: the worst that a replica can show.
     func lag(showing record: Record) -> Int? {
         guard let index = commits.lastIndex(where: { $0.row?.record == record }) else { return nil }
+        return commits.count - 1 - index
+    }
+
+    /// How many commits ago that epoch was not claimed yet, and the record had a TTL below that one.
+    func lag(before epoch: Epoch, ttlBelow ttl: Duration) -> Int? {
+        let index = commits.lastIndex { commit in
+            guard let record = commit.row?.record else { return false }
+            return record.epoch < epoch && record.ttl < ttl
+        }
+        guard let index else { return nil }
         return commits.count - 1 - index
     }
 
@@ -114,19 +144,24 @@ final class Server {
         isRunning = true
         isSilent = false
         guard lag > 0 else { return }
+        rollBack(by: lag)
+    }
+
+    /// The last commits are lost.
+    private func rollBack(by lag: Int) {
         commits.removeLast(min(lag, commits.count - 1))
         let before = stored.row?.record.epoch.rawValue ?? 0
         let record = stored.row?.record
         stored = commits[commits.count - 1]
         let after = stored.row?.record.epoch.rawValue ?? 0
-        if stored.row?.record != record { world.tookEffect(.failover) }
-        world.trace { "server: promoted replica has epoch \(after) instead of \(before)" }
+        if stored.row?.record != record, isSynchronous { world.tookEffect(.failover) }
+        world.trace { "server: what is left has epoch \(after) instead of \(before)" }
         world.judge.forget(above: after)
     }
 
     func commit() {
         commits.append(stored)
-        if commits.count > 40 { commits.removeFirst(20) }
+        if commits.count > 160 { commits.removeFirst(40) }
     }
 
     // MARK: Hands
@@ -140,7 +175,8 @@ final class Server {
     /// A stranger takes the lock, if it is free.
     func steal() -> Backend? {
         guard isRunning, lockHolder == nil else { return nil }
-        let backend = Backend(connection: nil, at: world.now, idleLimit: .max / 4)
+        backendsEver += 1
+        let backend = Backend(connection: nil, number: backendsEver, at: world.now, idleLimit: .max / 4)
         backends.append(backend)
         lockHolder = backend
         return backend

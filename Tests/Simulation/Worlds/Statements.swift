@@ -19,12 +19,14 @@ extension Server {
             if lockHolder === backend { world.judge.blame("\(keeper.name) polls while it holds the lock") }
             var age = Duration.zero
             if let row = stored.row { age = .milliseconds(wall - row.renewedAt) }
-            return .observed(Observation(record: stored.row?.record, server: id, age: age))
+            var record = stored.row?.record
+            record?.backend = stored.row?.backend?.id
+            return .observed(Observation(record: record, server: id, age: age))
         case .create(let ttl, let above): return create(ttl, above, keeper)
-        case .claim(let seen, let above): return .claim(claim(seen, above, backend, keeper))
-        case .terminateHolder(let seen, let idle): return .terminated(terminate(seen, idle, backend))
-        case .renew(let epoch): return .renewal(renew(epoch, backend, keeper))
-        case .resume(let epoch): return .renewal(resume(epoch, backend, keeper))
+        case .claim(let seen, let above, let lock): return .claim(claim(seen, above, lock, backend, keeper))
+        case .terminateHolder(let seen, let strangers): return .terminated(terminate(seen, strangers, backend))
+        case .renew(let epoch, let ours): return .renewal(renew(epoch, ours, backend, keeper))
+        case .resume(let epoch, let ours, let lock): return .renewal(resume(epoch, ours, lock, backend, keeper))
         case .release(let epoch, let beat): return .released(release(epoch, beat, backend, keeper))
         case .unlock:
             if lockHolder === backend { lockHolder = nil }
@@ -60,11 +62,13 @@ extension Server {
         return .created
     }
 
-    private func claim(_ seen: Record, _ above: Epoch, _ backend: Backend, _ keeper: Keeper) -> ClaimReply {
+    private func claim(
+        _ seen: Record, _ above: Epoch, _ lock: LockDemand, _ backend: Backend, _ keeper: Keeper
+    ) -> ClaimReply {
         let twin = world.twin
         if twin?.hasNoLock != true {
-            guard lockHolder == nil || lockHolder === backend else { return .lockBusy }
-            lockHolder = backend
+            if lockHolder == nil { lockHolder = backend }
+            guard lockHolder === backend || isWaived(lock) else { return .lockBusy }
         }
         let compares = twin != .noCompareAndSet && twin != .noLockNoCompareAndSet
         guard let row = stored.row,
@@ -90,6 +94,8 @@ extension Server {
         return .claimed(Epoch(epoch), fenced: 0)
     }
 
+    private func isWaived(_ lock: LockDemand) -> Bool { lock == .waived && world.twin != .lockNeverWaived }
+
     /// What every write of a holder sets.
     private func write(_ backend: Backend, _ keeper: Keeper, _ change: (inout Record) -> Void) {
         guard var row = stored.row else { return }
@@ -104,14 +110,16 @@ extension Server {
         fence(row.record.epoch, keeper)
     }
 
-    private func isOurs(_ epoch: Epoch, _ keeper: Keeper) -> Bool {
-        guard let record = stored.row?.record else { return false }
+    private func isOurs(_ epoch: Epoch, _ ours: [BackendID], _ keeper: Keeper) -> Bool {
+        guard let row = stored.row else { return false }
+        let record = row.record
         let released = record.released && world.twin != .renewReleased
-        return record.epoch == epoch && record.holder == keeper.identity.instance && !released
+        let isFromOurSession = world.twin == .renewerByName || row.backend.map { ours.contains($0.id) } ?? false
+        return record.epoch == epoch && record.holder == keeper.identity.instance && !released && isFromOurSession
     }
 
-    private func renew(_ epoch: Epoch, _ backend: Backend, _ keeper: Keeper) -> RenewalReply {
-        guard isOurs(epoch, keeper) else { return .notOurs }
+    private func renew(_ epoch: Epoch, _ ours: [BackendID], _ backend: Backend, _ keeper: Keeper) -> RenewalReply {
+        guard isOurs(epoch, ours, keeper) else { return .notOurs }
         return renewed(epoch, backend, keeper)
     }
 
@@ -124,20 +132,22 @@ extension Server {
         return .renewed(beat: stored.row?.record.beat ?? 0, fenced: 0)
     }
 
-    private func resume(_ epoch: Epoch, _ backend: Backend, _ keeper: Keeper) -> RenewalReply {
+    private func resume(
+        _ epoch: Epoch, _ ours: [BackendID], _ lock: LockDemand, _ backend: Backend, _ keeper: Keeper
+    ) -> RenewalReply {
         let compares = world.twin != .resumeUncompared
-        guard compares ? isOurs(epoch, keeper) : stored.row != nil else { return .notOurs }
+        guard compares ? isOurs(epoch, ours, keeper) : stored.row != nil else { return .notOurs }
         if world.twin != .formerBackendSpared, world.twin != .ownRecordAfterReleaseUnaided,
-            let former = stored.row?.backend, former !== backend, former.isAlive,
-            !compares || former.connection?.keeper === keeper
+            let former = stored.row?.backend, former !== backend, former.isAlive
         {
             // A signal: the backend needs a moment to go, its lock with it.
             world.after(world.random.time(0, 2 * millisecond)) { [self] in end(former, byFault: false) }
         }
         if world.twin?.hasNoLock != true {
-            guard lockHolder == nil || lockHolder === backend || !compares else { return .lockBusy }
-            lockHolder = backend
+            if lockHolder == nil || !compares { lockHolder = backend }
+            guard lockHolder === backend || isWaived(lock) else { return .lockBusy }
         }
+        world.judge.resumed(by: keeper, epoch)
         return renewed(epoch, backend, keeper)
     }
 
@@ -147,7 +157,7 @@ extension Server {
         guard var row = stored.row, !row.record.released,
             !compares
                 || (row.record.epoch == epoch && row.record.holder == keeper.identity.instance
-                    && row.record.beat == beat && row.record.server == id)
+                    && row.record.beat == beat && row.record.server == id && row.backend === backend)
         else { return false }
         row.record.beat += 1
         row.record.released = true
@@ -159,14 +169,20 @@ extension Server {
         row.renewedAt = wall
         stored.row = row
         commit()
+        world.judge.released(by: keeper, epoch)
         world.trace { "server: \(keeper.name) released epoch \(epoch)" }
         return true
     }
 
-    private func terminate(_ seen: Record, _ idle: Duration, _ backend: Backend) -> Int {
+    private func terminate(_ seen: Record, _ strangers: StrangerDemand, _ backend: Backend) -> Int {
         guard let holder = lockHolder, holder !== backend, let row = stored.row else { return 0 }
         let isSeen = row.record.epoch == seen.epoch && row.record.beat == seen.beat
-        let isIdle = world.now - holder.lastUsed > idle.nanoseconds
+        guard !holder.isOutOfReach else { return 0 }
+        let isIdle =
+            switch strangers {
+            case .idleFor(let idle): !holder.isActive && world.now - holder.lastUsed > idle.nanoseconds
+            case .any: true
+            }
         guard isSeen && (row.backend === holder || isIdle) || world.twin == .terminateUnchecked else { return 0 }
         if !isSeen, let victim = holder.connection?.keeper {
             world.judge.hitSuccessor(victim, "its session was terminated for a record that had moved on")

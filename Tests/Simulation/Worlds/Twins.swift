@@ -8,13 +8,14 @@ enum Twin: String, CaseIterable {
     // R2
     case marginZero, marginZeroByDriftAlone, marginZeroAlone, deadlineFromReply, deadlineFromSending
     // R3
-    case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten, shortenedTTLBelieved
+    case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten, shortenedTTLBelieved,
+        forgottenOutOfTouch, commitsNotPinned, releasedBelowSeen
     // R4
     case noLock, noLockUnderHands, noCompareAndSet, noLockNoCompareAndSet, epochsRepeat, terminateOnReleased,
         failedClaimKeepsLock
-    case terminateUnchecked
+    case terminateUnchecked, lockNeverWaived
     // R5
-    case renewReleased, sessionClosedOnLoss, renewForSilentGuard
+    case renewReleased, sessionClosedOnLoss, renewForSilentGuard, renewerByName
     // R6
     case resumeUncompared, formerBackendSpared
     // R7
@@ -38,12 +39,12 @@ enum Twin: String, CaseIterable {
         case .noGuardTimer, .monotonicTimer, .extendAfterKill, .noCheckBeforeExec: "R1"
         case .marginZero, .marginZeroByDriftAlone, .marginZeroAlone, .deadlineFromReply, .deadlineFromSending: "R2"
         case .watchAcrossSessions, .releasedByOtherServer, .ownTTL, .watchFromSending, .longestTTLForgotten,
-            .shortenedTTLBelieved:
+            .shortenedTTLBelieved, .forgottenOutOfTouch, .releasedBelowSeen:
             "R3"
         case .noLock, .noLockUnderHands, .noCompareAndSet, .noLockNoCompareAndSet, .epochsRepeat, .terminateOnReleased,
-            .failedClaimKeepsLock, .terminateUnchecked:
+            .failedClaimKeepsLock, .terminateUnchecked, .lockNeverWaived:
             "R4"
-        case .renewReleased, .sessionClosedOnLoss, .renewForSilentGuard: "R5"
+        case .renewReleased, .sessionClosedOnLoss, .renewForSilentGuard, .renewerByName: "R5"
         case .resumeUncompared, .formerBackendSpared: "R6"
         case .releaseBeforeEmpty, .releaseUncompared, .releaseUncomparedWithoutLock: "R7"
         case .lateFence: "R8"
@@ -55,7 +56,7 @@ enum Twin: String, CaseIterable {
         case .silentGuardSpared, .guardAskedOnce, .patienceBeyondMargin, .relativeDeadlines, .emptyForOlderStart,
             .emptyWithoutDaemons:
             "R12"
-        case .idleTimeoutBelowPoll, .idleTimeoutBelowTTL: "session"
+        case .idleTimeoutBelowPoll, .idleTimeoutBelowTTL, .commitsNotPinned: "session"
         }
     }
 
@@ -76,6 +77,9 @@ enum Twin: String, CaseIterable {
         case .watchFromSending: "the observation counts from the sending of the poll"
         case .longestTTLForgotten: "the record's TTL although another postmaster wrote it"
         case .shortenedTTLBelieved: "a TTL that hands have shortened is believed"
+        case .forgottenOutOfTouch: "a TTL is forgotten although nobody was in touch who could have seen it"
+        case .commitsNotPinned: "a reload lowers `synchronous_commit` of living sessions"
+        case .releasedBelowSeen: "`released` is believed at an epoch below one that was seen"
         case .noLock: "no advisory lock, and no hands in the table"
         case .noLockUnderHands: "no advisory lock, hands in the table"
         case .noCompareAndSet: "no compare-and-set"
@@ -84,6 +88,8 @@ enum Twin: String, CaseIterable {
         case .terminateOnReleased: "the lock's holder is terminated on the strength of `released`"
         case .failedClaimKeepsLock: "a claim that failed keeps its lock"
         case .terminateUnchecked: "a late termination does not look at the record again"
+        case .lockNeverWaived: "a lock that cannot be had is waited for without end"
+        case .renewerByName: "renewals compare the holder's name, not its session"
         case .renewReleased: "a released record is renewed"
         case .sessionClosedOnLoss: "the session is closed while the tree is dying"
         case .renewForSilentGuard: "renewals on behalf of a guard that does not answer"
@@ -148,6 +154,8 @@ enum Twin: String, CaseIterable {
         switch self {
         case .marginZeroAlone: "killing and clocks are what the margin pays for"
         case .noLock: "one of two claimers fails the compare-and-set"
+        case .formerBackendSpared: "a leader whose lock stays busy renews without it"
+        case .releasedBelowSeen: "no acknowledged claim is lost while its server's run goes on"
         case .releaseUncompared: "nobody else can claim while the session that releases holds the lock"
         case .ownRecordAfterRelease: "a release compares the beat, and a resume ends the session that sent it"
         default: nil

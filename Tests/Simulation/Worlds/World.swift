@@ -28,7 +28,7 @@ struct Outcome {
 final class World: Stage {
     let seed: UInt64
     let twin: Twin?
-    let profile: Profile
+    private(set) var profile: Profile
     private(set) var hosts: [Host] = []
     /// The sidecar of each host, the last one started.
     private(set) var keepers: [Keeper] = []
@@ -115,6 +115,24 @@ final class World: Stage {
         } else {
             keepers.append(keeper)
         }
+    }
+
+    /// The machine of that sidecar is copied as it runs, child and all, and both go on (a snapshot restored beside its
+    /// original). False where it is not at rest with a running child.
+    func copy(_ keeper: Keeper) -> Bool {
+        guard keeper.isAtRest, let child = keeper.child, child.hasCommand, let leadership = keeper.leadership,
+            case .held(.run) = leadership.standing
+        else { return false }
+        let host = Host(copying: keeper.host, index: hosts.count)
+        hosts.append(host)
+        profile.add(likeSidecar: keeper.host.index)
+        starts += 1
+        trace { "fault: the machine of \(keeper.name) is copied as \(host.index).\(self.starts)" }
+        let copy = Keeper(copying: keeper, on: host, number: starts)
+        keepers.append(copy)
+        judge.copied(keeper, to: copy, until: host.time(of: leadership.deadline + keeper.timing.margin))
+        copy.begin()
+        return true
     }
 
     /// The engine's restart policy.
@@ -207,6 +225,9 @@ final class World: Stage {
             narrowest: judge.narrowest, simulated: now, trees: judge.endedTrees,
             excused: (judge.excusedTrees, judge.excusedOverlaps))
         close()
+        // What refers to one another would outlive the world.
+        for connection in connections { connection.forget() }
+        for keeper in keepers + retired { keeper.forget() }
         return outcome
     }
 
