@@ -22,7 +22,7 @@ extension Statements {
     var rehearsal: Query {
         let never = Record(
             epoch: Epoch(-1), beat: -1, holder: nil, node: nil, ttl: timing.ttl, renewInterval: timing.renewInterval,
-            released: false, suspended: false, server: ServerID(0))
+            released: false, suspended: false, server: ServerID(0), backend: nil)
         return understudy.query(.claim(seen: never, epochAbove: Epoch(0)))
     }
 }
@@ -107,6 +107,7 @@ public struct FullRehearsal {
     }
 
     private func lease(_ step: inout String) throws -> String? {
+        let ours = [statements.backend].compactMap { $0 }
         step = "read"
         _ = try seen()
         step = "create"
