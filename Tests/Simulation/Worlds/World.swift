@@ -15,6 +15,8 @@ struct Outcome {
     let faults: [Profile.Family: Int]
     /// From the last fault to exactly one child, in parts of the longest TTL.
     let recovery: Double
+    /// From the loss of a leader; nil where none was, or where somebody whose session cannot be ended sat on the lock, which
+    /// costs three TTL more (R4).
     let takeover: Double?
     /// The smallest gap between two leaderships, in nanoseconds.
     let narrowest: Time?
@@ -221,7 +223,8 @@ final class World: Stage {
         let longest = Double(profile.longestTTL)
         let outcome = Outcome(
             seed: seed, violation: judge.violation, starts: starts, faults: faults,
-            recovery: Double(recovery) / longest, takeover: takeover.map { Double($0) / longest },
+            recovery: Double(recovery) / longest,
+            takeover: server.lockHolder?.isOutOfReach == true ? nil : takeover.map { Double($0) / longest },
             narrowest: judge.narrowest, simulated: now, trees: judge.endedTrees,
             excused: (judge.excusedTrees, judge.excusedOverlaps))
         close()
