@@ -1,6 +1,7 @@
 // From arguments to an exit code: parses, runs one command, and turns every error into one line on stderr.
 
 import ArgumentParser
+import CLinux
 import Glibc
 import Guard
 
@@ -23,7 +24,7 @@ enum Program {
 
     /// Runs the command the arguments name and returns the exit code.
     static func main(guardProcess: GuardProcess?, guardError: Int32) -> Int32 {
-        let arguments = Array(CommandLine.arguments.dropFirst())
+        let arguments = ownArguments()
         if arguments.first == "probe", let code = Probe.fastPath(Array(arguments.dropFirst())) { return code }
         // The keeper's own copy of the arguments is made: a password in the memory that ps reads is not needed any more.
         scrubArguments()
@@ -44,6 +45,12 @@ enum Program {
         } catch {
             return explain(error, arguments)
         }
+    }
+
+    /// The arguments after the program's name. Not Swift's CommandLine, which reads /proc and finds none without it.
+    private static func ownArguments() -> [String] {
+        guard let vector = clinux_argv() else { return [] }
+        return (1..<max(1, Int(clinux_argc()))).compactMap { vector[$0].map { String(cString: $0) } }
     }
 
     /// One line on stderr, after the program's name.

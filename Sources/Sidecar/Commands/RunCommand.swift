@@ -2,6 +2,7 @@
 // loop.
 
 import ArgumentParser
+import CLinux
 import Clock
 import Glibc
 import Guard
@@ -74,10 +75,18 @@ struct RunCommand: ParsableCommand {
             throw Failure(
                 code: Failure.operatingSystem, message: "cannot make the guard process: \(errorText(guardError))")
         }
+        // Before anything is claimed: the guard finds there what it must kill.
+        guard access("/proc/self/stat", R_OK) == 0 else {
+            throw Failure(
+                code: Failure.operatingSystem,
+                message:
+                    "cannot read /proc/self/stat: \(errorText(errno)): mount /proc, where the guard finds the processes "
+                    + "that it must be able to kill")
+        }
         let environment = Environment.current
         let settings = try RunSettings(options: options, command: command, environment: environment)
         if let code = Executable.problem(name, path: environment["PATH"]) { throw code }
-        let commandIndex = CommandLine.arguments.count - command.count
+        let commandIndex = Int(clinux_argc()) - command.count
         return try keep(settings, guardProcess: guardProcess, commandIndex: commandIndex)
     }
 
