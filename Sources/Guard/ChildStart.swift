@@ -76,7 +76,9 @@ private func becomeCommand(
     // A session of its own keeps the guard out of every group signal of the tree.
     guard setsid() >= 0 else { return errno }
     if let cgroup { _ = write(cgroup.processesFile, "0", 1) }
-    for number in 1...highestSignal where number != SIGKILL && number != SIGSTOP { _ = clinux_default_signal(number) }
+    for number in 1...highestSignal where number != SIGKILL && number != SIGSTOP && !staysIgnored(number) {
+        _ = clinux_default_signal(number)
+    }
     // All that the guard opened is close-on-exec already. This is for what a library may have opened meanwhile.
     _ = clinux_close_on_exec_from(STDERR_FILENO + 1)
     var none = sigset_t()
@@ -86,6 +88,12 @@ private func becomeCommand(
     guard BootClock.now() < deadline else { return ChildStart.deadlinePassed }
     _ = clinux_execvpe(arguments[0], arguments, environment)
     return errno
+}
+
+/// Whether this process was started with the signal ignored in the way that nohup(1) and a shell's `&` do, and mean for the
+/// command. The guard itself changes no disposition of these.
+private func staysIgnored(_ number: Int32) -> Bool {
+    (number == SIGHUP || number == SIGINT || number == SIGQUIT) && clinux_ignores_signal(number) != 0
 }
 
 /// The kernel's highest signal (signal(7)); glibc's own macro is a call.

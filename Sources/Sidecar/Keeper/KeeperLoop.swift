@@ -97,9 +97,11 @@ struct KeeperLoop: ~Copyable {
         while let number = signals.next() {
             if number == SIGCHLD {
                 events += guardLink.reap()
-            } else if KeeperSignals.stopping.contains(number) {
-                log.info("got \(number == SIGTERM ? "SIGTERM" : "SIGINT")")
-                events.append(.stopRequested(stopAsked ? .now : .drain))
+            } else if signals.stopping.contains(number) {
+                let name = [SIGTERM: "SIGTERM", SIGINT: "SIGINT", SIGHUP: "SIGHUP: the terminal is gone"][number]
+                log.info("got \(name ?? "signal \(number)")")
+                // Of a terminal that closes several may tell: the shell, and the kernel when the shell ends.
+                events.append(.stopRequested(stopAsked && number != SIGHUP ? .now : .drain))
                 stopAsked = true
             } else {
                 events.append(.signalReceived(number))
