@@ -13,16 +13,31 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
     case live
 
     /// 0 for yes; 1 for no, with the reason on stderr: where probes are configured, somebody reads it in an event.
-    func answer(file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID()) -> Int32 {
+    func answer(
+        file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID(),
+        timeNamespace: UInt64? = ReadyFile.timeNamespace()
+    ) -> Int32 {
         let file = self == .live ? file.live : file
-        guard let reason = objection(file.read(), now: now, bootID: bootID) else { return 0 }
+        let reason =
+            switch file.read() {
+            case .absent: "is not there or not readable"
+            case .untrusted(let owner):
+                "belongs to user \(owner), whom this probe does not trust: probe as that user, or give --ready-file a folder of the sidecar's own"
+            case .state(let state): objection(state, now: now, bootID: bootID, timeNamespace: timeNamespace)
+            }
+        guard let reason else { return 0 }
         Console.error("no: \(file.path) \(reason)")
         return 1
     }
 
-    private func objection(_ state: ReadyState?, now: Instant, bootID: String) -> String? {
-        guard let state else { return "is not there or not readable" }
+    private func objection(
+        _ state: ReadyState, now: Instant, bootID: String, timeNamespace: UInt64?
+    ) -> String? {
         guard state.bootID == bootID else { return "is from before the last boot" }
+        // Another one's clock is shifted: a file that ran out long ago could look fresh.
+        guard state.timeNamespace == nil || state.timeNamespace == timeNamespace else {
+            return "was written in another time namespace: probe in the sidecar's own"
+        }
         guard state.deadline > now.nanoseconds else {
             return "ran out \(Durations.text(now.since(Instant(nanoseconds: state.deadline)))) ago"
         }

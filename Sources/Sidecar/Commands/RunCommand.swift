@@ -94,6 +94,7 @@ struct RunCommand: ParsableCommand {
         guard let signals = KeeperSignals() else {
             throw Failure(code: Failure.operatingSystem, message: "cannot take signals: \(errorText(errno))")
         }
+        let lock = try ReadyFileLock(settings.readyFile, node: settings.identity.node)
         let sink = try LogSink()
         var log = Logger(label: "sidecar") { _ in
             SinkLogHandler(sink: sink, format: settings.logFormat, logLevel: settings.logLevel)
@@ -108,7 +109,7 @@ struct RunCommand: ParsableCommand {
             sink.flush(milliseconds: 200)
             _exit(ExitCode.loopHung)
         }
-        let publisher = try Publisher(file: settings.readyFile) { [log] in log.warning("\($0)") }
+        let publisher = try Publisher(file: settings.readyFile, lock: lock) { [log] in log.warning("\($0)") }
         log.info(
             "sidecar \(Program.version) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )

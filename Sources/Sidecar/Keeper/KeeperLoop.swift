@@ -18,6 +18,7 @@ struct KeeperLoop: ~Copyable {
     private let watchdog: Watchdog
     private let publisher: Publisher
     private let bootID = ReadyFile.bootID()
+    private let timeNamespace = ReadyFile.timeNamespace()
     private var machine: LeaseMachine
     private var narrator: Narrator
     private var database: DatabaseLink
@@ -180,7 +181,8 @@ struct KeeperLoop: ~Copyable {
         ReadyState(
             role: status.role.rawValue, lease: settings.identity.lease, node: settings.identity.node,
             instance: settings.identity.instance.rawValue, epoch: status.epoch?.rawValue, healthy: status.healthy,
-            deadline: until.nanoseconds, bootID: bootID, pid: getpid(), version: Program.version)
+            deadline: until.nanoseconds, bootID: bootID, timeNamespace: timeNamespace, pid: getpid(),
+            version: Program.version)
     }
 
     private func exitCode() -> Int32 {
