@@ -21,10 +21,12 @@ public struct LeaseMachine: Sendable {
         public let once: Bool
         /// Kill the child at the first lost session instead of resuming.
         public let killOnSessionLoss: Bool
+        /// End after nothing but refused logins for so long; nil: never.
+        public let authFailureLimit: Duration?
 
         public init(
             identity: Identity, timing: Timing, restarts: RestartPolicy, grace: Duration, once: Bool = false,
-            killOnSessionLoss: Bool = false
+            killOnSessionLoss: Bool = false, authFailureLimit: Duration? = nil
         ) {
             self.identity = identity
             self.timing = timing
@@ -32,6 +34,7 @@ public struct LeaseMachine: Sendable {
             self.grace = grace
             self.once = once
             self.killOnSessionLoss = killOnSessionLoss
+            self.authFailureLimit = authFailureLimit
         }
     }
 
@@ -54,6 +57,8 @@ public struct LeaseMachine: Sendable {
     var chores: Chores
     /// When the database last answered.
     var lastContact: Instant?
+    /// The first of an unbroken row of refused logins, up to now.
+    var loginsRefusedSince: Instant?
     var lastStart = StartID(0)
     var lastToken: UInt64 = 0
     /// When to ask the guard again whether it still kills (R12).
@@ -106,7 +111,7 @@ public struct LeaseMachine: Sendable {
     private mutating func take(_ event: Event, at now: Instant) {
         switch event {
         case .sessionOpened(let id): sessionOpened(id, at: now)
-        case .sessionLost(let id, let reason): sessionLost(id, reason: reason, at: now)
+        case .sessionLost(let id, let reason, let cause): sessionLost(id, reason: reason, cause: cause, at: now)
         case .reply(let id, let reply): replied(id, reply, at: now)
         case .statementFailed(let id, let reason): statementFailed(id, reason: reason, at: now)
         case .notified: pollNow(at: now)
@@ -157,11 +162,12 @@ extension LeaseMachine {
         guard case .opening(id, _) = link else { return }
         link = .idle(id)
         lastContact = now
+        loginsRefusedSince = nil
         chores.register(at: now)
         pollNow(at: now)
     }
 
-    private mutating func sessionLost(_ id: SessionID, reason: String, at now: Instant) {
+    private mutating func sessionLost(_ id: SessionID, reason: String, cause: SessionLoss, at now: Instant) {
         guard link.session == id else { return }
         let failures: Int
         switch link {
@@ -185,6 +191,20 @@ extension LeaseMachine {
         case .leading: leaderLostSession(id, at: now)
         case .leaving, .ended: break
         }
+        switch cause {
+        case .loginRefused: loginRefused(at: now)
+        case .other: loginsRefusedSince = nil
+        }
+    }
+
+    /// After long enough of nothing else this sidecar is of no use, and whoever starts it again may know better. A leader never
+    /// ends this way: it may have a living child, and without a session its lease runs out anyway. Then it is a standby.
+    private mutating func loginRefused(at now: Instant) {
+        let since = loginsRefusedSince ?? now
+        loginsRefusedSince = since
+        guard let limit = settings.authFailureLimit, now.since(since) >= limit, case .standby = role else { return }
+        report(.loginsRefused(now.since(since)))
+        leave(.loginsRefused, at: now)
     }
 
     private mutating func replied(_ id: SessionID, _ reply: Reply, at now: Instant) {

@@ -25,6 +25,7 @@ enum Program {
     /// Runs the command the arguments name and returns the exit code.
     static func main(guardProcess: GuardProcess?, guardError: Int32) -> Int32 {
         let arguments = ownArguments()
+        if let code = CredentialsHelper.main(arguments) { return code }
         if arguments.first == "probe", let code = Probe.fastPath(Array(arguments.dropFirst())) { return code }
         // The keeper's own copy of the arguments is made: a password in the memory that ps reads is not needed any more.
         scrubArguments()
@@ -101,15 +102,20 @@ struct Failure: Error, Equatable {
 enum Console {
     /// Ends the program with 74 (EX_IOERR) when it cannot be written: half an answer must not look like a whole one.
     static func out(_ text: String) {
-        guard !write(text, to: STDOUT_FILENO) else { return }
+        guard !writeLine(text, to: STDOUT_FILENO) else { return }
         error("sidecar: cannot write the output: \(errorText(errno))")
         exit(74)
     }
 
-    static func error(_ text: String) { _ = write(text, to: STDERR_FILENO) }
+    static func error(_ text: String) { _ = writeLine(text, to: STDERR_FILENO) }
 
-    private static func write(_ text: String, to file: Int32) -> Bool {
-        var bytes = Array((text.hasSuffix("\n") ? text : text + "\n").utf8)[...]
+    private static func writeLine(_ text: String, to file: Int32) -> Bool {
+        write(text.hasSuffix("\n") ? text : text + "\n", to: file)
+    }
+
+    /// Writes all of it, as it is; false, with errno, when it cannot.
+    static func write(_ text: String, to file: Int32) -> Bool {
+        var bytes = Array(text.utf8)[...]
         while !bytes.isEmpty {
             let count = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
             if count < 0 && errno == EINTR { continue }

@@ -26,6 +26,7 @@ struct CheckCommand: ExitingCommand {
         let environment = Environment.current
         var options = RunOptions()
         options.databaseURL = database.databaseUrl
+        options.databaseURLFile = database.databaseUrlFile
         options.lease = lease
         options.ttl = ttl
         options.renewInterval = renewInterval

@@ -26,10 +26,13 @@ struct RunCommand: ParsableCommand {
               71       the operating system refused a process or signals
               80       the guard process was lost; its tree is dead
               81       the keeper hung
+              83       PostgreSQL refused every login for --auth-failure-limit
             """)
 
     @Option(help: "PostgreSQL of the lease, URL or keywords (SIDECAR_DATABASE_URL; else PG*, else Airflow's setting).")
     var databaseUrl: String?
+    @Option(help: "File with that URL, read before each connect (SIDECAR_DATABASE_URL_FILE).")
+    var databaseUrlFile: String?
     @Option(help: "Name of the lease (SIDECAR_LEASE; default airflow-scheduler).")
     var lease: String?
     @Option(help: "Name of this place (SIDECAR_NODE; default the host name).")
@@ -51,6 +54,11 @@ struct RunCommand: ParsableCommand {
     var onSessionLoss: String?
     @Flag(help: "Accept a connection pooler in session mode (SIDECAR_ALLOW_SESSION_POOLER).")
     var allowSessionPooler = false
+    @Option(
+        help: "End after refused logins alone for so long; 0s: never (SIDECAR_AUTH_FAILURE_LIMIT; default 5m).")
+    var authFailureLimit: String?
+    @Flag(help: "Leave SIDECAR_DATABASE_URL in the command's environment (SIDECAR_KEEP_DATABASE_URL).")
+    var keepDatabaseUrl = false
     @Option(help: "Restarts of a failing command before another node gets its turn (SIDECAR_MAX_RESTARTS; default 3).")
     var maxRestarts: String?
     @Option(help: "The time in which they are counted (SIDECAR_RESTART_WINDOW; default 5m).")
@@ -124,7 +132,9 @@ struct RunCommand: ParsableCommand {
 
     private var options: RunOptions {
         RunOptions(
-            databaseURL: databaseUrl, lease: lease, node: node, ttl: ttl, renewInterval: renewInterval, margin: margin,
+            databaseURL: databaseUrl, databaseURLFile: databaseUrlFile, keepDatabaseURL: keepDatabaseUrl,
+            authFailureLimit: authFailureLimit, lease: lease, node: node, ttl: ttl, renewInterval: renewInterval,
+            margin: margin,
             grace: grace, readyFile: readyFile, readyWhen: readyWhen, onSessionLoss: onSessionLoss,
             allowSessionPooler: allowSessionPooler, maxRestarts: maxRestarts, restartWindow: restartWindow,
             cooldown: cooldown, once: once, logLevel: logLevel, logFormat: logFormat)

@@ -127,6 +127,9 @@ struct KeeperLoop: ~Copyable {
                 narrator.sessionReady(
                     at: BootClock.now(), peer: peer, serverVersion: facts.serverVersion, encrypted: encrypted)
             case .unfenced(let unfenced): narrator.unfenced(unfenced)
+            case .credentials(.problem(let text)): narrator.problem(text, at: BootClock.now())
+            case .credentials(.changed(let origin)):
+                log.info("\(origin) holds other credentials than before: using them")
             case .refused(let error): if !everReady { ending = .refused(error) }
             }
         }
@@ -154,6 +157,7 @@ struct KeeperLoop: ~Copyable {
         case .order(let order):
             undelivered += guardLink.order(order) { [settings, name = database.statements.database] epoch in
                 ChildEnvironment.additions(identity: settings.identity, epoch: epoch, database: name)
+                    + (settings.keptDatabaseURL.map { ["SIDECAR_DATABASE_URL=\($0)"] } ?? [])
             }
         case .killGuard: guardLink.killGuard()
         case .killDescendants:
@@ -217,6 +221,7 @@ enum ExitCode {
     static let guardLost: Int32 = 80
     static let loopHung: Int32 = 81
     static let graceExceeded: Int32 = 82
+    static let loginsRefused: Int32 = 83
 
     static func of(_ exit: Exit) -> Int32 {
         switch exit {
@@ -227,6 +232,7 @@ enum ExitCode {
         case .cannotExecute(errno: ENOENT): 127
         case .cannotExecute: 126
         case .guardLost: guardLost
+        case .loginsRefused: loginsRefused
         }
     }
 }

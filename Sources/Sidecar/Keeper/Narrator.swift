@@ -127,6 +127,11 @@ struct Narrator {
         case .releaseRefused: return (.warning, "could not release the lease: it runs out by its TTL")
         case .guardSilent: return (.error, "the guard does not answer: killing it")
         case .guardLost: return (.error, "the guard is gone: killing what is left of the process tree")
+        case .loginsRefused(let time):
+            return (
+                .error,
+                "PostgreSQL has refused every login for \(Durations.text(.seconds(time.components.seconds))): exiting, so that a restart brings today's credentials (--auth-failure-limit)"
+            )
         }
     }
 
