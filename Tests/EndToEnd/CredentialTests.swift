@@ -94,15 +94,18 @@ extension DatabaseMatrix {
             let server = try await Self.server()
             try await Scenario.run(on: server) { scenario in
                 try scenario.setPassword(Self.secrets[0])
-                let sidecar = try scenario.start(
-                    "a", options: ["--auth-failure-limit", "1ms"], child: [],
-                    environment: ["SIDECAR_DATABASE_URL": scenario.url(password: Self.secrets[0])])
+                let options = ["--auth-failure-limit", "1ms"]
+                let environment = ["SIDECAR_DATABASE_URL": scenario.url(password: Self.secrets[0])]
+                let leader = try scenario.start("a", options: options, child: [], environment: environment)
                 let tree = try scenario.leader(members: 1).tree
+                let standby = try scenario.start("b", options: options, child: [], environment: environment)
+                try eventually("b stands by") { standby.readiness?.role == "standby" }
                 try server.stop()
                 try scenario.gone(tree.id)
-                try eventually("it is told of") { sidecar.log.contains("Connection refused") }
+                try eventually("it is told of") { standby.log.contains("Connection refused") }
                 try server.start()
                 try scenario.steady(try scenario.leader(after: tree.id, members: 1).tree.id)
+                #expect(standby.exit == nil && leader.exit != .code(83), "\(scenario.report)")
             }
         }
 
