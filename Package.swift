@@ -33,7 +33,9 @@ let package = Package(
         .testTarget(
             name: "MetastoreTests", dependencies: ["Metastore", "Postgres", "Lease", "Clock", "TestSupport"],
             swiftSettings: strict),
-        .testTarget(name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Postgres"], swiftSettings: strict),
+        .testTarget(
+            name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Postgres", "TestSupport"],
+            swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
 

@@ -76,7 +76,9 @@ private func becomeCommand(
     // A session of its own keeps the guard out of every group signal of the tree.
     guard setsid() >= 0 else { return errno }
     if let cgroup { _ = write(cgroup.processesFile, "0", 1) }
-    for number in 1...highestSignal where number != SIGKILL && number != SIGSTOP { _ = clinux_default_signal(number) }
+    for number in 1...highestSignal where number != SIGKILL && number != SIGSTOP && !staysIgnored(number) {
+        _ = clinux_default_signal(number)
+    }
     // All that the guard opened is close-on-exec already. This is for what a library may have opened meanwhile.
     _ = clinux_close_on_exec_from(STDERR_FILENO + 1)
     var none = sigset_t()
@@ -88,6 +90,12 @@ private func becomeCommand(
     return errno
 }
 
+/// Whether this process was started with the signal ignored in the way that nohup(1) and a shell's `&` do, and mean for the
+/// command. The guard itself changes no disposition of these.
+private func staysIgnored(_ number: Int32) -> Bool {
+    (number == SIGHUP || number == SIGINT || number == SIGQUIT) && clinux_ignores_signal(number) != 0
+}
+
 /// The kernel's highest signal (signal(7)); glibc's own macro is a call.
 private let highestSignal: Int32 = 64
 
@@ -95,13 +103,20 @@ private let highestSignal: Int32 = 64
 private enum Environment {
     typealias Vector = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
 
-    /// The inherited one, with the additions in place of inherited ones of the same names.
+    /// Settings of the sidecar that are secret and that the command does not need. Where it shall have them, they are among
+    /// the additions.
+    private static let withheld = ["SIDECAR_DATABASE_URL="]
+
+    /// The inherited one without what is withheld, with the additions in place of inherited ones of the same names.
     static func merged(additions: [String]) -> Vector {
         var kept: [UnsafeMutablePointer<CChar>?] = additions.map { strdup($0) }
         if let inherited = clinux_environment() {
             var index = 0
             while let variable = inherited[index] {
-                if !additions.contains(where: { haveSameName($0, variable) }) { kept.append(strdup(variable)) }
+                let isWithheld = withheld.contains { haveSameName($0, variable) }
+                if !isWithheld, !additions.contains(where: { haveSameName($0, variable) }) {
+                    kept.append(strdup(variable))
+                }
                 index += 1
             }
         }

@@ -226,6 +226,7 @@ extension LeaseMachine {
         case .exit(.childEnded): "released: the child ended"
         case .exit(.cannotExecute): "released: the command cannot be executed"
         case .exit(.guardLost): "released: the guard died"
+        case .exit(.loginsRefused): "released: every login was refused"
         }
     }
 }

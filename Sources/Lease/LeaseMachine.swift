@@ -24,10 +24,12 @@ public struct LeaseMachine: Sendable {
         /// How long the command's exec may take. Longer, and it hangs (a file system that does not answer): it is killed and
         /// counts as a failed start, so that another node gets its turn.
         public let startLimit: Duration
+        /// End after nothing but refused logins for so long; nil: never.
+        public let authFailureLimit: Duration?
 
         public init(
             identity: Identity, timing: Timing, restarts: RestartPolicy, grace: Duration, once: Bool = false,
-            killOnSessionLoss: Bool = false, startLimit: Duration = .seconds(30)
+            killOnSessionLoss: Bool = false, startLimit: Duration = .seconds(30), authFailureLimit: Duration? = nil
         ) {
             self.identity = identity
             self.timing = timing
@@ -36,6 +38,7 @@ public struct LeaseMachine: Sendable {
             self.once = once
             self.killOnSessionLoss = killOnSessionLoss
             self.startLimit = startLimit
+            self.authFailureLimit = authFailureLimit
         }
     }
 
@@ -73,6 +76,8 @@ public struct LeaseMachine: Sendable {
     var lastLoss: String?
     /// When the database last answered.
     var lastContact: Instant?
+    /// The first of an unbroken row of refused logins, up to now.
+    var loginsRefusedSince: Instant?
     var lastStart = StartID(0)
     var lastToken: UInt64 = 0
     /// When to ask the guard again whether it still kills (R12).
@@ -127,7 +132,7 @@ public struct LeaseMachine: Sendable {
     private mutating func take(_ event: Event, at now: Instant) {
         switch event {
         case .sessionOpened(let id, let backend): sessionOpened(id, backend, at: now)
-        case .sessionLost(let id, let reason): sessionLost(id, reason: reason, at: now)
+        case .sessionLost(let id, let reason, let cause): sessionLost(id, reason: reason, cause: cause, at: now)
         case .reply(let id, let reply): replied(id, reply, at: now)
         case .statementFailed(let id, let reason, let lasting):
             statementFailed(id, reason: reason, lasting: lasting, at: now)
@@ -188,12 +193,13 @@ extension LeaseMachine {
         if backends.count > 32 { backends.removeFirst() }
         lastContact = now
         lastLoss = nil
+        loginsRefusedSince = nil
         chores.register(at: now)
         rehearseSoon(at: now)
         pollNow(at: now)
     }
 
-    private mutating func sessionLost(_ id: SessionID, reason: String, at now: Instant) {
+    private mutating func sessionLost(_ id: SessionID, reason: String, cause: SessionLoss, at now: Instant) {
         guard link.session == id else { return }
         let failures: Int
         switch link {
@@ -218,6 +224,20 @@ extension LeaseMachine {
         case .leading: leaderLostSession(id, at: now)
         case .leaving, .ended: break
         }
+        switch cause {
+        case .loginRefused: loginRefused(at: now)
+        case .other: loginsRefusedSince = nil
+        }
+    }
+
+    /// After long enough of nothing else this sidecar is of no use, and whoever starts it again may know better. A leader never
+    /// ends this way: it may have a living child, and without a session its lease runs out anyway. Then it is a standby.
+    private mutating func loginRefused(at now: Instant) {
+        let since = loginsRefusedSince ?? now
+        loginsRefusedSince = since
+        guard let limit = settings.authFailureLimit, now.since(since) >= limit, case .standby = role else { return }
+        report(.loginsRefused(now.since(since)))
+        leave(.loginsRefused, at: now)
     }
 
     private mutating func replied(_ id: SessionID, _ reply: Reply, at now: Instant) {

@@ -8,7 +8,7 @@ public enum Event: Equatable, Sendable {
     /// The session is connected and prepared; `backend` is its name at the server.
     case sessionOpened(SessionID, backend: BackendID)
     /// The session is gone or could not be opened; `reason` is for people.
-    case sessionLost(SessionID, reason: String)
+    case sessionLost(SessionID, reason: String, cause: SessionLoss = .other)
     /// The answer to the one statement in flight on the session.
     case reply(SessionID, Reply)
     /// The server refused the statement in flight; the session goes on. `lasting`: it will refuse it again until somebody
@@ -32,6 +32,13 @@ public enum Event: Equatable, Sendable {
     case signalReceived(Int32)
     /// Time passed.
     case tick
+}
+
+/// What a lost session says about the credentials.
+public enum SessionLoss: Equatable, Sendable {
+    /// The server refused the login, on every host that answered: trying again with the same credentials is no use.
+    case loginRefused
+    case other
 }
 
 /// How fast to stop.
@@ -209,6 +216,8 @@ public enum Exit: Equatable, Sendable {
     case cannotExecute(errno: Int32)
     /// The guard died or hung; the keeper killed the tree.
     case guardLost
+    /// Nothing but refused logins for `authFailureLimit`: whoever starts it again may know today's credentials.
+    case loginsRefused
 }
 
 /// Why a leadership ended.
@@ -264,6 +273,8 @@ public enum Notice: Equatable, Sendable {
     case surviving([Leftover])
     /// Asked to stop, the sidecar ends over processes that it cannot kill, and does not release.
     case abandoned
+    /// It ends, because every login was refused for that long.
+    case loginsRefused(Duration)
 }
 
 /// On what ground a claim was made, for people.

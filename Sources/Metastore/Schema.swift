@@ -57,7 +57,30 @@ public enum Schema {
         END $$;
         """
 
+    /// A schema that somebody else has put there could be changed or dropped by them under every sidecar. A superuser is a
+    /// member of every role, so membership says nothing of it.
+    private static let refuseStrangersSchema = """
+        DO $$ DECLARE stranger name; BEGIN
+            SELECT o.rolname INTO stranger
+                FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_roles AS o ON o.oid = n.nspowner
+                WHERE n.nspname = 'sidecar' AND NOT o.rolsuper
+                    AND o.rolname NOT IN (current_user, 'pg_database_owner')
+                    AND n.nspowner <> (SELECT d.datdba FROM pg_catalog.pg_database AS d
+                        WHERE d.datname = pg_catalog.current_database())
+                    AND ((SELECT me.rolsuper FROM pg_catalog.pg_roles AS me WHERE me.rolname = current_user)
+                        OR NOT pg_catalog.pg_has_role(n.nspowner, 'MEMBER'));
+            IF stranger IS NOT NULL THEN
+                RAISE EXCEPTION 'the schema "sidecar" is there already and belongs to role "%", which is neither this role ("%") '
+                    'nor one that it is a member of, nor the owner of the database: drop it, or ALTER SCHEMA sidecar OWNER TO '
+                    'the role that shall own it', stranger, current_user
+                    USING ERRCODE = 'object_not_in_prerequisite_state';
+            END IF;
+        END $$;
+        """
+
     private static let version1 = """
+        \(refuseStrangersSchema)
+
         CREATE SCHEMA IF NOT EXISTS sidecar;
 
         CREATE TABLE sidecar.schema_version (

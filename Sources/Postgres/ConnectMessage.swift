@@ -43,8 +43,10 @@ struct ConnectMessage: Equatable {
         return (String(code), line.index(code.endIndex, offsetBy: 2))
     }
 
-    /// Whether it is about credentials: the server's word (class 28), or libpq's that it has no password to give.
+    /// Whether it is about credentials: the server's word (class 28), PgBouncer's (08P01, "SASL authentication failed"), or
+    /// libpq's that it has no password to give.
     var isAuthentication: Bool {
-        sqlState?.hasPrefix("28") == true || reason.contains("no password supplied")
+        sqlState?.hasPrefix("28") == true || sqlState == "08P01" && reason.contains("authentication failed")
+            || reason.contains("no password supplied")
     }
 }

@@ -41,10 +41,14 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
     /// - Parameters:
     ///   - conninfo: see libpq, "Connection Strings". A `service=` in it works.
     ///   - overrides: libpq keywords that win over it.
+    ///   - service: the service to use where it names none, in place of `PGSERVICE` (`leaveServiceFile`).
     /// - Throws: `SettingsError`, whose text never quotes the connection string.
-    public init(_ conninfo: String? = nil, overrides: [String: String] = [:]) throws(SettingsError) {
+    public init(
+        _ conninfo: String? = nil, overrides: [String: String] = [:], service: String? = nil
+    ) throws(SettingsError) {
         var given = try parseConninfo(conninfo ?? "")
         given.merge(overrides) { $1 }
+        if let service, given["service"] == nil { given["service"] = service }
         try examineServiceFile(given)
         let passwordFile = unusablePasswordFile(given)
         if passwordFile != nil { given["passfile"] = "/nonexistent/pgpass" }
@@ -79,6 +83,14 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
     public var port: UInt16 { entries.first?.port ?? 5432 }
     /// The database; PostgreSQL's default is the user's name.
     public var database: String { values["dbname"] ?? user }
+    /// Whether it is the same database on the same hosts, in whatever order they are tried. Other credentials do not matter.
+    public func isSamePlace(as other: ConnectionSettings) -> Bool {
+        func places(_ settings: ConnectionSettings) -> Set<String> {
+            Set(settings.entries.map { "\($0.host ?? "") \($0.address ?? "") \($0.port)" })
+        }
+        return database == other.database && places(self) == places(other)
+    }
+
     /// The role; libpq's default is the operating system's user. Empty when that has no name and none was given.
     public var user: String { values["user"] ?? "" }
     /// Keeps libpq from reading the service file again at each attempt: for a process that has its settings. The environment is

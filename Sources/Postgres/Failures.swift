@@ -85,6 +85,12 @@ public enum SessionFailure: Error, Sendable, Equatable, CustomStringConvertible 
         return !answers.isEmpty && answers.allSatisfy { $0.step == .authentication }
     }
 
+    /// Whether some candidate refused the login, whatever became of the others.
+    public var isRefusedSomewhere: Bool {
+        guard case .connect(_, let failures) = self else { return false }
+        return failures.contains { $0.step == .authentication }
+    }
+
     /// Whether all there is to it are names that could not be looked up.
     public var isResolution: Bool {
         guard case .connect(_, let failures) = self else { return false }

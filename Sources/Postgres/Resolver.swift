@@ -1,8 +1,9 @@
 // Looks host names up without making anybody wait: getaddrinfo(3) has no time limit and cannot be interrupted, so it
-// runs on a thread of its own and reports through an eventfd. A look-up that hangs costs one thread: at most one per
-// name is ever under way, and whoever asks for the same name meanwhile joins it.
+// runs on a thread of its own and reports through an eventfd. Whoever asks for the same name meanwhile joins it. A look-up that
+// never returns must not block the name for ever: when it has taken long, the next who asks starts another beside it, a few times.
 
 import CLinux
+import Clock
 import Glibc
 import Synchronization
 
@@ -16,36 +17,80 @@ final class Resolver: Sendable {
     typealias Answer = Result<[String], ResolveError>
     typealias Function = @Sendable (String) -> Answer
 
-    /// The one everybody shares, so that "one per name" holds for the process.
+    /// How many look-ups of one name, and of all names, may be under way: each that never returns costs a thread for ever.
+    static let mostOfOneName = 4
+    static let most = 16
+    /// How long the first look-up of a name may take before a second is started. Each further one waits six times as long: all
+    /// of them shall not be stuck in one outage. By default the second starts after 5 s, the third after 30 s, the last
+    /// after 3 minutes.
+    static let patience = Duration.seconds(5)
+
+    /// The one everybody shares, so that these limits hold for the process.
     static let shared = Resolver(resolve: systemLookUp)
 
     private let resolve: Function
-    /// Who waits for which name. A name is in here exactly while its thread runs.
-    private let outstanding = Mutex<[String: [Waiter]]>([:])
+    private let clock: @Sendable () -> Instant
+    private let outstanding = Mutex<[String: Name]>([:])
+
+    /// A name that is being looked up.
+    private struct Name: Sendable {
+        var waiters: [Waiter] = []
+        /// How many threads look it up; never 0.
+        var threads = 0
+        /// From when on another is started beside those that run.
+        var nextAt: Instant
+        /// How long the next one is given.
+        var patience: Duration
+    }
 
     /// Weak, so that a look-up nobody waits for any longer keeps no descriptor open.
     private struct Waiter: Sendable {
         weak let lookUp: LookUp?
     }
 
-    init(resolve: @escaping Function) { self.resolve = resolve }
+    /// `clock` is for tests.
+    init(clock: @escaping @Sendable () -> Instant = BootClock.now, resolve: @escaping Function) {
+        self.resolve = resolve
+        self.clock = clock
+    }
 
-    /// Starts to look a name up, or joins the look-up of that name already under way.
+    /// Starts to look a name up, or joins the look-ups of that name already under way.
     func lookUp(_ host: String) -> LookUp {
         let lookUp = LookUp()
-        let isFirst = outstanding.withLock { outstanding in
-            let others = outstanding[host]
-            outstanding[host] = (others ?? []).filter { $0.lookUp != nil } + [Waiter(lookUp: lookUp)]
-            return others == nil
+        let now = clock()
+        let startsThread = outstanding.withLock { outstanding in
+            let others = outstanding.values.reduce(0) { $0 + $1.threads }
+            var name = outstanding[host] ?? Name(nextAt: now, patience: Self.patience)
+            name.waiters = name.waiters.filter { $0.lookUp != nil } + [Waiter(lookUp: lookUp)]
+            let isStuck = now >= name.nextAt && name.threads < Self.mostOfOneName && others < Self.most
+            let starts = name.threads == 0 || isStuck
+            if starts {
+                name.threads += 1
+                name.nextAt = now + name.patience
+                name.patience = name.patience * 6
+            }
+            outstanding[host] = name
+            return starts
         }
-        if isFirst, !startThread({ [self] in finish(host, resolve(host)) }) {
+        if startsThread, !startThread({ [self] in finish(host, resolve(host)) }) {
             finish(host, .failure(ResolveError(reason: "cannot start a thread to look it up")))
         }
         return lookUp
     }
 
+    /// One thread has an answer: it is everybody's.
     private func finish(_ host: String, _ answer: Answer) {
-        let waiters = outstanding.withLock { $0.removeValue(forKey: host) ?? [] }
+        let waiters = outstanding.withLock { outstanding in
+            guard var name = outstanding[host] else { return [Waiter]() }
+            let waiters = name.waiters
+            name.waiters = []
+            name.threads -= 1
+            // The name is not stuck, or not any more: the next is looked up at once.
+            name.nextAt = clock()
+            name.patience = Self.patience
+            outstanding[host] = name.threads > 0 ? name : nil
+            return waiters
+        }
         for waiter in waiters { waiter.lookUp?.deliver(answer) }
     }
 }

@@ -1,6 +1,7 @@
 // From arguments to an exit code: parses, runs one command, and turns every error into one line on stderr.
 
 import ArgumentParser
+import CLinux
 import Glibc
 import Guard
 
@@ -23,7 +24,8 @@ enum Program {
 
     /// Runs the command the arguments name and returns the exit code.
     static func main(guardProcess: GuardProcess?, guardError: Int32) -> Int32 {
-        let arguments = Array(CommandLine.arguments.dropFirst())
+        let arguments = ownArguments()
+        if let code = CredentialsHelper.main(arguments) { return code }
         if arguments.first == "probe", let code = Probe.fastPath(Array(arguments.dropFirst())) { return code }
         // The keeper's own copy of the arguments is made: a password in the memory that ps reads is not needed any more.
         scrubArguments()
@@ -44,6 +46,12 @@ enum Program {
         } catch {
             return explain(error, arguments)
         }
+    }
+
+    /// The arguments after the program's name. Not Swift's CommandLine, which reads /proc and finds none without it.
+    private static func ownArguments() -> [String] {
+        guard let vector = clinux_argv() else { return [] }
+        return (1..<max(1, Int(clinux_argc()))).compactMap { vector[$0].map { String(cString: $0) } }
     }
 
     /// One line on stderr, after the program's name.
@@ -94,15 +102,20 @@ struct Failure: Error, Equatable {
 enum Console {
     /// Ends the program with 74 (EX_IOERR) when it cannot be written: half an answer must not look like a whole one.
     static func out(_ text: String) {
-        guard !write(text, to: STDOUT_FILENO) else { return }
+        guard !writeLine(text, to: STDOUT_FILENO) else { return }
         error("sidecar: cannot write the output: \(errorText(errno))")
         exit(74)
     }
 
-    static func error(_ text: String) { _ = write(text, to: STDERR_FILENO) }
+    static func error(_ text: String) { _ = writeLine(text, to: STDERR_FILENO) }
 
-    private static func write(_ text: String, to file: Int32) -> Bool {
-        var bytes = Array((text.hasSuffix("\n") ? text : text + "\n").utf8)[...]
+    private static func writeLine(_ text: String, to file: Int32) -> Bool {
+        write(text.hasSuffix("\n") ? text : text + "\n", to: file)
+    }
+
+    /// Writes all of it, as it is; false, with errno, when it cannot.
+    static func write(_ text: String, to file: Int32) -> Bool {
+        var bytes = Array(text.utf8)[...]
         while !bytes.isEmpty {
             let count = bytes.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
             if count < 0 && errno == EINTR { continue }

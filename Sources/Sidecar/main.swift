@@ -17,4 +17,6 @@ let guardError = errno
 
 // From here on this is the keeper, or a command that needs no guard.
 signal(SIGPIPE, SIG_IGN)
+// A log or readiness file that reaches the limit on files (ulimit -f) is an error to report, not the end of the keeper.
+signal(SIGXFSZ, SIG_IGN)
 exit(Program.main(guardProcess: guardProcess, guardError: guardError))

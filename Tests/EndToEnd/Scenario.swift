@@ -104,16 +104,19 @@ final class Scenario {
     }
 
     /// Starts one more sidecar around a recorder with members of every shape (or around `command`).
+    /// - Parameter environment: says where the database is, in place of --database-url.
     @discardableResult
     func start(
         _ node: String, options: [String] = [], child: [String] = Scenario.allShapes, command: [String]? = nil,
-        through proxy: TCPProxy? = nil, asInit: Bool = false, launcher: [String] = []
+        through proxy: TCPProxy? = nil, environment: [String: String]? = nil, asInit: Bool = false,
+        launcher: [String] = []
     ) throws -> SidecarProcess {
         let recorder = [SidecarProcess.recorder, recordings] + child
         let ttl = ["--ttl", "\(Scenario.ttl.milliseconds)ms"]
         let sidecar = try SidecarProcess(
-            node: node, lease: lease, databaseURL: url(through: proxy), options: ttl + options,
-            command: command ?? recorder, directory: directory, asInit: asInit, launcher: launcher)
+            node: node, lease: lease, databaseURL: environment == nil ? url(through: proxy) : nil,
+            options: ttl + options, command: command ?? recorder, directory: directory, environment: environment ?? [:],
+            asInit: asInit, launcher: launcher)
         sidecars.append(sidecar)
         return sidecar
     }

@@ -26,12 +26,14 @@ struct Driver {
     /// Answers pings at once when true.
     var guardAnswers = true
 
-    init(ttl: Duration = .seconds(10), maxRestarts: Int = 3, once: Bool = false, killOnSessionLoss: Bool = false) throws
-    {
+    init(
+        ttl: Duration = .seconds(10), maxRestarts: Int = 3, once: Bool = false, killOnSessionLoss: Bool = false,
+        authFailureLimit: Duration? = nil
+    ) throws {
         let settings = LeaseMachine.Settings(
             identity: Identity(lease: "test", node: "node", instance: Self.me), timing: try Timing(ttl: ttl),
             restarts: RestartPolicy(maxRestarts: maxRestarts, window: .seconds(300), cooldown: .seconds(60)),
-            grace: .seconds(30), once: once, killOnSessionLoss: killOnSessionLoss)
+            grace: .seconds(30), once: once, killOnSessionLoss: killOnSessionLoss, authFailureLimit: authFailureLimit)
         machine = LeaseMachine(settings: settings, at: now)
         feed(.tick)
     }
@@ -98,9 +100,12 @@ struct Driver {
 
     /// Leading epoch 6 since `now`, the claim sent just now, the child not started yet.
     static func leading(
-        ttl: Duration = .seconds(10), once: Bool = false, maxRestarts: Int = 3, killOnSessionLoss: Bool = false
+        ttl: Duration = .seconds(10), once: Bool = false, maxRestarts: Int = 3, killOnSessionLoss: Bool = false,
+        authFailureLimit: Duration? = nil
     ) throws -> Driver {
-        var driver = try Driver(ttl: ttl, maxRestarts: maxRestarts, once: once, killOnSessionLoss: killOnSessionLoss)
+        var driver = try Driver(
+            ttl: ttl, maxRestarts: maxRestarts, once: once, killOnSessionLoss: killOnSessionLoss,
+            authFailureLimit: authFailureLimit)
         driver.open()
         let actions = driver.observe(holder: nil, released: true)
         try #require(actions.statements.contains { if case .claim = $0 { true } else { false } })

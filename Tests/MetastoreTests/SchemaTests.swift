@@ -41,6 +41,45 @@ import Testing
         }
     }
 
+    @Test("A schema that a stranger has made is not used, whoever finds it; the owner's and one's own are")
+    func stranger()
+        throws
+    {
+        _ = try server.psql(
+            """
+            CREATE ROLE owner LOGIN; CREATE ROLE team; CREATE ROLE app LOGIN IN ROLE team; CREATE ROLE stranger LOGIN;
+            GRANT CREATE ON DATABASE postgres TO app, owner
+            """)
+        func upgrade(as user: String, schemaOf owner: String) throws {
+            _ = try server.psql("DROP SCHEMA IF EXISTS sidecar CASCADE")
+            _ = try server.psql("CREATE SCHEMA sidecar AUTHORIZATION \(owner)")
+            // Rights are not the question here. (CREATE SCHEMA IF NOT EXISTS needs that on the database in any case.)
+            if user != "postgres" { _ = try server.psql("GRANT ALL ON SCHEMA sidecar TO \(user)") }
+            _ = try Node.open(server, user: user)
+        }
+        func refused(as user: String, schemaOf owner: String) throws {
+            do {
+                try upgrade(as: user, schemaOf: owner)
+                Issue.record("\(user) uses the schema of \(owner)")
+            } catch PreparationError.failed(let reason) {
+                #expect(reason.contains("belongs to role \"\(owner)\""), "\(reason)")
+                #expect(reason.contains("ALTER SCHEMA sidecar OWNER TO"))
+            }
+            #expect(try server.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'sidecar'") == "0")
+        }
+        try refused(as: "app", schemaOf: "stranger")
+        // Who is a member of every role.
+        try refused(as: "postgres", schemaOf: "stranger")
+        for (user, owner) in [("app", "app"), ("app", "team"), ("app", "postgres"), ("postgres", "postgres")] {
+            try upgrade(as: user, schemaOf: owner)
+        }
+        _ = try server.psql("ALTER DATABASE postgres OWNER TO owner")
+        defer { _ = try? server.psql("ALTER DATABASE postgres OWNER TO postgres") }
+        for user in ["app", "postgres"] { try upgrade(as: user, schemaOf: "owner") }
+        try upgrade(as: "owner", schemaOf: "pg_database_owner")
+        try refused(as: "app", schemaOf: "stranger")
+    }
+
     @Test("A schema of a newer program that this one cannot work with is refused, a compatible one is not") func newer()
         throws
     {

@@ -38,6 +38,12 @@ import Testing
         #expect(ConnectMessage(lines).reason.utf8.count <= 2000)
     }
 
+    @Test func aPoolersRefusalOfALoginIsOne() {
+        #expect(ConnectMessage("FATAL:  08P01: SASL authentication failed\n").isAuthentication)
+        #expect(!ConnectMessage("FATAL:  08P01: server conn crashed?\n").isAuthentication)
+        #expect(!ConnectMessage("FATAL:  53300: authentication failed to be tried\n").isAuthentication)
+    }
+
     @Test func thePasswordThatAServerRepeatsIsHidden() {
         let said = "FATAL:  28P01: login failed for u with password \"S3cretPw\"\n"
         #expect(

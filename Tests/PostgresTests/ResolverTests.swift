@@ -49,6 +49,61 @@ private final class HeldResolver: Sendable {
         held.gate.signal()
     }
 
+    @Test func aLookUpThatNeverReturnsDoesNotBlockTheNameForEver() throws {
+        let now = Mutex(Instant(nanoseconds: 1_000_000_000_000))
+        let calls = Atomic(0)
+        let stuck = DispatchSemaphore(value: 0)
+        let heals = Atomic(false)
+        let clock = { @Sendable in now.withLock { $0 } }
+        let resolver = Resolver(clock: clock) { _ in
+            calls.add(1, ordering: .relaxed)
+            if !heals.load(ordering: .relaxed) { stuck.wait() }
+            return .success(["127.0.0.1"])
+        }
+        func ask(after pause: Duration, calls expected: Int) throws -> LookUp {
+            now.withLock { $0 = $0 + pause }
+            let lookUp = resolver.lookUp("stuck.example")
+            try eventually("\(expected) look-ups run") { calls.load(ordering: .relaxed) >= expected }
+            #expect(calls.load(ordering: .relaxed) == expected)
+            return lookUp
+        }
+        var abandoned = [try ask(after: .zero, calls: 1), try ask(after: .milliseconds(4_999), calls: 1)]
+        abandoned.append(try ask(after: .milliseconds(1), calls: 2))
+        abandoned.append(try ask(after: .milliseconds(29_999), calls: 2))
+        // Once names can be looked up again, the next asked gets its answer although two are stuck.
+        heals.store(true, ordering: .relaxed)
+        let healed = try ask(after: .milliseconds(1), calls: 3)
+        try eventually("an answer although two never return") { healed.answer != nil }
+        #expect(abandoned.allSatisfy { $0.answer != nil }, "one answer is everybody's")
+        #expect(try healed.answer?.get() == ["127.0.0.1"])
+        let next = try ask(after: .zero, calls: 4)
+        try eventually("the next is looked up at once") { next.answer != nil }
+        for _ in 0..<2 { stuck.signal() }
+    }
+
+    @Test func lookUpsThatNeverReturnAreBoundedInNumber() throws {
+        let now = Mutex(Instant(nanoseconds: 1_000_000_000_000))
+        let held = HeldResolver(.success(["127.0.0.1"]))
+        let clock = { @Sendable in now.withLock { $0 } }
+        let resolver = Resolver(clock: clock) { name in
+            held.calls.withLock { $0.append(name) }
+            held.gate.wait()
+            return held.answer
+        }
+        var expected = 0
+        for (index, name) in ["a", "b", "c", "d", "e"].enumerated() {
+            for _ in 0..<8 {
+                _ = resolver.lookUp(name)
+                now.withLock { $0 = $0 + .seconds(100_000) }
+            }
+            expected = index < 4 ? expected + Resolver.mostOfOneName : expected + 1
+            try eventually("\(expected) look-ups run") { held.count >= expected }
+            // A name's first is always started.
+            #expect(held.count == expected)
+        }
+        for _ in 0..<expected { held.gate.signal() }
+    }
+
     @Test func aLaterAttemptGetsTheOutstandingAnswer() throws {
         let server = try Shared.server.get()
         let held = HeldResolver(.success(["127.0.0.1"]))

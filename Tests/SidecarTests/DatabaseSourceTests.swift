@@ -1,5 +1,7 @@
 // Where the database is found, what Airflow's settings become, and that no error ever shows a password.
 
+import Clock
+import Foundation
 import Postgres
 import Testing
 
@@ -157,6 +159,81 @@ import Testing
 
     @Test("An empty option is refused, not taken for libpq's defaults") func emptyOption() throws {
         #expect(refusal(["SIDECAR_DATABASE_URL": "postgresql://u@h/d"], option: "")?.code == 78)
+    }
+
+    /// A file with that text, read as a setting.
+    private func fromFile(_ text: String) throws -> DatabaseSource {
+        let path = NSTemporaryDirectory() + "sidecar-url-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+        return try find(["SIDECAR_DATABASE_URL_FILE": path, "PGHOST": "x", "AIRFLOW__CORE__SQL_ALCHEMY_CONN": "y"])
+    }
+
+    @Test("A file's URL is read, in every form, without its last newline") func file() throws {
+        for url in [
+            "postgresql://u:hunter2@h/d\n", "  host=h user=u dbname=d\n\n", "postgresql+psycopg2://u:hunter2@h/d",
+        ] {
+            let source = try fromFile(url)
+            #expect(source.settings.description == "u@h:5432/d")
+            #expect(source.origin == "SIDECAR_DATABASE_URL_FILE")
+        }
+    }
+
+    @Test("What is no such file is one clear line, without its content") func noFile() throws {
+        for text in [
+            "", " \n", "hunter2", "postgresql://u:hunter2@h/d\nhunter2", String(repeating: "hunter2", count: 10_000),
+        ] {
+            do {
+                _ = try fromFile(text)
+                Issue.record("'\(text.prefix(40))' is taken")
+            } catch let failure as Failure {
+                #expect(failure.code == 78 && !failure.message.contains("hunter2"), "\(failure.message)")
+                #expect(failure.message.contains("SIDECAR_DATABASE_URL_FILE"))
+            }
+        }
+        let folder = NSTemporaryDirectory() + "sidecar-url-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        #expect(mkfifo(folder + "/pipe", 0o600) == 0)
+        for path in [
+            folder, folder + "/pipe", folder + "/absent", "/dev/zero", "postgresql://u:hunter2@h/d", "u:hunter2@h/d",
+        ] {
+            let failure = try #require(refusal(["SIDECAR_DATABASE_URL_FILE": path]))
+            #expect(failure.code == 78 && !failure.message.contains("hunter2"), "\(failure.message)")
+        }
+    }
+
+    @Test("A URL and a file contradict each other, on the same level") func fileAndURL() throws {
+        let url = "postgresql://u@own/a"
+        let both = try #require(refusal(["SIDECAR_DATABASE_URL": url, "SIDECAR_DATABASE_URL_FILE": "/f"]))
+        #expect(both.code == 78)
+        #expect(both.message.contains("SIDECAR_DATABASE_URL and SIDECAR_DATABASE_URL_FILE contradict"))
+        // An option wins over a variable.
+        #expect(try find(["SIDECAR_DATABASE_URL_FILE": "/f"], option: url).settings.host == "own")
+        #expect(throws: Failure.self) {
+            try DatabaseSource.find(option: url, file: "/f", environment: Environment([:]))
+        }
+        #expect(throws: Failure.self) { try DatabaseSource.find(option: nil, file: "", environment: Environment([:])) }
+    }
+
+    @Test("Read again, it may bring other credentials, and no other place") func readAgain() throws {
+        let path = NSTemporaryDirectory() + "sidecar-url-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        func put(_ url: String) throws { try Data(url.utf8).write(to: URL(fileURLWithPath: path)) }
+        try put("postgresql://u:one@h1,h2:6432/d")
+        let source = try find(["SIDECAR_DATABASE_URL_FILE": path])
+        func again() throws -> SourceReading.Answer? { try source.startReading()?.wait(limit: .seconds(30)) }
+        try put("postgresql://other:two@h1,h2:6432/d\n")
+        #expect(try again()?.get().description.hasPrefix("other@") == true)
+        for url in ["postgresql://u:hunter2@h1,h3:6432/d", "postgresql://u:hunter2@h1,h2:6432/e", "host=h1 user=d"] {
+            try put(url)
+            guard case .failure(let failure) = try again() else {
+                Issue.record("\(url) is another place")
+                continue
+            }
+            #expect(failure.message.contains("another database") && !failure.message.contains("hunter2"))
+        }
+        #expect(try find(["SIDECAR_DATABASE_URL": "postgresql://u@h/d"]).startReading() == nil)
     }
 
     @Test("Nothing given at all says what could be") func nothing() throws {

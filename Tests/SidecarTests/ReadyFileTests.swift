@@ -90,6 +90,71 @@ import Testing
         #expect(shared.write(state(deadline: BootClock.now())) == EPERM)
     }
 
+    @Test(
+        "Another user's file in a folder for all is not believed; root's, one's own and the folder owner's are",
+        .enabled(if: getuid() == 0, "only root can give a file away")) func foreignFile() throws
+    {
+        #expect(chmod(folder, 0o1777) == 0)
+        #expect(file.write(state(deadline: BootClock.now() + .seconds(60))) == 0)
+        #expect(Probe.ready.answer(file: file) == 0)
+        #expect(chown(file.path, 12345, 12345) == 0)
+        #expect(file.read() == .untrusted(owner: 12345))
+        for probe in Probe.allCases { #expect(probe.answer(file: file) == 1, "\(probe)") }
+        #expect(chown(folder, 12345, 12345) == 0)
+        #expect(Probe.ready.answer(file: file) == 0)
+    }
+
+    @Test("A link is not followed: it could lead to the file of a sidecar that runs") func link() throws {
+        #expect(file.write(state(deadline: BootClock.now() + .seconds(60))) == 0)
+        let link = ReadyFile(path: folder + "/link")
+        #expect(symlink(file.path, link.path) == 0)
+        #expect(Probe.ready.answer(file: link) == 1)
+    }
+
+    @Test("A file of another time namespace, whose clock is shifted, answers no") func timeNamespace() {
+        var written = state(deadline: BootClock.now() + .seconds(60))
+        written.timeNamespace = 4711
+        #expect(file.write(written) == 0)
+        #expect(Probe.ready.answer(file: file, timeNamespace: 4711) == 0)
+        #expect(Probe.ready.answer(file: file, timeNamespace: 4712) == 1)
+        #expect(Probe.ready.answer(file: file, timeNamespace: nil) == 1)
+        // An older sidecar's.
+        written.timeNamespace = nil
+        #expect(file.write(written) == 0)
+        #expect(Probe.ready.answer(file: file) == 0)
+    }
+
+    @Test("Only one may write: the second is told who does, and gets its turn when that one ends") func lock() throws {
+        let first = try ReadyFileLock(file, node: "node-1")
+        do {
+            _ = try ReadyFileLock(file, node: "node-2")
+            Issue.record("both have the lock")
+        } catch let failure as Failure {
+            #expect(failure.code == 78)
+            #expect(failure.message.contains("pid \(getpid()), node node-1"), "\(failure.message)")
+            #expect(failure.message.contains("--ready-file"))
+        }
+        _ = try ReadyFileLock(ReadyFile(path: folder + "/other"), node: "node-2")
+        first.release()
+        #expect(!FileManager.default.fileExists(atPath: file.path + ".lock"))
+        try ReadyFileLock(file, node: "node-2").release()
+    }
+
+    @Test("What is left of a holder that was killed is no lock, and what is no lock is left alone") func noLock() throws
+    {
+        let path = file.path + ".lock"
+        try Data("sidecar pid 1, node gone\n".utf8).write(to: URL(fileURLWithPath: path))
+        try ReadyFileLock(file, node: "node").release()
+        try Data("precious".utf8).write(to: URL(fileURLWithPath: path))
+        #expect(throws: Failure.self) { try ReadyFileLock(file, node: "node") }
+        #expect(FileManager.default.contents(atPath: path) == Data("precious".utf8))
+        try FileManager.default.removeItem(atPath: path)
+        #expect(mkfifo(path, 0o600) == 0)
+        #expect(throws: Failure.self) { try ReadyFileLock(file, node: "node") }
+        // Where nothing can be written there is nothing to lock; the file itself will say so.
+        try ReadyFileLock(ReadyFile(path: "/proc/nonsense/ready"), node: "node").release()
+    }
+
     @Test("What cannot be written says why") func unwritable() {
         #expect(ReadyFile(path: "/proc/nonsense/ready").write(state(deadline: BootClock.now())) != 0)
     }

@@ -103,6 +103,12 @@ static inline int clinux_default_signal(int number) {
     return (int)syscall(SYS_rt_sigaction, number, action, 0, 8 /* sizeof the kernel's sigset_t */);
 }
 
+/* sigaction(2): whether a signal is ignored */
+static inline int clinux_ignores_signal(int number) {
+    struct sigaction action;
+    return sigaction(number, 0, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 /* getpriority(2), setpriority(2): this process; getpriority's -1 may be a value, so errno is cleared first */
 int clinux_get_priority(void);
 int clinux_set_priority(int nice);

@@ -28,6 +28,7 @@ struct CheckCommand: ExitingCommand {
         let environment = Environment.current
         var options = RunOptions()
         options.databaseURL = database.databaseUrl
+        options.databaseURLFile = database.databaseUrlFile
         options.lease = lease
         options.node = node
         options.ttl = ttl

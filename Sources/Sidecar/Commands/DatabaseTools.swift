@@ -9,11 +9,13 @@ import Postgres
 struct DatabaseOptions: ParsableArguments {
     @Option(help: "PostgreSQL of the lease, URL or keywords (SIDECAR_DATABASE_URL; else PG*, else Airflow's setting).")
     var databaseUrl: String?
+    @Option(help: "File with that URL (SIDECAR_DATABASE_URL_FILE).")
+    var databaseUrlFile: String?
     @Flag(help: "Accept a connection pooler in session mode (SIDECAR_ALLOW_SESSION_POOLER).")
     var allowSessionPooler = false
 
     func source(_ environment: Environment) throws -> DatabaseSource {
-        try DatabaseSource.find(option: databaseUrl, environment: environment)
+        try DatabaseSource.find(option: databaseUrl, file: databaseUrlFile, environment: environment)
     }
 
     func poolerAllowed(_ environment: Environment) throws -> Bool {

@@ -14,29 +14,52 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
     case live
 
     /// 0 for yes; 1 for no, with the reason on stderr: where probes are configured, somebody reads it in an event.
-    func answer(file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID()) -> Int32 {
-        guard let reason = reason(file: file, now: now, bootID: bootID) else { return 0 }
+    func answer(
+        file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID(),
+        timeNamespace: UInt64? = ReadyFile.timeNamespace()
+    ) -> Int32 {
+        guard let reason = reason(file: file, now: now, bootID: bootID, timeNamespace: timeNamespace) else { return 0 }
         Console.error("no: \(reason)")
         return 1
     }
 
     /// Why the answer is no; nil for yes.
-    func reason(file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID()) -> String? {
+    func reason(
+        file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID(),
+        timeNamespace: UInt64? = ReadyFile.timeNamespace()
+    ) -> String? {
         let asked = self == .live ? file.live : file
-        guard let reason = objection(asked.read(), now: now, bootID: bootID) else { return nil }
-        let trouble = self == .live ? nil : trouble(file.live.read(), now: now, bootID: bootID)
+        let reason: String?
+        switch asked.read() {
+        case .absent: reason = "is not there or not readable"
+        case .untrusted(let owner):
+            reason =
+                "belongs to user \(owner), whom this probe does not trust: probe as that user, or give --ready-file a folder of the sidecar's own"
+        case .state(let state): reason = objection(state, now: now, bootID: bootID, timeNamespace: timeNamespace)
+        }
+        guard let reason else { return nil }
+        let trouble = self == .live ? nil : trouble(file.live.read(), now: now, bootID: bootID, timeNamespace)
         return "\(asked.path) \(reason)" + (trouble.map { ": \($0)" } ?? "")
     }
 
     /// What a sidecar that lives says about itself.
-    private func trouble(_ live: ReadyState?, now: Instant, bootID: String) -> String? {
-        guard let live, live.bootID == bootID, live.deadline > now.nanoseconds else { return nil }
+    private func trouble(
+        _ live: ReadyFile.Reading, now: Instant, bootID: String, _ timeNamespace: UInt64?
+    ) -> String? {
+        guard case .state(let live) = live,
+            objection(live, now: now, bootID: bootID, timeNamespace: timeNamespace) == nil
+        else { return nil }
         return live.trouble.map { oneLine($0, longest: 1000) }
     }
 
-    private func objection(_ state: ReadyState?, now: Instant, bootID: String) -> String? {
-        guard let state else { return "is not there or not readable" }
+    private func objection(
+        _ state: ReadyState, now: Instant, bootID: String, timeNamespace: UInt64?
+    ) -> String? {
         guard state.bootID == bootID else { return "is from before the last boot" }
+        // Another one's clock is shifted: a file that ran out long ago could look fresh.
+        guard state.timeNamespace == nil || state.timeNamespace == timeNamespace else {
+            return "was written in another time namespace: probe in the sidecar's own"
+        }
         guard state.deadline > now.nanoseconds else {
             return "ran out \(Durations.text(now.since(Instant(nanoseconds: state.deadline)))) ago"
         }

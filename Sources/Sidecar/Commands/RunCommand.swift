@@ -2,6 +2,7 @@
 // loop.
 
 import ArgumentParser
+import CLinux
 import Clock
 import Glibc
 import Guard
@@ -25,10 +26,13 @@ struct RunCommand: ParsableCommand {
               71       the operating system refused a process or signals
               80       the guard process was lost; its tree is dead
               81       the keeper hung
+              83       PostgreSQL refused every login for --auth-failure-limit
             """)
 
     @Option(help: "PostgreSQL of the lease, URL or keywords (SIDECAR_DATABASE_URL; else PG*, else Airflow's setting).")
     var databaseUrl: String?
+    @Option(help: "File with that URL, read before each connect (SIDECAR_DATABASE_URL_FILE).")
+    var databaseUrlFile: String?
     @Option(help: "Name of the lease (SIDECAR_LEASE; default airflow-scheduler).")
     var lease: String?
     @Option(help: "Name of this place (SIDECAR_NODE; default the host name).")
@@ -50,6 +54,11 @@ struct RunCommand: ParsableCommand {
     var onSessionLoss: String?
     @Flag(help: "Accept a connection pooler in session mode (SIDECAR_ALLOW_SESSION_POOLER).")
     var allowSessionPooler = false
+    @Option(
+        help: "End after refused logins alone for so long; 0s: never (SIDECAR_AUTH_FAILURE_LIMIT; default 5m).")
+    var authFailureLimit: String?
+    @Flag(help: "Leave SIDECAR_DATABASE_URL in the command's environment (SIDECAR_KEEP_DATABASE_URL).")
+    var keepDatabaseUrl = false
     @Option(help: "Restarts of a failing command before another node gets its turn (SIDECAR_MAX_RESTARTS; default 3).")
     var maxRestarts: String?
     @Option(help: "The time in which they are counted (SIDECAR_RESTART_WINDOW; default 5m).")
@@ -74,10 +83,18 @@ struct RunCommand: ParsableCommand {
             throw Failure(
                 code: Failure.operatingSystem, message: "cannot make the guard process: \(errorText(guardError))")
         }
+        // Before anything is claimed: the guard finds there what it must kill.
+        guard access("/proc/self/stat", R_OK) == 0 else {
+            throw Failure(
+                code: Failure.operatingSystem,
+                message:
+                    "cannot read /proc/self/stat: \(errorText(errno)): mount /proc, where the guard finds the processes "
+                    + "that it must be able to kill")
+        }
         let environment = Environment.current
         let settings = try RunSettings(options: options, command: command, environment: environment)
         if let code = Executable.problem(name, path: environment["PATH"]) { throw code }
-        let commandIndex = CommandLine.arguments.count - command.count
+        let commandIndex = Int(clinux_argc()) - command.count
         return try keep(settings, guardProcess: guardProcess, commandIndex: commandIndex)
     }
 
@@ -85,6 +102,7 @@ struct RunCommand: ParsableCommand {
         guard let signals = KeeperSignals() else {
             throw Failure(code: Failure.operatingSystem, message: "cannot take signals: \(errorText(errno))")
         }
+        let lock = try ReadyFileLock(settings.readyFile, node: settings.identity.node)
         let sink = try LogSink()
         var log = Logger(label: "sidecar") { _ in
             SinkLogHandler(sink: sink, format: settings.logFormat, logLevel: settings.logLevel)
@@ -99,7 +117,7 @@ struct RunCommand: ParsableCommand {
             sink.flush(milliseconds: 200)
             _exit(ExitCode.loopHung)
         }
-        let publisher = try Publisher(file: settings.readyFile) { [log] in log.warning("\($0)") }
+        let publisher = try Publisher(file: settings.readyFile, lock: lock) { [log] in log.warning("\($0)") }
         log.info(
             "sidecar \(Program.version) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )
@@ -114,7 +132,9 @@ struct RunCommand: ParsableCommand {
 
     private var options: RunOptions {
         RunOptions(
-            databaseURL: databaseUrl, lease: lease, node: node, ttl: ttl, renewInterval: renewInterval, margin: margin,
+            databaseURL: databaseUrl, databaseURLFile: databaseUrlFile, keepDatabaseURL: keepDatabaseUrl,
+            authFailureLimit: authFailureLimit, lease: lease, node: node, ttl: ttl, renewInterval: renewInterval,
+            margin: margin,
             grace: grace, readyFile: readyFile, readyWhen: readyWhen, onSessionLoss: onSessionLoss,
             allowSessionPooler: allowSessionPooler, maxRestarts: maxRestarts, restartWindow: restartWindow,
             cooldown: cooldown, once: once, logLevel: logLevel, logFormat: logFormat)

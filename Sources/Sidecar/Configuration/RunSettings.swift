@@ -25,6 +25,9 @@ enum LogFormat: String, CaseIterable {
 /// What the option parser found; nil where nothing was given.
 struct RunOptions {
     var databaseURL: String?
+    var databaseURLFile: String?
+    var keepDatabaseURL = false
+    var authFailureLimit: String?
     var lease: String?
     var node: String?
     var ttl: String?
@@ -50,6 +53,8 @@ struct RunSettings {
     let readyFile: ReadyFile
     let readyWhen: ReadyWhen
     let allowSessionPooler: Bool
+    /// What the child shall find in its environment although it is the sidecar's own: `SIDECAR_DATABASE_URL`.
+    let keptDatabaseURL: String?
     let command: [String]
     let logLevel: Logger.Level
     let logFormat: LogFormat
@@ -78,7 +83,8 @@ struct RunSettings {
                 lease: lease, node: node, instance: InstanceID(UUID().uuidString.lowercased())),
             timing: timing, restarts: restarts,
             grace: try reader.duration(options.grace, "--grace", "SIDECAR_GRACE") ?? .seconds(30),
-            once: try reader.flag(options.once, "SIDECAR_ONCE"), killOnSessionLoss: loss == "kill")
+            once: try reader.flag(options.once, "SIDECAR_ONCE"), killOnSessionLoss: loss == "kill",
+            authFailureLimit: try Self.authFailureLimit(options, reader))
         readyWhen =
             ReadyWhen(
                 rawValue: try reader.choice(
@@ -87,6 +93,8 @@ struct RunSettings {
         allowSessionPooler = try reader.flag(options.allowSessionPooler, "SIDECAR_ALLOW_SESSION_POOLER")
         readyFile = ReadyFile.forWriting(try reader.text(options.readyFile, "--ready-file", "SIDECAR_READY_FILE"))
         if let problem = readyFile.problem ?? readyFile.live.problem { throw Failure.configuration(problem) }
+        let keeps = try reader.flag(options.keepDatabaseURL, "SIDECAR_KEEP_DATABASE_URL")
+        keptDatabaseURL = keeps ? environment["SIDECAR_DATABASE_URL"] : nil
         self.command = command
         let level = try reader.choice(
             options.logLevel, "--log-level", "SIDECAR_LOG_LEVEL", Logger.Level.allCases.map(\.rawValue))
@@ -94,9 +102,16 @@ struct RunSettings {
         let format = try reader.choice(
             options.logFormat, "--log-format", "SIDECAR_LOG_FORMAT", LogFormat.allCases.map(\.rawValue))
         logFormat = format.flatMap { LogFormat(rawValue: $0) } ?? .text
-        database = try DatabaseSource.find(option: options.databaseURL, environment: environment)
+        database = try DatabaseSource.find(
+            option: options.databaseURL, file: options.databaseURLFile, environment: environment)
         // This process has one thread yet, and the guard, hence the command, an environment of its own.
         ConnectionSettings.leaveServiceFile()
+    }
+
+    /// 0 turns it off.
+    private static func authFailureLimit(_ options: RunOptions, _ reader: SettingReader) throws -> Duration? {
+        let limit = try reader.duration(options.authFailureLimit, "--auth-failure-limit", "SIDECAR_AUTH_FAILURE_LIMIT")
+        return limit == .zero ? nil : limit ?? .seconds(300)
     }
 
     private static func timing(_ options: RunOptions, _ reader: SettingReader) throws -> Timing {

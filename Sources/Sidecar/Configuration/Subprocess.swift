@@ -1,4 +1,4 @@
-// Runs a helper command before the keeper's loop starts and collects what it prints: with posix_spawn, a time limit, and
+// Runs a helper command where nobody else reaps (before the keeper's loop starts, in short commands) and collects what it prints: with posix_spawn, a time limit, and
 // stderr passed through. No failure quotes the output: it is where the password is.
 
 import CLinux
@@ -46,9 +46,29 @@ enum Subprocess {
         }
     }
 
-    /// Starts a command as the first of a process group of its own.
+    /// What a copy of this program prints until it ends or `limit` is over. Nobody waits for its end: in the keeper the loop
+    /// reaps it. The copy takes care of its own end; when the calling thread ends, it is killed.
+    static func outputOfCopy(_ words: [String], limit: Duration) -> Result<[UInt8], Problem> {
+        let deadline = BootClock.now() + limit
+        var ends: [Int32] = [-1, -1]
+        guard clinux_pipe(&ends, 0) == 0 else { return .failure(Problem(reason: "could not be given a pipe")) }
+        defer { close(ends[0]) }
+        let (_, error) = spawn(words, executable: "/proc/self/exe", output: ends[1])
+        close(ends[1])
+        guard error == 0 else { return .failure(Problem(reason: "cannot be executed: \(errorText(error))")) }
+        switch read(ends[0], until: deadline) {
+        case .all(let bytes): return .success(bytes)
+        case .tooMuch: return .failure(Problem(reason: "printed more than \(sizeLimit) bytes"))
+        case .overdue: return .failure(Problem(reason: "did not end within \(Durations.text(limit))"))
+        }
+    }
+
+    /// Starts a command as the first of a process group of its own, with no signal blocked, and none ignored that this
+    /// program ignores (main.swift).
     /// - Returns: its process id, and posix_spawnp(3)'s error number or 0.
-    private static func spawn(_ words: [String], output: Int32) -> (pid: pid_t, error: Int32) {
+    private static func spawn(
+        _ words: [String], executable: String? = nil, output: Int32
+    ) -> (pid: pid_t, error: Int32) {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
@@ -56,12 +76,20 @@ enum Subprocess {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
+        var none = sigset_t()
+        sigemptyset(&none)
+        posix_spawnattr_setsigmask(&attributes, &none)
+        var ours = sigset_t()
+        sigemptyset(&ours)
+        for number in [SIGPIPE, SIGXFSZ] { sigaddset(&ours, number) }
+        posix_spawnattr_setsigdefault(&attributes, &ours)
+        posix_spawnattr_setflags(
+            &attributes, Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
         posix_spawnattr_setpgroup(&attributes, 0)
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         var pid: pid_t = 0
-        let error = posix_spawnp(&pid, words[0], &actions, &attributes, &arguments, clinux_environment())
+        let error = posix_spawnp(&pid, executable ?? words[0], &actions, &attributes, &arguments, clinux_environment())
         return (pid, error)
     }
 

@@ -2,6 +2,7 @@
 // nothing about the lease.
 
 import Clock
+import Glibc
 import Lease
 import Metastore
 import Postgres
@@ -15,9 +16,12 @@ struct DatabaseLink {
         /// The database will not do until somebody changes a setting. The session's loss follows.
         case refused(PreparationError)
         case unfenced(Unfenced, SessionFacts)
+        case credentials(CredentialFeed.News)
     }
 
     private enum Stage {
+        /// Something is being read that may change the credentials; connects at the latest then.
+        case awaitingCredentials(until: Instant)
         case preparing(Preparation)
         case ready(SessionFacts)
         case asking(Statement, SessionFacts)
@@ -27,6 +31,7 @@ struct DatabaseLink {
     private static let schemaIsGone = ["42P01", "3F000", "42703"]
 
     private let settings: RunSettings
+    private var credentials: CredentialFeed
     private var session: Session?
     private var id = SessionID(0)
     private var stage: Stage?
@@ -40,26 +45,40 @@ struct DatabaseLink {
 
     init(settings: RunSettings) {
         self.settings = settings
+        credentials = CredentialFeed(settings.database)
         statements = Statements(
             identity: settings.identity, timing: settings.timing, version: Program.version)
     }
 
     /// What poll(2) shall watch for the session.
-    var pollDescriptors: [(fd: Int32, events: Int16)] { session?.pollDescriptors ?? [] }
+    var pollDescriptors: [(fd: Int32, events: Int16)] {
+        (session?.pollDescriptors ?? []) + (credentials.descriptor.map { [($0, Int16(POLLIN))] } ?? [])
+    }
 
     /// When to advance at the latest.
-    var deadline: Instant? { session?.deadline }
+    var deadline: Instant? {
+        if case .awaitingCredentials(let until) = stage { until } else { session?.deadline }
+    }
 
     mutating func open(_ id: SessionID) {
         session?.close()
+        session = nil
         self.id = id
+        if credentials.prepare() {
+            stage = .awaitingCredentials(until: BootClock.now() + callLimit)
+        } else {
+            connect()
+        }
+    }
+
+    private mutating func connect() {
         stage = nil
         let seconds = Duration.seconds(1)
         let limits = Limits(
             attempt: callLimit, connect: settings.timing.life, keepaliveIdle: max(seconds, callLimit),
             keepaliveInterval: max(seconds, callLimit), keepaliveCount: 3, userTimeout: settings.timing.ttl)
         session = Session(
-            settings: settings.database.settings,
+            settings: credentials.settings,
             applicationName: "sidecar-keeper:\(settings.identity.lease):\(settings.identity.node)", limits: limits)
     }
 
@@ -79,16 +98,25 @@ struct DatabaseLink {
 
     /// Reads whatever there is.
     mutating func advance() -> [News] {
-        guard let session else { return [] }
-        var news: [News] = []
+        var news = credentials.takeNews().map { News.credentials($0) }
+        if case .awaitingCredentials(let until) = stage {
+            guard !credentials.isReading || BootClock.now() >= until else { return news }
+            if credentials.isReading { credentials.overdue(after: callLimit) }
+            connect()
+        }
+        guard let session else { return news }
         for event in session.advance(now: BootClock.now()) {
             switch event {
-            case .connected: prepare(session)
+            case .connected:
+                credentials.loggedIn()
+                prepare(session)
             case .result(let result): news += answered(result, session)
             case .queryFailed(let error): news += failed(error)
             // Not asked for: listening is the listener's.
             case .notification: break
-            case .lost(let failure): news.append(lost(failure.description))
+            case .lost(let failure):
+                if failure.isRefusedSomewhere { credentials.loginRefused(at: BootClock.now()) }
+                news.append(lost(failure.description, failure.isAuthentication ? .loginRefused : .other))
             }
         }
         return news
@@ -140,7 +168,7 @@ struct DatabaseLink {
             } catch {
                 return [.event(.statementFailed(id, reason: "cannot read \(error.what) from the database"))]
             }
-        case .ready, nil: return []
+        case .ready, .awaitingCredentials, nil: return []
         }
     }
 
@@ -155,7 +183,7 @@ struct DatabaseLink {
             stage = .ready(facts)
             let reason = "PostgreSQL refused a statement: \(Advice.text(error, role: facts.grantee))"
             return [.event(.statementFailed(id, reason: reason, lasting: Advice.isLasting(error)))]
-        case .ready, nil: return [lost("PostgreSQL: \(error)")]
+        case .ready, .awaitingCredentials, nil: return [lost("PostgreSQL: \(error)")]
         }
     }
 
@@ -172,10 +200,10 @@ struct DatabaseLink {
         return error.isPermanent ? [.refused(error), event] : [event]
     }
 
-    private mutating func lost(_ reason: String) -> News {
+    private mutating func lost(_ reason: String, _ cause: SessionLoss = .other) -> News {
         session?.close()
         session = nil
         stage = nil
-        return .event(.sessionLost(id, reason: reason))
+        return .event(.sessionLost(id, reason: reason, cause: cause))
     }
 }

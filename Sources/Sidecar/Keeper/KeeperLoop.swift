@@ -19,6 +19,7 @@ struct KeeperLoop: ~Copyable {
     private let watchdog: Watchdog
     private let publisher: Publisher
     private let bootID = ReadyFile.bootID()
+    private let timeNamespace = ReadyFile.timeNamespace()
     private var machine: LeaseMachine
     private var narrator: Narrator
     private var database: DatabaseLink
@@ -104,9 +105,11 @@ struct KeeperLoop: ~Copyable {
         while let number = signals.next() {
             if number == SIGCHLD {
                 events += guardLink.reap()
-            } else if KeeperSignals.stopping.contains(number) {
-                log.info("got \(number == SIGTERM ? "SIGTERM" : "SIGINT")")
-                events.append(.stopRequested(stopAsked ? .now : .drain))
+            } else if signals.stopping.contains(number) {
+                let name = [SIGTERM: "SIGTERM", SIGINT: "SIGINT", SIGHUP: "SIGHUP: the terminal is gone"][number]
+                log.info("got \(name ?? "signal \(number)")")
+                // Of a terminal that closes several may tell: the shell, and the kernel when the shell ends.
+                events.append(.stopRequested(stopAsked && number != SIGHUP ? .now : .drain))
                 stopAsked = true
             } else {
                 events.append(.signalReceived(number))
@@ -132,6 +135,9 @@ struct KeeperLoop: ~Copyable {
                 narrator.sessionReady(
                     at: BootClock.now(), peer: peer, serverVersion: facts.serverVersion, encrypted: encrypted)
             case .unfenced(let unfenced, let facts): narrator.unfenced(unfenced, facts)
+            case .credentials(.problem(let text)): narrator.problem(text, at: BootClock.now())
+            case .credentials(.changed(let origin)):
+                log.info("\(origin) holds other credentials than before: using them")
             case .refused(let error): if !everReady { ending = .refused(error) }
             }
         }
@@ -167,6 +173,7 @@ struct KeeperLoop: ~Copyable {
         case .order(let order):
             undelivered += guardLink.order(order) { [settings, name = database.statements.database] epoch in
                 ChildEnvironment.additions(identity: settings.identity, epoch: epoch, database: name)
+                    + (settings.keptDatabaseURL.map { ["SIDECAR_DATABASE_URL=\($0)"] } ?? [])
             }
         case .killGuard: guardLink.killGuard()
         case .killBelowGuard:
@@ -197,8 +204,8 @@ struct KeeperLoop: ~Copyable {
         ReadyState(
             role: status.role.rawValue, lease: settings.identity.lease, node: settings.identity.node,
             instance: settings.identity.instance.rawValue, epoch: status.epoch?.rawValue, healthy: status.healthy,
-            deadline: until.nanoseconds, bootID: bootID, pid: getpid(), version: Program.version,
-            trouble: trouble(status))
+            deadline: until.nanoseconds, bootID: bootID, timeNamespace: timeNamespace, pid: getpid(),
+            version: Program.version, trouble: trouble(status))
     }
 
     /// For who asks why it is not ready.
@@ -240,6 +247,7 @@ enum ExitCode {
     static let guardLost: Int32 = 80
     static let loopHung: Int32 = 81
     static let graceExceeded: Int32 = 82
+    static let loginsRefused: Int32 = 83
 
     static func of(_ exit: Exit) -> Int32 {
         switch exit {
@@ -250,6 +258,7 @@ enum ExitCode {
         case .cannotExecute(errno: ENOENT): 127
         case .cannotExecute: 126
         case .guardLost: guardLost
+        case .loginsRefused: loginsRefused
         }
     }
 }

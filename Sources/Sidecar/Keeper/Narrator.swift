@@ -160,6 +160,11 @@ struct Narrator {
         case .abandoned:
             return (.error, "asked to stop: ending over processes that cannot be killed, without releasing the lease")
         case .guardLost: return (.error, "the guard is gone: killing what is left of the process tree")
+        case .loginsRefused(let time):
+            return (
+                .error,
+                "PostgreSQL has refused every login for \(Durations.text(.seconds(time.components.seconds))): exiting, so that a restart brings today's credentials (--auth-failure-limit)"
+            )
         }
     }
 

@@ -25,11 +25,14 @@ final class Publisher: Sendable {
     private let order = Mutex(Order.idle)
     private let wakeUp: Int32
     private let file: ReadyFile
+    /// Held for as long as the files are written.
+    private let lock: ReadyFileLock
     private let onError: @Sendable (String) -> Void
 
     /// `onError` gets one line when a file cannot be written, once until it can be again.
-    init(file: ReadyFile, onError: @escaping @Sendable (String) -> Void) throws {
+    init(file: ReadyFile, lock: ReadyFileLock, onError: @escaping @Sendable (String) -> Void) throws {
         self.file = file
+        self.lock = lock
         self.onError = onError
         wakeUp = EventFlag.make()
         try Threads.start("sidecar-ready") { [self] in writeForever() }
@@ -79,6 +82,7 @@ final class Publisher: Sendable {
             case .remove:
                 file.remove()
                 file.live.remove()
+                lock.release()
                 order.withLock { $0 = .removed }
             }
         }

@@ -1,6 +1,7 @@
 // The readiness file: what a probe may believe about a sidecar, and until when. It is there while the sidecar is ready; a
 // second file beside it (`.live`) is there while its loop turns. Both are written whole (rename), readable by all, and
-// carry a deadline in CLOCK_BOOTTIME, so that the file of a stopped, hung or killed sidecar is worth nothing.
+// carry a deadline in CLOCK_BOOTTIME, so that the file of a stopped, hung or killed sidecar is worth nothing. A reader believes
+// only whom it trusts (`Reading`), and only where the clock of the deadline is its own.
 
 import CLinux
 import Clock
@@ -21,6 +22,9 @@ struct ReadyState: Codable, Equatable {
     var deadline: Int64
     /// Which boot the deadline is measured in (/proc/sys/kernel/random/boot_id).
     var bootID: String
+    /// Which time namespace (time_namespaces(7)) shifts that clock: the number of /proc/self/ns/time. Nil where there are none,
+    /// and in what an older sidecar has written.
+    var timeNamespace: UInt64?
     var pid: Int32
     var version: String
     /// Why it is not ready, for people; in the `.live` file, as there is no other then.
@@ -29,6 +33,7 @@ struct ReadyState: Codable, Equatable {
     enum CodingKeys: String, CodingKey {
         case role, lease, node, instance, epoch, healthy, deadline, pid, version, trouble
         case bootID = "boot_id"
+        case timeNamespace = "time_namespace"
     }
 }
 
@@ -100,8 +105,7 @@ struct ReadyFile: Equatable {
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         guard let data = try? encoder.encode(state) else { return EINVAL }
         let bytes = Array(data) + [10]
-        if let slash = path.lastIndex(of: "/"), slash != path.startIndex { _ = mkdir(String(path[..<slash]), 0o755) }
-        guard folderIsTrusted else { return EPERM }
+        guard folderForWriting() else { return EPERM }
         let temporary = "\(path).\(getpid())"
         let file = clinux_create(temporary, O_WRONLY | O_TRUNC | O_NOFOLLOW, 0o644)
         guard file >= 0 else { return errno }
@@ -118,6 +122,12 @@ struct ReadyFile: Equatable {
         return 0
     }
 
+    /// Makes the folder where it is missing; whether files may be written there.
+    func folderForWriting() -> Bool {
+        _ = mkdir(Self.folder(of: path), 0o755)
+        return folderIsTrusted
+    }
+
     func remove() { unlink(path) }
 
     /// Whether nobody else can have put files beside ours.
@@ -128,11 +138,52 @@ struct ReadyFile: Equatable {
             && status.st_uid == getuid() && status.st_mode & 0o022 == 0
     }
 
-    /// What it says, or nil when it is absent or unreadable.
-    func read() -> ReadyState? {
-        guard folderIsTrusted else { return nil }
-        let bytes = head
-        return bytes.isEmpty ? nil : try? JSONDecoder().decode(ReadyState.self, from: Data(bytes))
+    /// What a reader found.
+    enum Reading: Equatable {
+        case state(ReadyState)
+        case absent
+        /// It belongs to that user, who may have put it there for any sidecar's.
+        case untrusted(owner: uid_t)
+    }
+
+    /// What it says. Believed are the reader's own user, root, and the owner of the folder, who can replace every file in it
+    /// anyway. In a folder that everybody may write to, such as /tmp, that leaves the reader's own files and root's.
+    func read() -> Reading {
+        guard folderIsTrusted else { return .absent }
+        // Not through a link, which leads to another sidecar's file as well. Not waiting for the writer of a pipe.
+        let file = clinux_open(path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
+        guard file >= 0 else { return .absent }
+        defer { close(file) }
+        var status = stat()
+        guard fstat(file, &status) == 0 else { return .absent }
+        guard trusts(status.st_uid) else { return .untrusted(owner: status.st_uid) }
+        var bytes = [UInt8](repeating: 0, count: 8192)
+        let count = Glibc.read(file, &bytes, bytes.count)
+        return Self.parse(bytes.prefix(max(0, count))).map { .state($0) } ?? .absent
+    }
+
+    /// What such a file's bytes say; nil when they are not whole.
+    static func parse(_ bytes: some Sequence<UInt8>) -> ReadyState? {
+        try? JSONDecoder().decode(ReadyState.self, from: Data(bytes))
+    }
+
+    /// Whether a file of that user beside ours is to be believed.
+    func trusts(_ owner: uid_t) -> Bool {
+        if owner == geteuid() || owner == 0 { return true }
+        var folder = stat()
+        return stat(Self.folder(of: path), &folder) == 0 && folder.st_uid == owner
+    }
+
+    /// The folder that holds a path.
+    static func folder(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+
+    /// The time namespace of this process; nil where the kernel has none.
+    static func timeNamespace() -> UInt64? {
+        var status = stat()
+        return stat("/proc/self/ns/time", &status) == 0 ? UInt64(status.st_ino) : nil
     }
 
     /// The boot that CLOCK_BOOTTIME counts from.

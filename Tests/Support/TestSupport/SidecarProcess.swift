@@ -44,25 +44,26 @@ public final class SidecarProcess: Sendable {
 
     /// Starts `sidecar run`. The log and the readiness file go into `directory`.
     /// - Parameters:
+    ///   - databaseURL: the value of --database-url; nil where `environment` says it.
     ///   - options: those besides --lease, --node, --ready-file and --database-url.
+    ///   - environment: added to the clean one.
     ///   - asInit: as PID 1 of a pid namespace of its own, as in a container.
     ///   - launcher: put in front of it all; must end by executing what follows, as the same process.
     public init(
-        node: String, lease: String, databaseURL: String, options: [String], command: [String], directory: String,
-        asInit: Bool = false, launcher: [String] = []
+        node: String, lease: String, databaseURL: String?, options: [String], command: [String], directory: String,
+        environment: [String: String] = [:], asInit: Bool = false, launcher: [String] = []
     ) throws {
         self.node = node
         self.lease = lease
         inOwnNamespace = asInit
         readyFile = "\(directory)/\(node).ready"
         let namespace = asInit ? ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] : []
-        let run = [
-            Self.binary, "run", "--database-url", databaseURL, "--lease", lease, "--node", node, "--ready-file",
-            readyFile,
-        ]
+        let run =
+            [Self.binary, "run", "--lease", lease, "--node", node, "--ready-file", readyFile]
+            + (databaseURL.map { ["--database-url", $0] } ?? [])
         process = try SpawnedProcess(
-            launcher + namespace + run + options + ["--"] + command, environment: Self.cleanEnvironment,
-            output: "\(directory)/\(node).log")
+            launcher + namespace + run + options + ["--"] + command,
+            environment: Self.cleanEnvironment.merging(environment) { $1 }, output: "\(directory)/\(node).log")
     }
 
     /// The keeper's pid as this namespace sees it; nil once it is gone.
