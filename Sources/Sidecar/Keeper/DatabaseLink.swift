@@ -50,6 +50,9 @@ struct DatabaseLink {
             identity: settings.identity, timing: settings.timing, version: Program.version)
     }
 
+    /// What the session connects with now.
+    var connection: ConnectionSettings { credentials.settings }
+
     /// What poll(2) shall watch for the session.
     var pollDescriptors: [(fd: Int32, events: Int16)] {
         (session?.pollDescriptors ?? []) + (credentials.descriptor.map { [($0, Int16(POLLIN))] } ?? [])

@@ -130,6 +130,7 @@ struct KeeperLoop: ~Copyable {
             case .event(let event): feed(event)
             case .ready(let facts):
                 everReady = true
+                listener.connection = database.connection
                 listener.restart(at: BootClock.now())
                 let (peer, encrypted) = database.peer
                 narrator.sessionReady(

@@ -36,7 +36,13 @@ struct Listener {
     /// Said, and nothing has gone well for long since.
     private var complained = false
 
-    init(settings: RunSettings) { self.settings = settings }
+    /// What it connects with: the lease's session's, whose credentials may change.
+    var connection: ConnectionSettings
+
+    init(settings: RunSettings) {
+        self.settings = settings
+        connection = settings.database.settings
+    }
 
     /// What poll(2) shall watch.
     var pollDescriptors: [(fd: Int32, events: Int16)] { session?.pollDescriptors ?? [] }
@@ -100,7 +106,7 @@ struct Listener {
         heard = (now, 0)
         stage = .opening(
             Session(
-                settings: settings.database.settings,
+                settings: connection,
                 applicationName: "sidecar-listener:\(settings.identity.lease):\(settings.identity.node)",
                 limits: Limits(
                     attempt: call, connect: settings.timing.life, keepaliveIdle: seconds, keepaliveInterval: seconds,
