@@ -1,8 +1,38 @@
-// This process's own arguments, in the memory the kernel gave them: the guard takes the command from there, and both
-// processes wipe the database's password out of there, so that ps(1) does not show it.
+// This process's own arguments, in the memory the kernel gave them, which is what ps(1) and pkill(1) see: the keeper wipes
+// the database's password out of there. The guard takes a copy and wipes everything, so that whoever ends the command by its
+// words (`pkill -f "airflow scheduler"`) does not end its guard as well.
 
 import CLinux
 import Glibc
+
+/// A copy of the program's arguments, made by the guard at its start and kept for ever.
+struct Arguments {
+    /// Ends with nil, as exec wants it.
+    let vector: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+    let count: Int
+
+    /// Copies them, and leaves `title` in the memory that others see.
+    static func take(title: String) -> Arguments {
+        let count = Int(clinux_argc())
+        let vector = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: count + 1)
+        vector.initialize(repeating: nil, count: count + 1)
+        if let arguments = clinux_argv() {
+            for index in 0..<count { vector[index] = arguments[index].flatMap { strdup($0) } }
+            retitle(arguments, count: count, title)
+        }
+        scrub(vector, count: count)
+        return Arguments(vector: vector, count: count)
+    }
+}
+
+/// Overwrites all arguments with the title and zeros. They lie one after the other in memory (execve(2) puts them so).
+func retitle(_ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, count: Int, _ title: String) {
+    guard count > 0, let first = arguments[0], let last = arguments[count - 1] else { return }
+    let length = last + strlen(last) - first
+    guard length > 0 else { return }
+    memset(first, 0, length)
+    for (index, byte) in title.utf8.prefix(length).enumerated() { first[index] = CChar(bitPattern: byte) }
+}
 
 /// Overwrites the value of `--database-url X` and `--database-url=X` with asterisks in this process's own argument memory,
 /// which is what ps(1) and `/proc/PID/cmdline` show. What follows a `--` is the command's and is left as it is.

@@ -19,8 +19,8 @@ struct ChildStart {
     }
 
     /// Forks; nil with errno if that failed.
-    init?(deadline: Instant, commandIndex: Int, environment: [String], cgroup: Cgroup?) {
-        guard let arguments = clinux_argv(), commandIndex > 0, commandIndex < Int(clinux_argc()) else {
+    init?(arguments: Arguments, deadline: Instant, commandIndex: Int, environment: [String], cgroup: Cgroup?) {
+        guard commandIndex > 0, commandIndex < arguments.count else {
             errno = EINVAL
             return nil
         }
@@ -32,7 +32,7 @@ struct ChildStart {
         let pid = clinux_fork()
         if pid == 0 {
             let failure = becomeCommand(
-                arguments + commandIndex, variables, guardian: guardian, deadline: deadline, cgroup: cgroup)
+                arguments.vector + commandIndex, variables, guardian: guardian, deadline: deadline, cgroup: cgroup)
             // Four bytes go into a pipe at once or not at all.
             withUnsafeBytes(of: failure) { _ = write(ends[1], $0.baseAddress, $0.count) }
             _exit(127)
@@ -81,7 +81,7 @@ private func becomeCommand(
     _ = clinux_close_on_exec_from(STDERR_FILENO + 1)
     var none = sigset_t()
     sigemptyset(&none)
-    sigprocmask(SIG_SETMASK, &none, nil)
+    guard sigprocmask(SIG_SETMASK, &none, nil) == 0 else { return errno }
     // As late as can be: this process may have been held up for any length of time (R1).
     guard BootClock.now() < deadline else { return ChildStart.deadlinePassed }
     _ = clinux_execvpe(arguments[0], arguments, environment)

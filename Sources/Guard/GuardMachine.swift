@@ -102,6 +102,15 @@ struct GuardMachine {
         }
     }
 
+    /// Until when the child may live, while its kill has not begun.
+    var deadline: Instant? {
+        switch state {
+        case .forking(_, let deadline): deadline
+        case .starting(let start), .running(let start): start.deadline
+        case .idle, .killing, .left: nil
+        }
+    }
+
     /// The command's own process, while it is not reaped and its pid can be nobody else's.
     var commandPid: Int32? {
         switch state {
@@ -156,15 +165,19 @@ struct GuardMachine {
     }
 
     /// The kernel knows no child of the guard (waitpid(2): ECHILD). Nothing else may be taken for it.
-    mutating func treeEmpty() -> [Action] {
+    /// - Parameter leftBehind: how many processes were killed that a command had left behind which ended by itself, and the
+    ///   first few of them.
+    mutating func treeEmpty(leftBehind: (count: UInt32, processes: [SeenProcess]) = (0, [])) -> [Action] {
         guard case .killing(let generation, _, let afterwards) = state else { return [] }
+        let (count, processes) = leftBehind
+        let last = count > 0 ? [Action.say(.leftBehind(generation, count: count, processes))] : []
         switch afterwards {
         case .stay:
             state = .idle
-            return [.say(.empty(generation))]
+            return last + [.say(.empty(generation))]
         case .leave:
             state = .left
-            return [.say(.empty(generation)), .leave]
+            return last + [.say(.empty(generation)), .leave]
         }
     }
 
@@ -173,6 +186,20 @@ struct GuardMachine {
 
     /// The channel carried something that is no order: whoever writes there is not to be trusted with a child.
     mutating func nonsense() -> [Action] { stop(.nonsense) }
+
+    /// The timer that was to wake the guard at the deadline cannot be set: without it nothing may live (R1).
+    mutating func timerFailed() -> [Action] {
+        switch state {
+        case .starting(let start), .running(let start): kill(start, .timerFailed)
+        case .idle, .forking, .killing, .left: []
+        }
+    }
+
+    /// What is left of the start whose tree is being killed, for people.
+    mutating func survivors(_ processes: [SeenProcess]) -> [Action] {
+        guard case .killing(let generation, _, _) = state else { return [] }
+        return [.say(.surviving(generation, processes))]
+    }
 
     private mutating func stop(_ cause: KillCause) -> [Action] {
         switch state {

@@ -6,16 +6,31 @@ import CLinux
 import Clock
 import Glibc
 
-/// Runs the guard on its end of the channel and never returns. Every signal is blocked already.
-func guardMain(channel: Int32) -> Never {
+/// Runs the guard on its end of the channel and never returns. Every signal is blocked already. The guard waits until the
+/// other end of `gate` is closed: the keeper looks into it once before that.
+func guardMain(channel: Int32, gate: Int32) -> Never {
     // Its own session: a signal to the keeper's group must not take both.
-    setsid()
+    guard setsid() >= 0 else { giveUp("setsid") }
     _ = clinux_set_name("sidecar-guard")
+    let arguments = Arguments.take(title: "sidecar-guard")
+    var byte: UInt8 = 0
+    while read(gate, &byte, 1) < 0, errno == EINTR {}
+    // The child runs as the same user and must not get at what this process knows (ptrace(2), pidfd_getfd(2)).
+    _ = clinux_set_dumpable(0)
     closeAllBut(channel)
-    scrubArguments()
-    guard clinux_set_child_subreaper() == 0, var loop = GuardLoop(channel: channel) else { _exit(1) }
+    guard clinux_set_child_subreaper() == 0 else { giveUp("prctl(PR_SET_CHILD_SUBREAPER)") }
+    guard var loop = GuardLoop(channel: channel, arguments: arguments) else { giveUp("signalfd or timerfd_create") }
     loop.run()
     _exit(0)
+}
+
+/// A guard that could not do its duty is none: the keeper sees it end.
+private func giveUp(_ call: StaticString) -> Never {
+    let reason = strerror(errno)
+    for text in ["sidecar-guard: cannot guard: \(call): ", reason.map { String(cString: $0) } ?? "", "\n"] {
+        _ = text.withCString { write(STDERR_FILENO, $0, strlen($0)) }
+    }
+    _exit(71)
 }
 
 /// Nothing that the keeper had open may be kept open by a guard that outlives it.
@@ -34,6 +49,7 @@ private struct GuardLoop: ~Copyable {
     private let channel: Int32
     private let childSignal: Int32
     private let timer: Int32
+    private let arguments: Arguments
     private var channelIsOpen = true
     private var buffer = [UInt8](repeating: 0, count: Wire.limit)
     private var machine = GuardMachine()
@@ -46,15 +62,25 @@ private struct GuardLoop: ~Copyable {
     /// A kill under way.
     private struct Hunt {
         var sweeps = 0
+        /// A sweep is not through yet.
+        var isSweeping = false
+        /// The command had ended by itself: what is killed now is what it left behind.
+        let isForLeftovers: Bool
+        /// How many of these were killed, and the first few that were seen.
+        var leftBehind: UInt32 = 0
+        var firstSeen: [SeenProcess] = []
+        /// When to name those that do not die.
+        var naming: Naming.Schedule
         /// What to return to when it is over.
         let priority: Int32
 
         /// How long to wait for exits before the next sweep, in milliseconds: none at first, then growing to 20.
-        var pause: Int32 { Int32(min(max(sweeps - 8, 0), 20)) }
+        var pause: Int32 { isSweeping ? 0 : Int32(min(max(sweeps - 8, 0), 20)) }
     }
 
-    init?(channel: Int32) {
+    init?(channel: Int32, arguments: Arguments) {
         self.channel = channel
+        self.arguments = arguments
         var set = sigset_t()
         sigemptyset(&set)
         sigaddset(&set, SIGCHLD)
@@ -83,11 +109,18 @@ private struct GuardLoop: ~Copyable {
         withUnsafeTemporaryAllocation(of: pollfd.self, capacity: 4) { set in
             set[0] = pollfd(fd: channelIsOpen ? channel : -1, events: Int16(channelEvents), revents: 0)
             set[1] = pollfd(fd: childSignal, events: Int16(POLLIN), revents: 0)
-            // Once killing the deadline has done its work; left in, it would make every wait return at once.
-            set[2] = pollfd(fd: hunt == nil ? timer : -1, events: Int16(POLLIN), revents: 0)
+            // Where there is no deadline (any more), it would make every wait return at once.
+            set[2] = pollfd(fd: machine.deadline != nil ? timer : -1, events: Int16(POLLIN), revents: 0)
             set[3] = pollfd(fd: start?.outcome ?? -1, events: Int16(POLLIN), revents: 0)
-            poll(set.baseAddress, 4, hunt?.pause ?? -1)
+            // Where poll(2) itself fails, the loop must go on, and not take the whole processor for it.
+            if poll(set.baseAddress, 4, hunt?.pause ?? untilDeadline) < 0, errno != EINTR { usleep(5000) }
         }
+    }
+
+    /// In milliseconds, rounded up; -1 without one. The timer comes first. This is there should it fail.
+    private var untilDeadline: Int32 {
+        guard let deadline = machine.deadline else { return -1 }
+        return Int32(clamping: max(deadline.since(BootClock.now()).milliseconds, 0) + 1)
     }
 
     private mutating func readChannel() {
@@ -117,7 +150,7 @@ private struct GuardLoop: ~Copyable {
             case .say(let answer): say(answer)
             case .fork(let generation, let deadline, let index, let environment):
                 fork(generation, deadline, index, environment)
-            case .wake(let instant): _ = clinux_boottime_timer_set(timer, max(instant.nanoseconds, 1))
+            case .wake(let instant): if !setTimer(instant) { perform(machine.timerFailed()) }
             case .signal(let pid, let number): Glibc.kill(pid, number)
             case .kill: beginHunt()
             case .leave: break  // The loop sees it in the machine's state.
@@ -125,10 +158,17 @@ private struct GuardLoop: ~Copyable {
         }
     }
 
+    /// Without the timer a child could outlive its deadline (R1).
+    private func setTimer(_ instant: Instant) -> Bool {
+        clinux_boottime_timer_set(timer, max(instant.nanoseconds, 1)) == 0
+    }
+
     private mutating func fork(_ generation: Generation, _ deadline: Instant, _ index: Int, _ environment: [String]) {
         guard tree.isUsable else { return perform(machine.forkFailed(.cannotFork(ENOTDIR))) }
+        guard setTimer(deadline) else { return perform(machine.forkFailed(.cannotFork(errno))) }
         cgroup = Cgroup(name: Cgroup.name(guard: getpid(), generation))
-        start = ChildStart(deadline: deadline, commandIndex: index, environment: environment, cgroup: cgroup)
+        start = ChildStart(
+            arguments: arguments, deadline: deadline, commandIndex: index, environment: environment, cgroup: cgroup)
         guard let start else {
             let number = errno
             removeCgroup()
@@ -171,7 +211,9 @@ private struct GuardLoop: ~Copyable {
         guard hunt == nil else { return }
         // What becomes of its exec no longer matters, and the pipe may stay open for long (an exec can hang).
         forgetStart()
-        hunt = Hunt(priority: clinux_get_priority())
+        hunt = Hunt(
+            isForLeftovers: machine.commandPid == nil, naming: Naming.Schedule(from: BootClock.now()),
+            priority: clinux_get_priority())
         // Best effort: the guard must get its turn beside a tree that takes all the processors.
         _ = clinux_set_priority(-20)
         // The first strokes need no look at /proc, which takes long on a machine with many processes. The command is not
@@ -186,18 +228,36 @@ private struct GuardLoop: ~Copyable {
     private mutating func sweep() {
         let command = machine.commandPid
         var ended: Int32?
-        let isEmpty = tree.sweep { pid, status in
-            if pid == command { ended = status }
+        var killed: UInt32 = 0
+        let progress = tree.sweep { pid, status in
+            if pid == command {
+                ended = status
+            } else if clinux_signaled(status) != 0, clinux_term_signal(status) == SIGKILL {
+                killed += 1
+            }
         }
         if let command, let ended { perform(machine.reaped(pid: command, status: ended)) }
+        hunt?.isSweeping = progress == .unfinished
+        guard progress != .unfinished else { return }
         hunt?.sweeps += 1
-        guard isEmpty else { return }
+        if hunt?.isForLeftovers == true {
+            hunt?.leftBehind += killed
+            if hunt?.firstSeen.isEmpty == true { hunt?.firstSeen = tree.survivors }
+        }
+        guard progress == .empty else { return nameSurvivors() }
+        let leftBehind = (hunt?.leftBehind ?? 0, hunt?.firstSeen ?? [])
         if let hunt { _ = clinux_set_priority(hunt.priority) }
         hunt = nil
         // Else it would go off for a start that is over, and make every wait return at once.
         _ = clinux_boottime_timer_set(timer, 0)
         removeCgroup()
-        perform(machine.treeEmpty())
+        perform(machine.treeEmpty(leftBehind: leftBehind))
+    }
+
+    /// What has survived SIGKILL for a while: in state D, or of another user.
+    private mutating func nameSurvivors() {
+        guard hunt?.naming.isDue(at: BootClock.now()) == true, !tree.survivors.isEmpty else { return }
+        perform(machine.survivors(tree.survivors))
     }
 
     private mutating func removeCgroup() {

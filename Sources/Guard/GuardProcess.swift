@@ -11,6 +11,9 @@ public struct GuardProcess: Sendable {
     public let pid: pid_t
     /// The keeper's end of the channel: readable when an answer waits or the guard is gone. For poll(2); close-on-exec.
     public let channel: Int32
+    /// Its `children` file and its pidfd, or -1.
+    private let children: Int32
+    private let descriptor: Int32
 
     /// What `receive` found.
     public enum Received: Equatable, Sendable {
@@ -33,22 +36,36 @@ public struct GuardProcess: Sendable {
         guard occupyStandardStreams(), clinux_set_child_subreaper() == 0, clinux_default_signal(SIGCHLD) == 0,
             let (keeperEnd, guardEnd) = Channel.pair()
         else { return nil }
+        var gate: [Int32] = [-1, -1]
+        guard clinux_pipe(&gate, 0) == 0 else { return nil }
         // From before the fork, so that no signal can end the guard before it has blocked them itself.
         var all = sigset_t()
         var before = sigset_t()
         sigfillset(&all)
-        sigprocmask(SIG_SETMASK, &all, &before)
+        guard sigprocmask(SIG_SETMASK, &all, &before) == 0 else { return nil }
         let pid = clinux_fork()
-        if pid == 0 { guardMain(channel: guardEnd) }
+        if pid == 0 {
+            Glibc.close(gate[1])
+            guardMain(channel: guardEnd, gate: gate[0])
+        }
         let number = errno
         sigprocmask(SIG_SETMASK, &before, nil)
         Glibc.close(guardEnd)
+        Glibc.close(gate[0])
+        defer { Glibc.close(gate[1]) }
         guard pid > 0 else {
             Glibc.close(keeperEnd)
             errno = number
             return nil
         }
-        return GuardProcess(pid: pid, channel: keeperEnd)
+        // While the guard still waits at the gate: soon it cannot be looked into any more (`hidepid`), not even by us.
+        let guardian = GuardProcess(
+            pid: pid, channel: keeperEnd, children: ProcessFiles().children(of: pid, thread: pid),
+            descriptor: clinux_pidfd_open(pid))
+        // The child runs as the same user. It must not read the password out of our memory or environment (ptrace(2),
+        // proc(5)), nor take our end of the channel with pidfd_getfd(2).
+        _ = clinux_set_dumpable(0)
+        return guardian
     }
 
     /// Were one of them closed, the next file opened would become the child's standard input or output.
@@ -73,7 +90,7 @@ public struct GuardProcess: Sendable {
 
     /// The next answer, without waiting. To be repeated until `.nothing`.
     public func receive() -> Received {
-        var buffer = [UInt8](repeating: 0, count: 256)
+        var buffer = [UInt8](repeating: 0, count: 1024)
         switch Channel.receive(from: channel, into: &buffer) {
         case .nothing: return .nothing
         case .closed: return .closed
@@ -84,11 +101,21 @@ public struct GuardProcess: Sendable {
 
     /// SIGKILLs the guard (R12). The kernel then kills the command, and what else there is falls to this process: sweep it
     /// with `Tree`. Only before the guard has been reaped.
-    public func kill() { _ = Glibc.kill(pid, SIGKILL) }
+    /// - Returns: whether SIGKILL is under way. Then the guard makes no process and reaps none any more, also if it is traced,
+    ///   frozen or in state D and does not die for long: `Tree.sweep(below:)` can kill what is below it.
+    @discardableResult
+    public func kill() -> Bool { Glibc.kill(pid, SIGKILL) == 0 }
+
+    /// What is needed to kill what is below the guard once `kill` has returned true.
+    public var condemned: Tree.Condemned { Tree.Condemned(pid: pid, children: children, descriptor: descriptor) }
 
     /// Removes the control group that a guard which was killed could not remove. Only once its tree is dead.
     public func removeCgroups() { Cgroup.removeAll(of: pid) }
 
     /// Closes the channel. To a living guard that is the keeper's end: it kills its tree and exits.
-    public func close() { _ = Glibc.close(channel) }
+    public func close() {
+        Glibc.close(channel)
+        if children >= 0 { Glibc.close(children) }
+        if descriptor >= 0 { Glibc.close(descriptor) }
+    }
 }

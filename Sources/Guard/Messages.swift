@@ -31,7 +31,8 @@ public enum Order: Equatable, Sendable {
 }
 
 /// What the guard tells the keeper. For one start they come in this order:
-/// (`.started` | `.notStarted`)?, `.killing`?, `.exited`?, `.empty`.
+/// (`.started` | `.notStarted`)?, `.killing`?, `.exited`?, `.empty`. Between the last two there may be `.surviving` and
+/// `.leftBehind`.
 public enum Answer: Equatable, Sendable {
     /// The guard is set up and takes orders. Said once, first.
     case ready
@@ -49,8 +50,29 @@ public enum Answer: Equatable, Sendable {
     case exited(Generation, status: Int32)
     /// Killing has begun. No order undoes it.
     case killing(Generation, KillCause)
+    /// The command had ended by itself, and so many processes that it left behind were killed; the first few of them. For
+    /// people.
+    case leftBehind(Generation, count: UInt32, [SeenProcess])
+    /// Some were SIGKILLed long ago and are alive yet: the first few of them. Repeated while it lasts. For people.
+    case surviving(Generation, [SeenProcess])
     /// Nothing this start ever began is alive: the kernel knows no child of the guard. The last word on a generation.
     case empty(Generation)
+}
+
+/// A process of the tree, for people.
+public struct SeenProcess: Equatable, Sendable {
+    /// Its pid in the guard's namespace.
+    public var pid: Int32
+    /// The letter that proc_pid_stat(5) gives its state, `?` where it is hidden.
+    public var state: UInt8
+    /// The kernel's name for it, at most 15 bytes; empty where it is hidden.
+    public var name: String
+
+    public init(pid: Int32, state: UInt8, name: String) {
+        self.pid = pid
+        self.state = state
+        self.name = name
+    }
 }
 
 /// Why a start did not come to a running command.
@@ -80,4 +102,6 @@ public enum KillCause: UInt8, Equatable, Sendable, CaseIterable {
     case nonsense
     /// The keeper's end of the channel was closed. Nobody is left to read this.
     case keeperGone
+    /// The timer that would wake the guard at the deadline cannot be set.
+    case timerFailed
 }

@@ -11,6 +11,10 @@ struct ProcessStat: Equatable {
     var session: pid_t
     /// In clock ticks since boot; with the pid it names one process for good.
     var startTime: UInt64
+    /// R, S, D, T, Z, ... (proc_pid_stat(5)).
+    var state: UInt8
+    /// Its name as the kernel keeps it, at most 15 bytes; the rest are zero.
+    var name: SIMD16<UInt8>
     /// Dead for good and only waiting to be reaped. A zombie with more than one thread is a process whose main thread has
     /// ended while others run on.
     var isDead: Bool
@@ -19,7 +23,11 @@ struct ProcessStat: Equatable {
     init?(parsing text: UnsafeRawBufferPointer) {
         guard let nameEnd = text.lastIndex(of: UInt8(ascii: ")")) else { return nil }
         var fields = Fields(rest: text[..<nameEnd])
-        guard let pid = fields.next() else { return nil }
+        guard let pid = fields.next(), let bracket = text.firstIndex(of: UInt8(ascii: "(")) else { return nil }
+        name = SIMD16()
+        if bracket < nameEnd {
+            for (index, byte) in text[(bracket + 1)..<nameEnd].prefix(15).enumerated() { name[index] = byte }
+        }
         fields = Fields(rest: text[(nameEnd + 1)...])
         guard let state = fields.nextState(), let parent = fields.next(), let group = fields.next(),
             let session = fields.next(), fields.skip(13), let threads = fields.next(), fields.skip(1),
@@ -30,6 +38,7 @@ struct ProcessStat: Equatable {
         self.group = pid_t(truncatingIfNeeded: group)
         self.session = pid_t(truncatingIfNeeded: session)
         self.startTime = UInt64(truncatingIfNeeded: startTime)
+        self.state = state
         isDead = (state == UInt8(ascii: "Z") || state == UInt8(ascii: "X")) && threads <= 1
     }
 

@@ -1,6 +1,11 @@
 // Kills everything that descends from the calling process, by ancestry alone. The guard uses it on the child's tree; the
-// keeper on what falls to it when the guard has died. Guarantees: no process is ever signalled that is not a descendant,
-// and a tree is called empty only when waitpid(2) knows no child.
+// keeper on what falls to it when the guard has died, and on what is below a guard that cannot die. Guarantees: no process is
+// ever signalled that is not a descendant, and a tree is called empty only when waitpid(2) knows no child. The one
+// exception is the tree below a guard that was SIGKILLed and yet does not die: `sweep(below:reaped:)` says what it takes.
+//
+// How long it takes depends on the tree alone, and not on how many other processes there are: whom to kill is read from the
+// `children` files of /proc (proc_pid_task(5)). A kernel that lacks them (CONFIG_PROC_CHILDREN) has all of /proc
+// looked through instead.
 
 import CLinux
 import Glibc
@@ -14,24 +19,123 @@ import Glibc
 /// How each is reached without ever hitting a pid that was given to somebody else:
 /// - A direct child keeps its pid until reaped here: kill(2). So does its process group, which kill(2) signals as a whole,
 ///   and no fork inside it can escape that. A group is signalled only in a session that is not our own: such a session was
-///   founded by a descendant, so nobody else can be in it.
-/// - A deeper one through a pidfd, after a second look has shown that it is still the process that was seen. Where that
-///   cannot be had, its turn comes when its parent is dead and it has become a direct child.
+///   founded by a descendant, so nobody else can be in it. All of this is done without reading what `hidepid` may hide.
+/// - A deeper one through a pidfd, after a second look has shown that its parent is a descendant still. If the signal then
+///   arrives, the pid was not reaped in between, so it was that process's all the while. Where that cannot be
+///   had, its turn comes when its parent is dead and it has become a direct child.
 public struct Tree: ~Copyable {
-    private let files = ProcessFiles()
-    /// The processes of one sweep in ascending order of pid. What does not fit has its turn in a later sweep.
+    /// How far one call of `sweep` has come.
+    public enum Progress: Equatable, Sendable {
+        /// There is more to look at: call again at once, after what else is urgent.
+        case unfinished
+        /// All have been signalled, and something is left. Call again after a short wait.
+        case alive
+        /// Nothing is left.
+        case empty
+    }
+
+    /// A guard that was SIGKILLed and has not died: traced, frozen, in state D.
+    public struct Condemned: Equatable, Sendable {
+        /// Its pid; not reaped yet.
+        public let pid: pid_t
+        /// Its `children` file, opened while it could still be read, or -1.
+        let children: Int32
+        /// Its pidfd, or -1.
+        let descriptor: Int32
+
+        /// It has ended, whether it is reaped or not.
+        fileprivate var hasEnded: Bool { descriptor >= 0 && Tree.hasEnded(descriptor) }
+    }
+
+    /// Whose descendants a sweep is about.
+    private enum Root: Equatable {
+        case own(excluded: pid_t?)
+        case below(Condemned)
+    }
+
+    /// What a sweep does next.
+    private enum Phase {
+        case begin
+        case children
+        case descendants
+        case scan
+        case scanned(next: Int, count: Int)
+    }
+
+    /// Somebody below whom to look.
+    private struct Node {
+        let pid: pid_t
+        let startTime: UInt64
+        /// Nobody can reap it during this sweep.
+        let isPinned: Bool
+    }
+
+    private struct Sighting {
+        var children = 0
+        /// Somebody was not dead yet.
+        var isRestless = false
+        /// Every child of the root was seen.
+        var isComplete = true
+    }
+
+    /// How many processes or threads one call looks at: a millisecond or two, so that the guard answers its keeper in time.
+    private static let slice = 256
+    /// How many children of one descendant are looked at in one sweep, and how often a sweep looks for new ones at its end.
+    private static let mostBelowOne = 4096
+    private static let mostChases = 64
+
+    private var files = ProcessFiles()
+    private let own = getpid()
+    /// The `children` file of the main thread, to which orphans fall. Open from the start: a tree can use up all files
+    /// that there may be. -1 where the kernel has none.
+    private let ownChildren: Int32
+    private let hasChildrenFiles: Bool
+    private var children = PidList()
+    private var below = PidList()
+    private var again = PidList()
+    private var ownThreads = ThreadList()
+    private var threadsBelow = ThreadList()
+    /// The `children` file of another own thread, or -1.
+    private var otherChildren: Int32 = -1
+
+    private var root = Root.own(excluded: nil)
+    private var phase = Phase.begin
+    private var seen = Sighting()
+    private var restlessSweeps = 0
+    private var chases = 0
+    private var lastGroup: pid_t = 0
+    /// Whether a condemned guard will reap no more: it was seen not to run since it was SIGKILLed.
+    private var isSettled = false
+    /// The living of one sweep whose children are still to be looked for. What does not fit has its turn later.
+    private let nodes: UnsafeMutableBufferPointer<Node>
+    private var nodeCount = 0
+    private var nodesDone = 0
+    /// The processes of one scan of /proc in ascending order of pid.
     private let table: UnsafeMutableBufferPointer<ProcessStat>
     private let inTree: UnsafeMutableBufferPointer<Bool>
-    private var restlessSweeps = 0
+    private var found = 0
+    /// The first few that were alive in this sweep, and those of the last whole one.
+    private var living = Sightings()
+    private var lastLiving = Sightings()
 
     /// Makes the buffers and opens /proc.
-    public init() {
+    /// - Parameter childrenFiles: false to do as on a kernel that has no such files.
+    public init(childrenFiles: Bool = true) {
         let capacity = 32 * 1024
+        nodes = .allocate(capacity: capacity)
         table = .allocate(capacity: capacity)
         inTree = .allocate(capacity: capacity)
+        ownChildren = childrenFiles && files.isUsable ? files.children(of: getpid(), thread: getpid()) : -1
+        hasChildrenFiles = ownChildren >= 0
+        // The kernel's own buffer for this file is made by its first read.
+        children.begin(ownChildren)
+        _ = children.next()
     }
 
     deinit {
+        if otherChildren >= 0 { close(otherChildren) }
+        if ownChildren >= 0 { close(ownChildren) }
+        nodes.deallocate()
         table.deallocate()
         inTree.deallocate()
     }
@@ -39,10 +143,15 @@ public struct Tree: ~Copyable {
     /// Whether processes can be seen: /proc is mounted and is that of our pid namespace. Otherwise a tree cannot be killed.
     public var isUsable: Bool { files.isUsable }
 
+    /// The first few processes that the last whole sweep saw alive.
+    public var survivors: [SeenProcess] { lastLiving.all }
+
     /// Reaps every child that has ended and tells `reaped` its pid and wait status.
     /// - Returns: whether the calling process now has no child at all (waitpid(2) says ECHILD).
     @discardableResult
     public mutating func reap(_ reaped: (pid_t, Int32) -> Void) -> Bool {
+        // What a sweep has seen of the children it relies on.
+        if case .begin = phase {} else { abandon() }
         // Bounded: children that end faster than they can be reaped must not hold up a deadline.
         for _ in 0..<4096 {
             var status: Int32 = 0
@@ -56,65 +165,276 @@ public struct Tree: ~Copyable {
         return false
     }
 
-    /// Sends SIGKILL to every living descendant, then reaps. To be repeated, with short waits, until it returns true.
+    /// Sends SIGKILL to every living descendant, then reaps. To be repeated, with short waits, until it returns `.empty`.
     /// - Parameters:
-    ///   - excluded: a child that is left alone with all that descends from it (the keeper's guard), or nil.
+    ///   - excluded: a child that is left alone with all that descends from it, or nil.
     ///   - reaped: told the pid and wait status of each child that was reaped, the excluded one included.
-    /// - Returns: whether nothing is left. Without `excluded`: waitpid(2) says ECHILD. With it: no other child was seen.
-    public mutating func sweep(excluding excluded: pid_t? = nil, reaped: (pid_t, Int32) -> Void) -> Bool {
-        let seen = killDescendants(excluded)
+    /// - Returns: `.empty` if nothing is left. Without `excluded`: waitpid(2) says ECHILD. With it: no other child was seen.
+    public mutating func sweep(excluding excluded: pid_t? = nil, reaped: (pid_t, Int32) -> Void) -> Progress {
+        guard advance(.own(excluded: excluded)) else { return .unfinished }
         // While there is still life, the dead are left lying: they count against every limit on processes (pids.max,
         // RLIMIT_NPROC, pid_max), so a tree that forks faster than it can be killed runs out of room to fork. Not for
         // ever, since others live under those limits too.
         restlessSweeps = seen.isRestless ? restlessSweeps + 1 : 0
-        if seen.isRestless, restlessSweeps % 32 != 0 { return false }
+        if seen.isRestless, restlessSweeps % 32 != 0 { return .alive }
         let isEmpty = reap(reaped)
-        return isEmpty || (excluded != nil && seen.children == 0)
+        return isEmpty || (excluded != nil && seen.children == 0) ? .empty : .alive
     }
 
-    private struct Sighting {
-        var children = 0
-        /// Somebody was not dead yet.
-        var isRestless = false
+    /// Sends SIGKILL to every living descendant of a guard that does not die. The guard must have been SIGKILLed, with
+    /// success: then it makes no child any more. Its dead children are not counted, since nobody can reap them.
+    /// - Returns: `.empty` if nothing below it is alive while it still is. That is sure: every child in the list that the
+    ///   kernel keeps was seen to be dead, and the dead have no children; whoever became a child later fell to the guard from
+    ///   one that was alive, so there was one in the list.
+    public mutating func sweep(below guardian: Condemned) -> Progress {
+        guard advance(.below(guardian)) else { return .unfinished }
+        guard !seen.isRestless, seen.isComplete else { return .alive }
+        // Had it died meanwhile, its children would be ours.
+        if guardian.descriptor >= 0 { return guardian.hasEnded ? .alive : .empty }
+        guard let now = files.stat(of: guardian.pid) else { return .alive }
+        return now.isDead ? .alive : .empty
     }
 
-    private func killDescendants(_ excluded: pid_t?) -> Sighting {
-        let own = getpid()
-        let ownGroup = getpgrp()
-        let ownSession = getsid(0)
-        var seen = Sighting()
-        var count = 0
-        var lastGroup: pid_t = 0
-        files.visitAll { process in
-            if process.pid == own || process.pid == excluded { return }
-            if process.parent == own {
-                seen.children += 1
-                if !process.isDead { seen.isRestless = true }
-                if process.group > 1, process.group != lastGroup, process.group != ownGroup,
-                    process.session != ownSession
-                {
-                    kill(-process.group, SIGKILL)
-                    lastGroup = process.group
-                }
-                if !process.isDead { kill(process.pid, SIGKILL) }
-            }
-            if count < table.count {
-                table.initializeElement(at: count, to: process)
-                inTree.initializeElement(at: count, to: process.parent == own)
-                count += 1
+    // MARK: One sweep, in slices
+
+    /// Looks on; says whether the sweep is through.
+    private mutating func advance(_ root: Root) -> Bool {
+        if root != self.root { abandon() }
+        self.root = root
+        var budget = Tree.slice
+        while budget > 0 {
+            switch phase {
+            case .begin: begin()
+            case .children: if lookAtChildren(&budget) { phase = .descendants }
+            case .descendants:
+                guard lookAtDescendants(&budget) else { continue }
+                // A tree whose processes do nothing but fork and exit has new ones by now.
+                chases += 1
+                guard seen.isRestless, chases < Tree.mostChases, let pid = children.next() else { return end() }
+                lookAt(child: pid)
+                phase = .children
+            case .scan: if scan(&budget) { phase = .scanned(next: 0, count: found) }
+            case .scanned(let next, let count): if killScanned(next, count, &budget) { return end() }
             }
         }
-        markDescendants(count)
-        for index in 0..<count where inTree[index] && table[index].parent != own && !table[index].isDead {
-            seen.isRestless = true
-            killDeep(table[index])
+        return false
+    }
+
+    private mutating func begin() {
+        seen = Sighting()
+        living = Sightings()
+        (nodeCount, nodesDone, found, chases, lastGroup) = (0, 0, 0, 0, 0)
+        switch root {
+        case .own:
+            guard hasChildrenFiles else { return beginScan() }
+            ownThreads.begin(files.threads(of: own))
+            phase = .children
+            if !openNextThread() { children.begin(ownChildren) }
+        case .below(let guardian):
+            if !isSettled, let now = files.stat(of: guardian.pid), now.state != UInt8(ascii: "R") { isSettled = true }
+            guard hasChildrenFiles, guardian.children >= 0 else { return beginScan() }
+            children.begin(guardian.children)
+            phase = .children
         }
-        return seen
+    }
+
+    private mutating func end() -> Bool {
+        lastLiving = living
+        abandon()
+        return true
+    }
+
+    private mutating func abandon() {
+        closeOther()
+        ownThreads.end()
+        children.begin(-1)
+        phase = .begin
+    }
+
+    // MARK: The root's children
+
+    /// Says whether all were seen.
+    private mutating func lookAtChildren(_ budget: inout Int) -> Bool {
+        while budget > 0 {
+            budget -= 1
+            if let pid = children.next() {
+                lookAt(child: pid)
+            } else if !openNextThread() {
+                return true
+            }
+        }
+        return false
+    }
+
+    /// The other threads first, the main one last: it is the one that orphans fall to. The guard has no other.
+    private mutating func openNextThread() -> Bool {
+        guard case .own = root, ownThreads.isOpen else { return false }
+        closeOther()
+        while let thread = ownThreads.next() {
+            if thread == own { continue }
+            otherChildren = files.children(of: own, thread: thread)
+            if otherChildren >= 0 {
+                children.begin(otherChildren)
+                return true
+            }
+        }
+        ownThreads.end()
+        children.begin(ownChildren)
+        return true
+    }
+
+    private mutating func closeOther() {
+        if otherChildren >= 0 { close(otherChildren) }
+        otherChildren = -1
+    }
+
+    private mutating func lookAt(child pid: pid_t) {
+        switch root {
+        case .own(let excluded): if pid != excluded { lookAt(own: pid) }
+        case .below(let guardian): lookAt(pid, below: guardian)
+        }
+    }
+
+    private mutating func lookAt(own pid: pid_t) {
+        seen.children += 1
+        // First of all. It does the dead no harm.
+        kill(pid, SIGKILL)
+        killGroup(of: pid)
+        let stat = files.stat(of: pid)
+        if stat?.isDead ?? isReapable(pid) { return }
+        note(pid, stat)
+        add(Node(pid: pid, startTime: 0, isPinned: true))
+    }
+
+    private mutating func lookAt(_ pid: pid_t, below guardian: Condemned) {
+        seen.children += 1
+        let descriptor = clinux_pidfd_open(pid)
+        defer { if descriptor >= 0 { close(descriptor) } }
+        let stat = files.stat(of: pid)
+        if stat?.isDead ?? (descriptor >= 0 && Tree.hasEnded(descriptor)) { return }
+        note(pid, stat)
+        if isSettled {
+            // Nobody reaps it but, when the guard is dead, this very value.
+            kill(pid, SIGKILL)
+            killGroup(of: pid)
+        } else {
+            guard descriptor >= 0, stat?.parent == guardian.pid || again.contains(pid, in: guardian.children) else {
+                return
+            }
+            _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
+        }
+        add(Node(pid: pid, startTime: stat?.startTime ?? 0, isPinned: isSettled))
+    }
+
+    /// Of a child that keeps its pid.
+    private mutating func killGroup(of pid: pid_t) {
+        let group = getpgid(pid)
+        guard group > 1, group != lastGroup, group != getpgrp(), getsid(pid) != getsid(0) else { return }
+        kill(-group, SIGKILL)
+        lastGroup = group
+    }
+
+    // MARK: Those below them
+
+    /// Says whether all were seen.
+    private mutating func lookAtDescendants(_ budget: inout Int) -> Bool {
+        while budget > 0 {
+            guard nodesDone < nodeCount else { return true }
+            let node = nodes[nodesDone]
+            nodesDone += 1
+            budget -= 1
+            lookBelow(node, &budget)
+        }
+        return false
+    }
+
+    private mutating func lookBelow(_ node: Node, _ budget: inout Int) {
+        let directory = files.threads(of: node.pid)
+        guard directory >= 0 else { return }
+        threadsBelow.begin(directory)
+        defer { threadsBelow.end() }
+        var left = Tree.mostBelowOne
+        while left > 0, let thread = threadsBelow.next() {
+            let file = files.children(of: node.pid, thread: thread)
+            left -= 1
+            budget -= 1
+            guard file >= 0 else { continue }
+            below.begin(file)
+            while left > 0, let pid = below.next() {
+                strike(pid, childOf: node, listedIn: file)
+                left -= 1
+                budget -= 1
+            }
+            close(file)
+        }
+    }
+
+    private mutating func strike(_ pid: pid_t, childOf node: Node, listedIn file: Int32) {
+        let descriptor = clinux_pidfd_open(pid)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        guard let now = files.stat(of: pid) else {
+            // Hidden from us (hidepid): that it is there says the list of its parent alone.
+            guard !Tree.hasEnded(descriptor), again.contains(pid, in: file), isSame(node) else { return }
+            note(pid, nil)
+            _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
+            return
+        }
+        guard !now.isDead, now.parent == own || now.parent == node.pid && isSame(node) else { return }
+        note(pid, now)
+        let sent = clinux_pidfd_send_signal(descriptor, SIGKILL) == 0
+        // One that may not be killed can have children that may.
+        if sent || errno == EPERM { add(Node(pid: pid, startTime: now.startTime, isPinned: false)) }
+    }
+
+    private func isSame(_ node: Node) -> Bool {
+        node.isPinned || files.stat(of: node.pid)?.startTime == node.startTime
+    }
+
+    // MARK: Everybody there is, where there is no list
+
+    private mutating func beginScan() {
+        // Whoever is hidden was not seen, and nothing is known of those that move while others are looked at.
+        if case .below = root { seen.isComplete = false }
+        files.rewind()
+        phase = .scan
+    }
+
+    /// Says whether all were seen.
+    private mutating func scan(_ budget: inout Int) -> Bool {
+        var rootPid = own
+        if case .below(let guardian) = root { rootPid = guardian.pid }
+        while budget > 0 {
+            budget -= 1
+            guard let pid = files.next() else {
+                markDescendants(found)
+                return true
+            }
+            guard pid != own, pid != rootPid, root != .own(excluded: pid), let process = files.stat(of: pid) else {
+                continue
+            }
+            if process.parent == rootPid { lookAt(scanned: process) }
+            if found < table.count {
+                table.initializeElement(at: found, to: process)
+                inTree.initializeElement(at: found, to: process.parent == rootPid)
+                found += 1
+            }
+        }
+        return false
+    }
+
+    private mutating func lookAt(scanned process: ProcessStat) {
+        guard case .own = root else { return lookAt(child: process.pid) }
+        seen.children += 1
+        killGroup(of: process.pid)
+        guard !process.isDead else { return }
+        note(process.pid, process)
+        kill(process.pid, SIGKILL)
     }
 
     /// Spreads the mark from the direct children to all below them. Parents mostly have smaller pids than their children,
     /// so one pass nearly does it; the bound is for a table that other processes changed while it was read.
-    private func markDescendants(_ count: Int) {
+    private mutating func markDescendants(_ count: Int) {
         for _ in 0..<64 {
             var changed = false
             for index in 0..<count where !inTree[index] {
@@ -136,7 +456,22 @@ public struct Tree: ~Copyable {
         return low < count && table[low].pid == pid ? low : nil
     }
 
-    private func killDeep(_ process: ProcessStat) {
+    /// Says whether all have been signalled.
+    private mutating func killScanned(_ next: Int, _ count: Int, _ budget: inout Int) -> Bool {
+        var index = next
+        while index < count, budget > 0 {
+            if inTree[index], !table[index].isDead {
+                note(table[index].pid, table[index])
+                killScanned(table[index])
+            }
+            index += 1
+            budget -= 1
+        }
+        phase = .scanned(next: index, count: count)
+        return index == count
+    }
+
+    private func killScanned(_ process: ProcessStat) {
         let pidfd = clinux_pidfd_open(process.pid)
         guard pidfd >= 0 else { return }
         defer { close(pidfd) }
@@ -146,5 +481,60 @@ public struct Tree: ~Copyable {
             return
         }
         _ = clinux_pidfd_send_signal(pidfd, SIGKILL)
+    }
+
+    // MARK: What was seen
+
+    /// Somebody is alive.
+    private mutating func note(_ pid: pid_t, _ stat: ProcessStat?) {
+        seen.isRestless = true
+        living.add(pid, stat)
+    }
+
+    private mutating func add(_ node: Node) {
+        guard nodeCount < nodes.count else { return }
+        nodes.initializeElement(at: nodeCount, to: node)
+        nodeCount += 1
+    }
+
+    /// It waits to be reaped: without /proc, for who is hidden there.
+    private func isReapable(_ pid: pid_t) -> Bool {
+        var information = siginfo_t()
+        let found = waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT | Int32(bitPattern: 0x4000_0000))
+        return found == 0 && information.si_signo == SIGCHLD
+    }
+
+    fileprivate static func hasEnded(_ descriptor: Int32) -> Bool {
+        var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        return poll(&entry, 1, 0) == 1
+    }
+}
+
+/// A few processes, kept without memory from the heap.
+private struct Sightings {
+    private typealias Entry = (pid: pid_t, state: UInt8, name: SIMD16<UInt8>)
+    private static let most = 4
+    private var entries: (Entry, Entry, Entry, Entry) = (
+        (0, 0, SIMD16()), (0, 0, SIMD16()), (0, 0, SIMD16()), (0, 0, SIMD16())
+    )
+    private var count = 0
+
+    mutating func add(_ pid: pid_t, _ stat: ProcessStat?) {
+        guard count < Sightings.most else { return }
+        let entry: Entry = (pid, stat?.state ?? UInt8(ascii: "?"), stat?.name ?? SIMD16())
+        switch count {
+        case 0: entries.0 = entry
+        case 1: entries.1 = entry
+        case 2: entries.2 = entry
+        default: entries.3 = entry
+        }
+        count += 1
+    }
+
+    var all: [SeenProcess] {
+        [entries.0, entries.1, entries.2, entries.3].prefix(count).map { entry in
+            let bytes = (0..<16).map { entry.name[$0] }.prefix { $0 != 0 }
+            return SeenProcess(pid: entry.pid, state: entry.state, name: String(decoding: bytes, as: UTF8.self))
+        }
     }
 }

@@ -17,7 +17,7 @@ public enum Wire {
         case ping = 1
         case start, extend, signal, kill
         case ready = 65
-        case pong, started, notStarted, extended, exited, killing, empty
+        case pong, started, notStarted, extended, exited, killing, empty, leftBehind, surviving
     }
 
     private enum Refusal: UInt8 {
@@ -97,6 +97,15 @@ public enum Wire {
         case .empty(let generation):
             writer = Writer(kind: Kind.empty.rawValue)
             writer.put(generation.rawValue)
+        case .leftBehind(let generation, let count, let processes):
+            writer = Writer(kind: Kind.leftBehind.rawValue)
+            writer.put(generation.rawValue)
+            writer.put(count)
+            writer.put(processes)
+        case .surviving(let generation, let processes):
+            writer = Writer(kind: Kind.surviving.rawValue)
+            writer.put(generation.rawValue)
+            writer.put(processes)
         }
         return writer.bytes
     }
@@ -163,6 +172,14 @@ public enum Wire {
             }
             answer = .killing(generation, cause)
         case .empty: answer = reader.generation().map { .empty($0) }
+        case .leftBehind:
+            guard let generation = reader.generation(), let count: UInt32 = reader.integer(),
+                let processes = reader.processes()
+            else { return nil }
+            answer = .leftBehind(generation, count: count, processes)
+        case .surviving:
+            guard let generation = reader.generation(), let processes = reader.processes() else { return nil }
+            answer = .surviving(generation, processes)
         default: answer = nil
         }
         return reader.isAtEnd ? answer : nil

@@ -19,6 +19,15 @@ struct Writer {
         put(UInt32(truncatingIfNeeded: text.utf8.count))
         bytes.append(contentsOf: text.utf8)
     }
+
+    mutating func put(_ processes: [SeenProcess]) {
+        put(UInt8(truncatingIfNeeded: processes.count))
+        for process in processes.prefix(255) {
+            put(process.pid)
+            put(process.state)
+            put(process.name)
+        }
+    }
 }
 
 struct Reader {
@@ -58,5 +67,15 @@ struct Reader {
         let text = String(validating: rest.prefix(Int(count)), as: UTF8.self)
         rest.removeFirst(Int(count))
         return text
+    }
+
+    mutating func processes() -> [SeenProcess]? {
+        guard let count = byte() else { return nil }
+        var processes: [SeenProcess] = []
+        for _ in 0..<count {
+            guard let pid: Int32 = integer(), let state = byte(), let name = string() else { return nil }
+            processes.append(SeenProcess(pid: pid, state: state, name: name))
+        }
+        return processes
     }
 }

@@ -55,6 +55,7 @@ extension LeaseMachine {
         case .draining(let start, let killAt) where now >= killAt:
             kill(start, reason: "still running after the grace period", at: now)
             planExit(.stopped(killed: true))
+        case .starting(let start, let by) where now >= by: startHung(start)
         case .none(let startAt): pumpEmpty(leadership, startAt: startAt, at: now)
         default: break
         }
@@ -85,7 +86,15 @@ extension LeaseMachine {
         actions.append(
             .order(.start(lastStart, deadline: leadership.deadline, epoch: leadership.epoch)))
         let start = lastStart
-        change { $0.tree = .starting(start) }
+        let by = now + settings.startLimit
+        change { $0.tree = .starting(start, by: by) }
+    }
+
+    /// The exec takes too long to be waited for: a failed start (71: EX_OSERR), with back-off like any failure of the child.
+    private mutating func startHung(_ start: StartID) {
+        report(.startHung(after: settings.startLimit))
+        actions.append(.order(.kill(start)))
+        change { $0.tree = .dying(start, .exited(.code(71))) }
     }
 
     private mutating func renewIfDue(at now: Instant) {
@@ -148,7 +157,7 @@ extension LeaseMachine {
             $0.holds = session
         }
         switch leadership.tree {
-        case .starting(let start), .running(let start), .draining(let start, _):
+        case .starting(let start, _), .running(let start), .draining(let start, _):
             actions.append(.order(.extend(start, deadline: deadline)))
         case .none, .dying, .fallen: break
         }

@@ -47,10 +47,50 @@ extension LeaseMachine {
         condemn()
     }
 
-    /// SIGKILLs a guard that is silent or confused; its tree falls to the keeper.
+    /// SIGKILLs a guard that is silent or confused. Should it die at once, its tree falls to the keeper. One that is traced,
+    /// frozen or in state D does not, and neither does its child: so the keeper kills below it without waiting (R12).
     private mutating func condemn() {
         guardian = .condemned
         actions.append(.killGuard)
+        actions.append(.killBelowGuard)
+    }
+
+    mutating func guardFailed() {
+        switch guardian {
+        case .answering, .asked: condemn()
+        case .condemned, .fallen, .gone: break
+        }
+    }
+
+    /// As if the guard were dead: it never runs again, and what it leaves is zombies.
+    mutating func nothingAliveBelowGuard(at now: Instant) {
+        guard guardian == .condemned else { return }
+        report(.guardUndead)
+        guardian = .gone
+        change { $0.tree = .none(startAt: now) }
+        planExit(.guardLost)
+    }
+
+    mutating func survivors(_ processes: [Leftover]) {
+        switch guardian {
+        case .condemned, .fallen: break
+        case .answering, .asked, .gone: return
+        }
+        isStuck = true
+        report(.surviving(processes))
+    }
+
+    /// Nobody is left who could kill what the keeper cannot. It goes on trying, but does not refuse to end.
+    mutating func abandonIfAsked(at now: Instant) {
+        guard isStuck, stopping != nil, guardian == .condemned || guardian == .fallen else { return }
+        switch role {
+        case .standby: break
+        case .leading(let leadership):
+            chores.add(.historyEnd(leadership.epoch, reason: "not released: processes that cannot be killed are left"))
+        case .leaving, .ended: return
+        }
+        report(.abandoned)
+        leave(.guardLost, at: now)
     }
 
     mutating func guardAnswered(_ answer: GuardAnswer, at now: Instant) {
@@ -67,7 +107,7 @@ extension LeaseMachine {
         case .pong: break
         case .started(current, let pid):
             report(.started(current, pid: pid))
-            if case .starting = leadership.tree { change { $0.tree = .running(current) } }
+            if case .starting(current, _) = leadership.tree { change { $0.tree = .running(current) } }
             chores.register(at: now)
         case .notStarted(current, .cannotExecute(let errno)):
             report(.cannotExecute(errno: errno))
@@ -91,7 +131,10 @@ extension LeaseMachine {
         case .empty(current):
             report(.treeEmpty)
             treeEmptied(leadership, at: now)
-        case .started, .notStarted, .exited, .killing, .empty: break  // answers to another start (R12)
+        case .leftBehind(current, let count, let processes): report(.leftBehind(count: count, processes))
+        case .surviving(current, let processes): report(.surviving(processes))
+        // Answers to another start (R12).
+        case .started, .notStarted, .exited, .killing, .empty, .leftBehind, .surviving: break
         }
     }
 
@@ -146,7 +189,7 @@ extension LeaseMachine {
         case .none, .fallen, .dying:
             // An end that is planned already keeps its reason, and so its exit code.
             if !leadership.standing.endsInExit { planExit(.stopped(killed: false)) }
-        case .starting(let start), .running(let start):
+        case .starting(let start, _), .running(let start):
             if stopping == .now {
                 planExit(.stopped(killed: true))
                 kill(start, reason: "asked to stop at once", at: now)
@@ -154,6 +197,8 @@ extension LeaseMachine {
                 planExit(.stopped(killed: false))
                 report(.draining(grace: settings.grace))
                 actions.append(.order(.signal(start, 15)))
+                // SIGCONT: a command that is stopped could not take the SIGTERM, and would cost the whole grace period.
+                actions.append(.order(.signal(start, 18)))
                 let killAt = now + settings.grace
                 change { $0.tree = .draining(start, killAt: killAt) }
             }
@@ -167,7 +212,7 @@ extension LeaseMachine {
     mutating func forward(_ signal: Int32) {
         guard case .leading(let leadership) = role else { return }
         switch leadership.tree {
-        case .starting(let start), .running(let start), .draining(let start, _):
+        case .starting(let start, _), .running(let start), .draining(let start, _):
             actions.append(.order(.signal(start, signal)))
         case .none, .dying, .fallen: break
         }
@@ -180,6 +225,7 @@ extension LeaseMachine {
         }
         report(.guardLost)
         guardian = .fallen
+        isStuck = false
         change { $0.tree = .fallen }
         planExit(.guardLost)
         actions.append(.killDescendants)

@@ -21,10 +21,13 @@ public struct LeaseMachine: Sendable {
         public let once: Bool
         /// Kill the child at the first lost session instead of resuming.
         public let killOnSessionLoss: Bool
+        /// How long the command's exec may take. Longer, and it hangs (a file system that does not answer): it is killed and
+        /// counts as a failed start, so that another node gets its turn.
+        public let startLimit: Duration
 
         public init(
             identity: Identity, timing: Timing, restarts: RestartPolicy, grace: Duration, once: Bool = false,
-            killOnSessionLoss: Bool = false
+            killOnSessionLoss: Bool = false, startLimit: Duration = .seconds(30)
         ) {
             self.identity = identity
             self.timing = timing
@@ -32,6 +35,7 @@ public struct LeaseMachine: Sendable {
             self.grace = grace
             self.once = once
             self.killOnSessionLoss = killOnSessionLoss
+            self.startLimit = startLimit
         }
     }
 
@@ -58,6 +62,8 @@ public struct LeaseMachine: Sendable {
     var lastToken: UInt64 = 0
     /// When to ask the guard again whether it still kills (R12).
     var askAgainAt: Instant?
+    /// What the keeper kills itself does not all die.
+    var isStuck = false
     var lastSession = SessionID(0)
     /// Notices of conditions that last, each said once until it passes.
     var said: Set<Lasting> = []
@@ -112,7 +118,10 @@ public struct LeaseMachine: Sendable {
         case .notified: pollNow(at: now)
         case .guardAnswered(let answer): guardAnswered(answer, at: now)
         case .guardGone: guardGone(at: now)
+        case .guardFailed: guardFailed()
         case .descendantsGone: descendantsGone(at: now)
+        case .nothingAliveBelowGuard: nothingAliveBelowGuard(at: now)
+        case .survivors(let processes): survivors(processes)
         case .stopRequested(let kind): stopRequested(kind, at: now)
         case .signalReceived(let number): forward(number)
         case .tick: break
@@ -122,6 +131,7 @@ public struct LeaseMachine: Sendable {
     /// Does what is due, whatever the event was.
     private mutating func pump(at now: Instant) {
         watchGuardian(at: now)
+        abandonIfAsked(at: now)
         switch role {
         case .standby: pumpStandby(at: now)
         case .leading(let leadership): pump(leadership, at: now)

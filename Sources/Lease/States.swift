@@ -104,7 +104,8 @@ enum Afterwards: Equatable, Sendable {
 /// What the guard has below it, as far as the keeper knows.
 enum Tree: Equatable, Sendable {
     case none(startAt: Instant)
-    case starting(StartID)
+    /// Its exec must have happened by then.
+    case starting(StartID, by: Instant)
     case running(StartID)
     case draining(StartID, killAt: Instant)
     case dying(StartID, Outcome)
@@ -123,7 +124,7 @@ enum Tree: Equatable, Sendable {
     var start: StartID? {
         switch self {
         case .none, .fallen: nil
-        case .starting(let id), .running(let id), .draining(let id, _), .dying(let id, _): id
+        case .starting(let id, _), .running(let id), .draining(let id, _), .dying(let id, _): id
         }
     }
 }
@@ -142,10 +143,10 @@ enum Guardian: Equatable, Sendable {
     case answering
     /// A ping is out since then; unanswered at `by` it is SIGKILLed (R12).
     case asked(UInt64, since: Instant, by: Instant)
-    /// SIGKILL is under way.
+    /// SIGKILL is under way, which may take long; the keeper kills what is below it.
     case condemned
     /// Dead; the keeper kills what fell to it.
     case fallen
-    /// Dead, and nothing is left of its tree.
+    /// Dead, or as good as dead, and nothing is left of its tree.
     case gone
 }

@@ -13,6 +13,8 @@ public struct Status: Equatable, Sendable {
     public var healthy: Bool
     /// Until when this picture may be believed: the leader's deadline, or a TTL after the last contact.
     public var validUntil: Instant
+    /// There is a guard that is not condemned. Without one the sidecar is about to end, and must be restarted if it does not.
+    public var isGuarded: Bool
 }
 
 extension LeaseMachine {
@@ -20,23 +22,25 @@ extension LeaseMachine {
     public func status(at now: Instant) -> Status {
         let contact = (lastContact ?? now) + settings.timing.ttl
         let inTouch = lastContact != nil && now < contact
+        let guarded: Bool
+        switch guardian {
+        case .answering, .asked: guarded = true
+        case .condemned, .fallen, .gone: guarded = false
+        }
         switch role {
         case .standby:
-            let guarded: Bool
-            switch guardian {
-            case .answering, .asked: guarded = true
-            case .condemned, .fallen, .gone: guarded = false
-            }
-            return Status(role: .standby, epoch: nil, healthy: inTouch && guarded, validUntil: contact)
+            return Status(
+                role: .standby, epoch: nil, healthy: inTouch && guarded, validUntil: contact, isGuarded: guarded)
         case .leading(let leadership):
             var healthy = false
-            if case .held(.run) = leadership.standing, case .running = leadership.tree { healthy = true }
+            if case .held(.run) = leadership.standing, case .running = leadership.tree { healthy = guarded }
             var role = Status.Role.standby
             if case .held = leadership.standing { role = .leader }
             let ends = role == .leader ? leadership.deadline : contact
-            return Status(role: role, epoch: leadership.epoch, healthy: healthy, validUntil: ends)
+            return Status(
+                role: role, epoch: leadership.epoch, healthy: healthy, validUntil: ends, isGuarded: guarded)
         case .leaving, .ended:
-            return Status(role: .stopping, epoch: nil, healthy: false, validUntil: now)
+            return Status(role: .stopping, epoch: nil, healthy: false, validUntil: now, isGuarded: guarded)
         }
     }
 
@@ -64,6 +68,7 @@ extension LeaseMachine {
             }
             switch leadership.tree {
             case .draining(_, let killAt): at(killAt)
+            case .starting(_, let by): at(by)
             case .none(let startAt) where guardian == .answering && leadership.standing == .held(.run): at(startAt)
             default: break
             }

@@ -18,8 +18,14 @@ public enum Event: Equatable, Sendable {
     case guardAnswered(GuardAnswer)
     /// The guard's end of the channel is closed, or it was reaped.
     case guardGone
+    /// The guard's end of the channel is closed, or says what no guard says. It may take long to die.
+    case guardFailed
     /// The keeper, heir of a dead guard's tree, has no descendant left.
     case descendantsGone
+    /// Nothing below the condemned guard is alive, and it is not dead yet.
+    case nothingAliveBelowGuard
+    /// Some of what the keeper kills itself was SIGKILLed long ago and is alive yet. Repeated while it lasts.
+    case survivors([Leftover])
     case stopRequested(StopKind)
     /// A signal that is meant for the child.
     case signalReceived(Int32)
@@ -119,6 +125,25 @@ public enum GuardAnswer: Equatable, Sendable {
     /// The guard kills the tree; `byDeadline` when nobody told it to.
     case killing(StartID, byDeadline: Bool)
     case empty(StartID)
+    /// What the command left behind when it ended by itself was killed: how many, and the first few.
+    case leftBehind(StartID, count: Int, [Leftover])
+    /// The first few of those that were SIGKILLed long ago and are alive yet. Repeated while it lasts.
+    case surviving(StartID, [Leftover])
+}
+
+/// A process of a tree, for people.
+public struct Leftover: Equatable, Sendable {
+    public let pid: Int32
+    /// The kernel's name for it; empty where it is hidden.
+    public let name: String
+    /// R, S, D, T, ... (proc_pid_stat(5)), or `?`.
+    public let state: Character
+
+    public init(pid: Int32, name: String, state: Character) {
+        self.pid = pid
+        self.name = name
+        self.state = state
+    }
 }
 
 /// Why a child was not started.
@@ -145,6 +170,9 @@ public enum Action: Equatable, Sendable {
     case order(GuardOrder)
     /// SIGKILL the guard.
     case killGuard
+    /// Kill everything below the guard, without waiting for its death, until nothing of it is alive: then say
+    /// `nothingAliveBelowGuard`. Over as soon as the guard is gone.
+    case killBelowGuard
     /// Kill every descendant of the keeper until none is left, then say `descendantsGone`.
     case killDescendants
     case report(Notice)
@@ -203,6 +231,14 @@ public enum Notice: Equatable, Sendable {
     case releaseRefused
     case guardSilent
     case guardLost
+    /// The guard does not die, but nothing below it is alive.
+    case guardUndead
+    /// The command's exec took longer than `LeaseMachine.Settings.startLimit`.
+    case startHung(after: Duration)
+    case leftBehind(count: Int, [Leftover])
+    case surviving([Leftover])
+    /// Asked to stop, the sidecar ends over processes that it cannot kill, and does not release.
+    case abandoned
 }
 
 /// On what ground a claim was made, for people.

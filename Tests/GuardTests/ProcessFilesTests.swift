@@ -39,14 +39,15 @@ import Testing
     }
 
     @Test func `sees this process and its parent, in ascending order`() {
-        let files = ProcessFiles()
+        var files = ProcessFiles()
         let isUsable = files.isUsable
         #expect(isUsable)
         var pids: [pid_t] = []
         var own: ProcessStat?
-        files.visitAll {
-            pids.append($0.pid)
-            if $0.pid == getpid() { own = $0 }
+        files.rewind()
+        while let pid = files.next() {
+            pids.append(pid)
+            if pid == getpid() { own = files.stat(of: pid) }
         }
         #expect(pids == pids.sorted() && Set(pids).count == pids.count)
         #expect(pids.contains(1))

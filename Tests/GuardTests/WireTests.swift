@@ -21,6 +21,11 @@ import Testing
             .exited(generation, status: -1), .empty(generation), .notStarted(generation, .cannotExecute(2)),
             .notStarted(generation, .cannotFork(11)), .notStarted(generation, .deadlinePassed),
             .notStarted(generation, .treeAlive), .notStarted(generation, .stale),
+            .leftBehind(generation, count: 7, [SeenProcess(pid: 5, state: 83, name: "a b")]),
+            .surviving(generation, []),
+            .surviving(
+                generation,
+                [SeenProcess(pid: 5, state: 68, name: "ä"), SeenProcess(pid: 6, state: 63, name: "")]),
         ] + KillCause.allCases.map { .killing(generation, $0) }
 
     @Test(arguments: orders) func `an order arrives as it was sent`(_ order: Order) throws {

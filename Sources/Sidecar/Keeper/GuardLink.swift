@@ -1,5 +1,5 @@
-// The keeper's guard: orders out, answers in, and when the guard is dead, its heritage: the keeper kills whatever of the
-// tree fell to it. It decides nothing about the lease.
+// The keeper's guard: orders out, answers in, and when the guard is dead or condemned, its heritage: the keeper kills
+// whatever of the tree fell to it, or is below a guard that does not die. It decides nothing about the lease.
 
 import CLinux
 import Clock
@@ -22,8 +22,19 @@ struct GuardLink: ~Copyable {
     private var tree = Tree()
     /// What did not fit into the channel, to be delivered as soon as the guard reads again.
     private var waiting: [Order] = []
-    /// Whether the keeper has to sweep its descendants.
-    private(set) var sweeping = false
+    private var sweeping = Sweeping.nothing
+    /// SIGKILL for the guard is under way: it makes no process any more.
+    private var isCondemned = false
+
+    /// What the keeper has to kill itself.
+    private enum Sweeping {
+        case nothing
+        case belowGuard(Naming.Schedule)
+        case descendants(Naming.Schedule)
+    }
+
+    /// How long the loop may wait before the next sweep; nil where nothing is to be swept.
+    private(set) var pause: Duration?
 
     /// `commandIndex`: where the command begins in the program's own arguments.
     init(process: GuardProcess, commandIndex: Int) {
@@ -89,11 +100,18 @@ struct GuardLink: ~Copyable {
 
     mutating func killGuard() {
         guard case .alive = state else { return }
-        process.kill()
+        isCondemned = process.kill()
         state = .dying
     }
 
-    mutating func startSweeping() { sweeping = true }
+    mutating func startSweepingBelowGuard() { begin(.belowGuard(Naming.Schedule(from: BootClock.now()))) }
+
+    mutating func startSweeping() { begin(.descendants(Naming.Schedule(from: BootClock.now()))) }
+
+    private mutating func begin(_ sweeping: Sweeping) {
+        self.sweeping = sweeping
+        pause = .zero
+    }
 
     /// Whatever the guard said.
     mutating func receive() -> [Event] {
@@ -102,7 +120,9 @@ struct GuardLink: ~Copyable {
             switch process.receive() {
             case .nothing: return events
             case .answer(let answer): if let answer = translate(answer) { events.append(.guardAnswered(answer)) }
-            case .closed, .nonsense: killGuard()
+            case .closed, .nonsense:
+                killGuard()
+                events.append(.guardFailed)
             }
         }
         return events
@@ -123,18 +143,55 @@ struct GuardLink: ~Copyable {
         return guardEnded(gone)
     }
 
-    /// Kills what is left below the keeper.
+    /// Kills what is left below the keeper, or below its guard.
     mutating func sweep() -> [Event] {
-        guard sweeping else { return [] }
-        var gone = false
-        let empty = tree.sweep { pid, _ in if pid == process.pid { gone = true } }
-        var events = guardEnded(gone)
-        if empty {
-            sweeping = false
-            process.removeCgroups()
-            events.append(.descendantsGone)
+        switch sweeping {
+        case .nothing: return []
+        case .belowGuard(let schedule): return sweepBelowGuard(schedule)
+        case .descendants(let schedule): return sweepDescendants(schedule)
         }
-        return events
+    }
+
+    private mutating func sweepBelowGuard(_ schedule: Naming.Schedule) -> [Event] {
+        guard case .dying = state else { return [] }
+        // Not before: what is said of the tree below it holds for a guard that makes no process any more.
+        guard isCondemned else {
+            isCondemned = process.kill()
+            return []
+        }
+        let progress = tree.sweep(below: process.condemned)
+        guard progress == .empty else { return survivors(schedule, after: progress) { .belowGuard($0) } }
+        end()
+        process.removeCgroups()
+        return [.nothingAliveBelowGuard]
+    }
+
+    private mutating func sweepDescendants(_ schedule: Naming.Schedule) -> [Event] {
+        var gone = false
+        let progress = tree.sweep { pid, _ in if pid == process.pid { gone = true } }
+        let events = guardEnded(gone)
+        guard progress == .empty else { return events + survivors(schedule, after: progress) { .descendants($0) } }
+        end()
+        process.removeCgroups()
+        return events + [.descendantsGone]
+    }
+
+    private mutating func end() {
+        sweeping = .nothing
+        pause = nil
+    }
+
+    /// Names those that SIGKILL does not end, now and then.
+    private mutating func survivors(
+        _ schedule: Naming.Schedule, after progress: Tree.Progress, _ next: (Naming.Schedule) -> Sweeping
+    ) -> [Event] {
+        pause = progress == .unfinished ? .zero : .milliseconds(10)
+        guard progress != .unfinished else { return [] }
+        var schedule = schedule
+        let isDue = schedule.isDue(at: BootClock.now())
+        sweeping = next(schedule)
+        guard isDue, !tree.survivors.isEmpty else { return [] }
+        return [.survivors(tree.survivors.map { leftover($0) })]
     }
 
     private mutating func guardEnded(_ gone: Bool) -> [Event] {
@@ -169,6 +226,10 @@ struct GuardLink: ~Copyable {
         case .killing(let generation, let cause):
             .killing(StartID(generation.rawValue), byDeadline: cause == .deadline)
         case .empty(let generation): .empty(StartID(generation.rawValue))
+        case .leftBehind(let generation, let count, let processes):
+            .leftBehind(StartID(generation.rawValue), count: Int(count), processes.map { leftover($0) })
+        case .surviving(let generation, let processes):
+            .surviving(StartID(generation.rawValue), processes.map { leftover($0) })
         }
     }
 
@@ -184,4 +245,8 @@ struct GuardLink: ~Copyable {
     private func exit(_ status: Int32) -> ChildExit {
         clinux_exited(status) != 0 ? .code(clinux_exit_status(status)) : .signal(clinux_term_signal(status))
     }
+}
+
+private func leftover(_ process: SeenProcess) -> Leftover {
+    Leftover(pid: process.pid, name: process.name, state: Character(Unicode.Scalar(process.state)))
 }

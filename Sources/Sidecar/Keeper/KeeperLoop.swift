@@ -77,7 +77,8 @@ struct KeeperLoop: ~Copyable {
         // Often enough for the watchdog, whatever else is due.
         var until = now + settings.timing.ttl / 10
         until = min(until, machine.nextWake, database.deadline ?? until)
-        if guardLink.sweeping || guardLink.isDying { until = min(until, now + .milliseconds(10)) }
+        if let pause = guardLink.pause { until = min(until, now + pause) }
+        if guardLink.isDying { until = min(until, now + .milliseconds(10)) }
         if !undelivered.isEmpty { until = now }
         var entries = [
             pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
@@ -153,6 +154,9 @@ struct KeeperLoop: ~Copyable {
                 ChildEnvironment.additions(identity: settings.identity, epoch: epoch, database: name)
             }
         case .killGuard: guardLink.killGuard()
+        case .killBelowGuard:
+            watchdog.retire()
+            guardLink.startSweepingBelowGuard()
         case .killDescendants:
             watchdog.retire()
             guardLink.startSweeping()
@@ -171,7 +175,7 @@ struct KeeperLoop: ~Copyable {
         publisher.publish(
             Publisher.Picture(
                 ready: ready ? state(status, until: status.validUntil) : nil,
-                live: state(status, until: now + settings.timing.ttl)))
+                live: status.isGuarded ? state(status, until: now + settings.timing.ttl) : nil))
     }
 
     private func state(_ status: Status, until: Instant) -> ReadyState {

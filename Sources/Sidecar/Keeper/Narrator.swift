@@ -6,6 +6,7 @@ import Glibc
 import Lease
 import Logging
 import Metastore
+import Postgres
 
 /// Turns notices into log lines.
 struct Narrator {
@@ -126,8 +127,38 @@ struct Narrator {
         case .released: return (.info, "released the lease")
         case .releaseRefused: return (.warning, "could not release the lease: it runs out by its TTL")
         case .guardSilent: return (.error, "the guard does not answer: killing it")
+        case .guardUndead:
+            return (
+                .error,
+                "the guard was killed and does not end (is it traced, frozen, or in uninterruptible sleep?); nothing below it is alive, so this sidecar ends without waiting for it"
+            )
+        case .startHung(let after):
+            return (
+                .error,
+                "the command has not been executed for \(Durations.text(after)) (is it on a file system that does not answer?): killing it"
+            )
+        case .leftBehind(let count, let processes):
+            return (
+                .warning,
+                "the command left \(count) process\(count == 1 ? "" : "es") behind, killed now: \(names(processes, of: count))"
+            )
+        case .surviving(let processes):
+            return (
+                .error,
+                "cannot kill \(names(processes, of: processes.count)): the kernel does not let it die (state D), or it runs as another user; the lease is not released while it lives"
+            )
+        case .abandoned:
+            return (.error, "asked to stop: ending over processes that cannot be killed, without releasing the lease")
         case .guardLost: return (.error, "the guard is gone: killing what is left of the process tree")
         }
+    }
+
+    private func names(_ processes: [Leftover], of count: Int) -> String {
+        let names = processes.map { process in
+            let name = process.name.isEmpty ? "(hidden)" : oneLine(process.name, longest: 60)
+            return "\(name) (pid \(process.pid), state \(process.state))"
+        }
+        return names.joined(separator: ", ") + (count > names.count ? ", ..." : "")
     }
 
     private func standby(_ record: Record, wait: Duration) -> String {

@@ -11,7 +11,8 @@ final class Publisher: Sendable {
     /// One picture to publish.
     struct Picture: Equatable {
         var ready: ReadyState?
-        var live: ReadyState
+        /// Nil: the loop turns, but the sidecar is beyond hope.
+        var live: ReadyState?
     }
 
     private enum Order {
@@ -62,7 +63,8 @@ final class Publisher: Sendable {
             switch next {
             case .idle, .removed: break
             case .write(let picture):
-                var problem = file.live.write(picture.live)
+                var problem: Int32 = 0
+                if let live = picture.live { problem = file.live.write(live) } else { file.live.remove() }
                 if let state = picture.ready {
                     problem = max(problem, file.write(state))
                     ready = true

@@ -116,6 +116,7 @@ private struct Run {
         case .killing(let generation, _):
             demand(generation == alive?.generation && !wasKilling, "\(generation) is killed once")
             once("kill", generation)
+        case .leftBehind, .surviving: demand(false, "these are the guard's to tell, not the machine's alone")
         case .empty(let generation):
             switch news {
             case .empty: demand(killing && generation == alive?.generation, "\(generation) was killed")

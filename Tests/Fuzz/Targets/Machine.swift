@@ -34,6 +34,8 @@ private struct Run {
     private var alive: StartID?
     private enum Warden { case there, dead, buried }
     private var warden = Warden.there
+    /// The keeper kills what is below it.
+    private var isCondemned = false
     /// The epoch last claimed or renewed, and until when a child may live by that (R2).
     private var grant: (epoch: Epoch, until: Instant)?
     private var released: Set<Epoch> = []
@@ -77,10 +79,12 @@ private struct Run {
     }
 
     private mutating func rare(_ bytes: inout Bytes) {
-        switch bytes.choice(of: 4) {
+        switch bytes.choice(of: 6) {
         case 0: feed(.stopRequested(bytes.bool() ? .drain : .now))
         case 1: feed(.guardGone)
         case 2: feed(.descendantsGone)
+        case 4: feed(.guardFailed)
+        case 5: if isCondemned, warden == .there { feed(.nothingAliveBelowGuard) }
         default:
             // A late one, of a session that is gone.
             let id = SessionID(bytes.choice(of: 4))
@@ -173,6 +177,7 @@ private struct Run {
         case .guardAnswered(.empty(let start)) where start == alive: alive = nil
         case .guardGone: if warden == .there { warden = .dead }
         case .descendantsGone where warden == .dead: (warden, alive) = (.buried, nil)
+        case .nothingAliveBelowGuard: (warden, alive) = (.buried, nil)
         default: break
         }
         let actions = machine.handle(event, at: now)
@@ -208,6 +213,7 @@ private struct Run {
             }
         case .order(let order): check(order)
         case .killGuard, .report: break
+        case .killBelowGuard: isCondemned = true
         case .killDescendants: demand(warden == .dead, "the tree is the guard's while it lives")
         case .exit:
             demand(alive == nil, "no exit with \(alive as Any) alive")

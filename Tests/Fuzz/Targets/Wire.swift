@@ -74,9 +74,17 @@ extension Bytes {
         }
     }
 
+    private mutating func processes() -> [SeenProcess] {
+        (0..<choice(of: 5)).map { _ in
+            SeenProcess(pid: Int32(truncatingIfNeeded: number()), state: byte(), name: text())
+        }
+    }
+
     mutating func answer() -> Answer {
         let number = Int32(truncatingIfNeeded: number())
-        switch choice(of: 8) {
+        switch choice(of: 10) {
+        case 8: return .leftBehind(generation(), count: UInt32(truncatingIfNeeded: number), processes())
+        case 9: return .surviving(generation(), processes())
         case 0: return .ready
         case 1: return .pong(token: UInt64(bitPattern: self.number()))
         case 2: return .started(generation(), pid: number)

@@ -43,6 +43,7 @@ enum Event {
     var stream: String {
         switch self {
         case .answer(.ready), .ended: "the guard"
+        case .answer(.leftBehind), .answer(.surviving): "for people"
         case .answer(.pong): "pongs"
         case .answer(.extended(let generation, _)): "extensions of \(generation.rawValue)"
         case .answer(.started(let generation, _)), .answer(.notStarted(let generation, _)),
@@ -65,6 +66,8 @@ enum Event {
         case .answer(.exited(_, let status)): status & 0x7f == 0 ? "exited" : "exited by signal"
         case .answer(.killing(_, let cause)): "killing: \(cause)"
         case .answer(.empty): "empty"
+        case .answer(.leftBehind): "left behind"
+        case .answer(.surviving): "surviving"
         case .ran: "command runs"
         case .ended(let status): status == 0 ? "guard leaves" : "guard killed"
         case .look(_, let found): found == "nothing" ? "looks at nothing" : "looks at life"
@@ -84,6 +87,8 @@ enum Event {
         case .answer(.exited(let generation, let status)): "exited \(generation.rawValue) status \(status)"
         case .answer(.killing(let generation, let cause)): "killing \(generation.rawValue) \(cause)"
         case .answer(.empty(let generation)): "empty \(generation.rawValue)"
+        case .answer(.leftBehind(let generation, _, _)): "left behind by \(generation.rawValue)"
+        case .answer(.surviving(let generation, _)): "surviving \(generation.rawValue)"
         case .ran(let number): "command \(number) runs"
         case .ended(let status): "guard ends, status \(status)"
         case .look(let slot, let found): "look \(slot): \(found)"

@@ -8,7 +8,8 @@ import Clock
 @testable import Guard
 
 final class ModelGuard: Alarmed {
-    enum State { case running, stopped, dead }
+    /// Undead: SIGKILLed, but traced, frozen or in state D. It runs no more, and its children do not know.
+    enum State { case running, stopped, undead, dead }
 
     /// What a packet from the keeper is.
     enum Packet {
@@ -32,6 +33,8 @@ final class ModelGuard: Alarmed {
     /// It has read the end of the channel, and says nothing any more.
     private(set) var knowsKeeperGone = false
     private var isInside = false
+    /// A fault: until then SIGKILL does not take effect.
+    private var holdsOnUntil: Time = 0
     // What the kernel will tell at the next look.
     private var outcome: ChildStart.Outcome?
     private var reaped: Int32?
@@ -231,7 +234,8 @@ final class ModelGuard: Alarmed {
 
     /// SIGCONT, or the machine is awake again.
     func resume() {
-        if state == .stopped { state = .running }
+        // Who holds it goes on holding it.
+        if state == .stopped, stage.now >= holdsOnUntil { state = .running }
         owner.guardStateChanged()
         guard isRunning else { return }
         if isHunting { huntOn() }
@@ -239,9 +243,23 @@ final class ModelGuard: Alarmed {
         if flaw != .monotonicTimer || !inbox.isEmpty { run() }
     }
 
+    /// Traced by somebody who is stopped, or frozen alone: it does not run, and cannot die until then either.
+    func hold(until time: Time) {
+        guard state == .running || state == .stopped else { return }
+        holdsOnUntil = time
+        stop()
+        stage.at(time) { [self] in resume() }
+    }
+
     /// SIGKILL: the kernel takes the command along (PR_SET_PDEATHSIG); the rest falls to the keeper.
     func die() {
         guard state != .dead else { return }
+        guard stage.now >= holdsOnUntil else {
+            stage.trace { "\(self.name): guard does not die" }
+            state = .undead
+            owner.guardStateChanged()
+            return stage.at(holdsOnUntil) { [self] in die() }
+        }
         state = .dead
         stage.trace { "\(self.name): guard dies" }
         tree?.guardDied()

@@ -123,7 +123,12 @@ extension World {
         let guardian = keeper.guardian
         guard keeper.state == .running, guardian.state != .dead else { return false }
         lastGuardFault = now
-        switch random.below(5) {
+        switch random.below(6) {
+        case 5:
+            let holds = lasts + profile.longestTTL * 2
+            trace { "fault: the guard of \(keeper.name) is held, and cannot die, for \(holds / millisecond) ms" }
+            guardian.hold(until: now + holds)
+            after(holds) { [self] in lastGuardFault = now }
         case 4:
             trace { "fault: guards are stopped while they kill for a lost lease, and \(keeper.name) loses its" }
             stopsKillingGuards = true

@@ -71,7 +71,8 @@ final class Keeper: Alarmed {
         machine = LeaseMachine(
             settings: LeaseMachine.Settings(
                 identity: identity, timing: timing, restarts: restarts, grace: timing.ttl * 3 / 2, once: once,
-                killOnSessionLoss: world.profile.families.contains(.operators) && host.index == 1),
+                killOnSessionLoss: world.profile.families.contains(.operators) && host.index == 1,
+                startLimit: timing.ttl * 2),
             at: host.clock(at: world.now))
         for bell in [guardBell, answerBell, wakeBell] { bell.owner = self }
         world.after(0) { [self] in run() }
@@ -224,6 +225,7 @@ final class Keeper: Alarmed {
         case .killGuard:
             world.trace { "\(self.name): kills its guard" }
             guardian.die()
+        case .killBelowGuard: sweepBelowGuardLater()
         case .killDescendants:
             isSweeping = true
             sweepLater()
@@ -246,6 +248,16 @@ final class Keeper: Alarmed {
             isSweeping = false
             guardian.tree?.die()
             hear(.descendantsGone)
+        }
+    }
+
+    /// The guard is condemned and does not die: what is below it is killed all the same.
+    private func sweepBelowGuardLater() {
+        world.after(killTime()) { [self] in
+            guard guardian.state == .undead, state != .dead else { return }
+            guard isRunning else { return world.after(millisecond) { [self] in sweepBelowGuardLater() } }
+            guardian.tree?.die()
+            hear(.nothingAliveBelowGuard)
         }
     }
 

@@ -115,6 +115,7 @@ extension Keeper {
         case .silentGuardSpared:
             guard case .asked(let token, let since, _) = machine.guardian else { return }
             machine.guardian = .asked(token, since: since, by: now + .seconds(1_000_000))
+        case .guardsDeathAwaited: actions.removeAll { $0 == .killBelowGuard }
         case .guardAskedOnce: machine.askAgainAt = nil
         case .patienceBeyondMargin:
             guard case .lost = leadership?.standing, case .asked(let token, let since, _) = machine.guardian else {

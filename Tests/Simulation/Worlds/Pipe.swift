@@ -64,6 +64,7 @@ extension Keeper: GuardOwner {
         case .killing(let generation, let cause):
             .killing(StartID(generation.rawValue), byDeadline: cause == .deadline)
         case .empty(let generation): .empty(StartID(generation.rawValue))
+        case .leftBehind, .surviving: nil
         }
     }
 

@@ -28,8 +28,8 @@ enum Twin: String, CaseIterable {
     // R11
     case suspendedClaimed
     // R12
-    case silentGuardSpared, guardAskedOnce, patienceBeyondMargin, relativeDeadlines, emptyForOlderStart,
-        emptyWithoutDaemons
+    case silentGuardSpared, guardsDeathAwaited, guardAskedOnce, patienceBeyondMargin, relativeDeadlines,
+        emptyForOlderStart, emptyWithoutDaemons
     // Session
     case idleTimeoutBelowPoll, idleTimeoutBelowTTL
 
@@ -52,7 +52,8 @@ enum Twin: String, CaseIterable {
             "R9"
         case .createdReleased, .createdWithShortTTL: "R10"
         case .suspendedClaimed: "R11"
-        case .silentGuardSpared, .guardAskedOnce, .patienceBeyondMargin, .relativeDeadlines, .emptyForOlderStart,
+        case .silentGuardSpared, .guardsDeathAwaited, .guardAskedOnce, .patienceBeyondMargin, .relativeDeadlines,
+            .emptyForOlderStart,
             .emptyWithoutDaemons:
             "R12"
         case .idleTimeoutBelowPoll, .idleTimeoutBelowTTL: "session"
@@ -101,6 +102,7 @@ enum Twin: String, CaseIterable {
         case .createdWithShortTTL: "a missing record is made with the shortest TTL there is"
         case .suspendedClaimed: "a suspended record is claimed"
         case .silentGuardSpared: "a guard that does not answer is not killed"
+        case .guardsDeathAwaited: "the tree of a guard that was killed is left alone until the guard has died"
         case .guardAskedOnce: "a guard that answered once after a loss is not asked again"
         case .patienceBeyondMargin: "100 ms of patience with a silent guard, however short the TTL"
         case .relativeDeadlines: "deadlines in the pipe count from their arrival"
@@ -116,7 +118,7 @@ enum Twin: String, CaseIterable {
         switch self {
         case .monotonicTimer, .deadlineFromReply, .watchAcrossSessions, .terminateOnReleased, .sessionClosedOnLoss,
             .resumeUncompared, .releaseBeforeEmpty, .lateFence, .ownRecordOfOtherServer, .createdReleased,
-            .suspendedClaimed, .silentGuardSpared:
+            .suspendedClaimed, .silentGuardSpared, .guardsDeathAwaited:
             true
         default: false
         }

@@ -91,6 +91,8 @@ struct GuardHost {
         case "settle": GuardHost.say("settled")
         case "flood": flood()
         case "sweep": sweep(excluding: nil)
+        case "sweep-by-scan": sweep(excluding: nil, childrenFiles: false)
+        case "sweep-below": sweepBelowGuard()
         case "sweep-others": sweep(excluding: guardian.pid)
         case "scrub": scrubArguments()
         case "spawn": spawn(Array(words.dropFirst()))
@@ -109,10 +111,27 @@ struct GuardHost {
         }
     }
 
-    private func sweep(excluding excluded: pid_t?) {
+    private func sweep(excluding excluded: pid_t?, childrenFiles: Bool = true) {
+        var tree = Tree(childrenFiles: childrenFiles)
+        while true {
+            switch tree.sweep(excluding: excluded, reaped: { GuardHost.say("reaped \($0) \($1)") }) {
+            case .unfinished: continue
+            case .alive: usleep(1000)
+            case .empty: return GuardHost.say("swept")
+            }
+        }
+    }
+
+    /// What the keeper does with a guard that it has killed and that does not die.
+    private func sweepBelowGuard() {
         var tree = Tree()
-        while !tree.sweep(excluding: excluded, reaped: { GuardHost.say("reaped \($0) \($1)") }) { usleep(1000) }
-        GuardHost.say("swept")
+        while true {
+            switch tree.sweep(below: guardian.condemned) {
+            case .unfinished: continue
+            case .alive: usleep(1000)
+            case .empty: return GuardHost.say("swept")
+            }
+        }
     }
 
     /// What the keeper does with hooks: not part of the guard's tree.
@@ -133,6 +152,10 @@ struct GuardHost {
         case .exited(let generation, let status): "exited \(generation.rawValue) \(status)"
         case .killing(let generation, let cause): "killing \(generation.rawValue) \(cause)"
         case .empty(let generation): "empty \(generation.rawValue)"
+        case .leftBehind(let generation, let count, let processes):
+            "leftBehind \(generation.rawValue) \(count) \(processes.map(\.name).joined(separator: ","))"
+        case .surviving(let generation, let processes):
+            "surviving \(generation.rawValue) \(processes.map { "\($0.pid)" }.joined(separator: ","))"
         }
     }
 }
