@@ -56,10 +56,11 @@ struct Judge {
         let recording = Recording(directory: fleet.recordings)
         let failedBefore = checks.failed
         let exempt = exempt(recording)
-        let (overlaps, beyond) = overlaps(recording, exempt)
+        let frozen = FrozenTrees(faults, recording)
+        let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt, excused: frozen.excuses)
         judgeTwoPrimaries(recording, exempt)
-        if !beyond.isEmpty {
-            say("     (\(beyond.count) overlaps with what was frozen with its keeper and guard: \(beyond))")
+        for pair in frozen.overlaps(in: recording) {
+            say("     (beyond the promise: \(pair.first.id), frozen with its keeper and guard, and \(pair.second.id))")
         }
         let judged = recording.trees.count - exempt.count
         checks.check(
@@ -84,7 +85,7 @@ struct Judge {
         // Loses no more than a moment, but on a machine with many processes it would be lost again and again.
         checks.check("\(stage): no guard is killed that could answer", guardsLost.isEmpty, "\(guardsLost)")
         judgeEffects(kinds)
-        tell(recording)
+        tell(recording, frozen)
         if checks.failed && !failedBefore { tellAll(recording) }
     }
 
@@ -110,7 +111,7 @@ struct Judge {
         }
     }
 
-    private func tell(_ recording: Recording) {
+    private func tell(_ recording: Recording, _ frozen: FrozenTrees) {
         say("\(stage): \(faults.count) faults, at most \(mostAtOnce) at once; sidecars: \(fleet.census)")
         say("  kind                          tried  took effect")
         let sums = faults.reduce(into: [String: (Int, Int)]()) {
@@ -126,7 +127,7 @@ struct Judge {
         var margins: [String: [Duration]] = [:]
         var latest: RecordedTree?
         for tree in recording.trees {
-            if let before = latest {
+            if let before = latest, !frozen.excuses(before, tree) {
                 let gap = tree.start.since(before.last)
                 gaps.append(max(.zero, gap))
                 let way = before.id.instance == tree.id.instance ? "restarted" : claims[tree.id.epoch] ?? "expired"
@@ -193,30 +194,6 @@ struct Judge {
         let windows = twoPrimaries.map { $0.lowerBound...($0.upperBound + Fleet.ttl) }
         return Set(
             recording.trees.filter { tree in windows.contains { $0.overlaps(tree.start...tree.last) } }.map(\.id))
-    }
-
-    /// How long a tree may go on when it is thawed together with its guard: until that has killed it.
-    private static let moment = Duration.milliseconds(600)
-
-    /// Those that count, and those that do not: a tree that was frozen together with its keeper and guard may be found alive by
-    /// others from then on until a moment after the thaw, and no longer.
-    private func overlaps(
-        _ recording: Recording, _ exempt: Set<RecordedTree.ID>
-    ) -> (counting: [Overlap], beyond: [String]) {
-        let frozen = faults.compactMap { fault in fault.tookAll.map { (node: fault.target, during: $0) } }
-        let trees = Dictionary(recording.trees.map { ($0.id.lockName, $0) }) { first, _ in first }
-        var beyond: Set<String> = []
-        let counting = IntervalChecker.overlaps(in: recording, exempt: exempt) { both in
-            let excused = [both.one, both.other].compactMap { trees[$0] }.contains { tree in
-                frozen.contains { node, during in
-                    node == tree.node && tree.start <= during.lowerBound && during.lowerBound <= both.during.lowerBound
-                        && both.during.upperBound <= during.upperBound + Self.moment
-                }
-            }
-            if excused { beyond.insert("\(both.one) and \(both.other)") }
-            return excused
-        }
-        return (counting, beyond.sorted())
     }
 
     /// What was beyond the promise is told all the same, and may not be much: else nothing would be judged. One moment of two

@@ -19,6 +19,13 @@ public struct BothAlive: Sendable {
     public let other: String
     /// One instant only, where the lock is the witness.
     public let during: ClosedRange<Instant>
+
+    /// Two trees, by `RecordedTree.ID.lockName`.
+    public init(one: String, other: String, during: ClosedRange<Instant>) {
+        self.one = one
+        self.other = other
+        self.during = during
+    }
 }
 
 /// Judges recordings.
