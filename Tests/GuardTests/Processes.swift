@@ -16,18 +16,22 @@ enum Processes {
         return pids
     }
 
-    static func text(_ path: String) -> String {
+    static func text(_ path: String) -> String { String(decoding: bytes(path) ?? [], as: UTF8.self) }
+
+    static func bytes(_ path: String) -> [UInt8]? {
         let file = open(path, O_RDONLY)
-        guard file >= 0 else { return "" }
+        guard file >= 0 else { return nil }
         defer { close(file) }
         var text: [UInt8] = []
         var part = [UInt8](repeating: 0, count: 65536)
         while true {
             let count = read(file, &part, part.count)
-            guard count > 0 else { return String(decoding: text, as: UTF8.self) }
+            guard count > 0 else { return text }
             text += part[..<count]
         }
     }
+
+    static func name(_ pid: pid_t) -> Substring { text("/proc/\(pid)/comm").prefix { $0 != "\n" } }
 
     static func environment(of pid: pid_t) -> [Substring] {
         let own = text("/proc/\(pid)/environ").split(separator: "\0")
@@ -42,6 +46,8 @@ enum Processes {
         guard let line = state.split(separator: "\n").first(where: { $0.hasPrefix("State:") }) else { return false }
         return !line.contains("Z") && !line.contains("X")
     }
+
+    static func isZombie(_ pid: pid_t) -> Bool { status(pid, "State") == "Z" }
 
     /// The value of one line of /proc/PID/status, without what follows its first word.
     static func status(_ pid: pid_t, _ name: String) -> Substring? {

@@ -14,8 +14,9 @@ extension RealTrees {
             let host = try Host([Products.path("TreeShapes"), shape, forks])
             await host.startShape()
             host.signal(SIGKILL)
-            await host.treeDies()
+            // The guard first: its end says more than a look at the tree, whose processes may be gone before one can look.
             await host.guardDies()
+            await host.treeDies()
         }
 
         @Test func `keeper's whole group killed: the guard is not in it`() async throws {
@@ -80,6 +81,17 @@ extension RealTrees {
             host.order("sweep")
             // How many rounds it takes to outrun a bomb is chance: on two noisy cores 18 s were seen.
             await host.hears("swept", within: .seconds(120))
+            #expect(host.tree.isEmpty)
+        }
+
+        @Test(arguments: ["deep", "daemon", "sessions", "groups", "subreaper"])
+        func `guard killed, no children files: the keeper's sweep ends it`(_ shape: String) async throws {
+            let host = try Host([Products.path("TreeShapes"), shape])
+            await host.startShape()
+            kill(host.guardPid, SIGKILL)
+            await host.hears("closed")
+            host.order("sweep-by-scan")
+            await host.hears("swept")
             #expect(host.tree.isEmpty)
         }
 

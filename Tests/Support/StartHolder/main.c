@@ -4,14 +4,28 @@
  *
  *   StartHolder GUARD MILLISECONDS     holder ready; holder held PID; holder exec | holder exited CODE
  *   StartHolder                        ends with 0 where one process may trace another
+ *
+ * Or holds a guard for good: it neither answers nor can it die, not even of SIGKILL, until this program ends.
+ *
+ *   StartHolder hold GUARD             holder ready
+ *
+ * Or becomes a command whose timers cannot be set: timerfd_settime(2) fails with that errno, or with 0 only says that it was
+ * done.
+ *
+ *   StartHolder timerless ERRNO COMMAND [ARG ...]
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,9 +55,39 @@ static int run_until(pid_t pid, int event) {
     }
 }
 
+static int hold(pid_t guard) {
+    /* With this option a process that was SIGKILLed stops once more on its way out. */
+    if (ptrace(PTRACE_SEIZE, guard, 0, PTRACE_O_TRACEEXIT) != 0 || ptrace(PTRACE_INTERRUPT, guard, 0, 0) != 0) {
+        printf("holder cannot trace: %s\n", strerror(errno));
+        return 1;
+    }
+    waitpid(guard, NULL, __WALL);
+    printf("holder ready\n");
+    for (;;) pause();
+}
+
+static int become_timerless(int error, char **command) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_timerfd_settime, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return 1;
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return 1;
+    execvp(command[0], command);
+    return 127;
+}
+
 int main(int count, char **words) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (count < 3) return try_out();
+    if (!strcmp(words[1], "hold")) {
+        alarm(120);
+        return hold(atoi(words[2]));
+    }
+    if (!strcmp(words[1], "timerless") && count > 3) return become_timerless(atoi(words[2]), words + 3);
     pid_t guard = atoi(words[1]);
     alarm(60);
     if (ptrace(PTRACE_SEIZE, guard, 0, options) != 0) {

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,12 +23,15 @@
 #define BOMB_LIMIT 4000
 
 static _Atomic long *forks;
+static int in_crowd;
 
 static void ready(void) {
     if (write(1, "shape ready\n", 12) != 12) _exit(3);
 }
 
 static void hang(void) {
+    /* In a crowd: not longer than whoever made it. */
+    if (in_crowd) prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     for (;;) pause();
 }
 
@@ -66,6 +70,7 @@ static void slow_to_die(void) {
         if (page == MAP_FAILED) break;
         if (protection & PROT_WRITE) *page = 1;
     }
+    in_crowd = 0;
     ready();
     hang();
 }
@@ -109,6 +114,50 @@ static void nested_subreaper(void) {
     daemonize(hang);
     daemonize(stubborn);
     hang();
+}
+
+/* As ssh-agent does: /proc, mounted with hidepid, then hides it from its own user. */
+static void secretive(void) {
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    hang();
+}
+
+static void parent_of_secretive(void) {
+    child(0, secretive);
+    child(1, secretive);
+    hang();
+}
+
+/* How much of a process can be had by another one of the same user. */
+static int steal_from(int pid) {
+    char path[64], bytes[16];
+    int found = 0;
+    const char *files[] = {"environ", "mem", "maps"};
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "/proc/%d/%s", pid, files[i]);
+        int file = open(path, O_RDONLY);
+        if (file >= 0 && (i == 1 || read(file, bytes, sizeof bytes) > 0)) found++;
+        if (file >= 0) close(file);
+    }
+    int process = (int)syscall(SYS_pidfd_open, pid, 0);
+    for (int number = 0; number < 64; number++) {
+        int file = (int)syscall(SYS_pidfd_getfd, process, number, 0);
+        if (file < 0) continue;
+        found++;
+        close(file);
+    }
+    if (process >= 0) close(process);
+    return found;
+}
+
+static int parent_of(int pid) {
+    char path[64], text[512] = {0};
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int file = open(path, O_RDONLY), parent = 0;
+    if (file < 0) return 0;
+    if (read(file, text, sizeof text - 1) > 0 && strrchr(text, ')')) sscanf(strrchr(text, ')') + 1, " %*c %d", &parent);
+    close(file);
+    return parent;
 }
 
 static void *run_for_ever(void *unused) {
@@ -155,6 +204,29 @@ int main(int argc, char **argv) {
         pthread_t thread;
         pthread_create(&thread, 0, run_for_ever, 0);
         pthread_exit(0);
+    } else if (!strcmp(shape, "secretive")) {
+        /* argv[3]: a setuid program that takes a number of seconds. */
+        if (argc > 3)
+            for (int i = 0; i < 2; i++)
+                if (fork() == 0) {
+                    if (i) setsid();
+                    execl(argv[3], "helper", "1000", (char *)0);
+                    _exit(127);
+                }
+        child(0, secretive);
+        child(0, parent_of_secretive);
+        daemonize(secretive);
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    } else if (!strcmp(shape, "crowd")) {
+        /* argv[3] processes that do nothing, for the tests of what their number must not matter to. */
+        in_crowd = 1;
+        for (int left = argc > 3 ? atoi(argv[3]) : 0; left > 0; left--)
+            if (child(0, hang) < 0) return 4;
+    } else if (!strcmp(shape, "thief")) {
+        int guard = getppid(), keeper = parent_of(guard);
+        printf("stolen from guard %d, from keeper %d, from a sibling %d\n", steal_from(guard), steal_from(keeper),
+               steal_from(child(0, hang)));
+        fflush(stdout);
     } else if (!strcmp(shape, "groups")) {
         for (int i = 0; i < 5; i++)
             if (fork() == 0) {
@@ -184,6 +256,7 @@ int main(int argc, char **argv) {
     } else {
         return 2;
     }
+    in_crowd = 0;
     ready();
     hang();
 }
