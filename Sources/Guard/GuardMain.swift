@@ -13,9 +13,24 @@ func guardMain(channel: Int32) -> Never {
     _ = clinux_set_name("sidecar-guard")
     closeAllBut(channel)
     scrubArguments()
-    guard clinux_set_child_subreaper() == 0, var loop = GuardLoop(channel: channel) else { _exit(1) }
+    let priority = clinux_get_priority()
+    comeFirst(from: priority)
+    guard clinux_set_child_subreaper() == 0, var loop = GuardLoop(channel: channel, priority: priority) else {
+        _exit(1)
+    }
     loop.run()
     _exit(0)
+}
+
+/// R1: a guard that gets the processor after its tree kills late. So it comes first from its start on, as far as it may:
+/// with CAP_SYS_NICE, or within RLIMIT_NICE. Without either the child's handicap has to do.
+private func comeFirst(from priority: Int32) {
+    for nice in -20..<min(priority, 20) where clinux_set_priority(nice) == 0 { break }
+    // In the machine's root group each session is scheduled as one (sched(7), autogroup), and only against others by this.
+    let file = clinux_open("/proc/self/autogroup", O_WRONLY)
+    guard file >= 0 else { return }
+    _ = write(file, "-20", 3)
+    close(file)
 }
 
 /// Nothing that the keeper had open may be kept open by a guard that outlives it.
@@ -34,6 +49,10 @@ private struct GuardLoop: ~Copyable {
     private let channel: Int32
     private let childSignal: Int32
     private let timer: Int32
+    /// The nice value that the sidecar was started with.
+    private let priority: Int32
+    private let resources = Resources()
+    private var beat = Beat()
     private var channelIsOpen = true
     private var buffer = [UInt8](repeating: 0, count: Wire.limit)
     private var machine = GuardMachine()
@@ -46,15 +65,14 @@ private struct GuardLoop: ~Copyable {
     /// A kill under way.
     private struct Hunt {
         var sweeps = 0
-        /// What to return to when it is over.
-        let priority: Int32
 
         /// How long to wait for exits before the next sweep, in milliseconds: none at first, then growing to 20.
         var pause: Int32 { Int32(min(max(sweeps - 8, 0), 20)) }
     }
 
-    init?(channel: Int32) {
+    init?(channel: Int32, priority: Int32) {
         self.channel = channel
+        self.priority = priority
         var set = sigset_t()
         sigemptyset(&set)
         sigaddset(&set, SIGCHLD)
@@ -68,7 +86,9 @@ private struct GuardLoop: ~Copyable {
         say(.ready)
         while machine.state != .left {
             wait()
-            perform(machine.tick(now: BootClock.now()))
+            let now = BootClock.now()
+            perform(machine.tick(now: now))
+            beat.tick(now: now, isNeeded: machine.hasChild)
             learnOutcome()
             readChannel()
             while clinux_signalfd_read(childSignal) > 0 {}
@@ -86,7 +106,7 @@ private struct GuardLoop: ~Copyable {
             // Once killing the deadline has done its work; left in, it would make every wait return at once.
             set[2] = pollfd(fd: hunt == nil ? timer : -1, events: Int16(POLLIN), revents: 0)
             set[3] = pollfd(fd: start?.outcome ?? -1, events: Int16(POLLIN), revents: 0)
-            poll(set.baseAddress, 4, hunt?.pause ?? -1)
+            poll(set.baseAddress, 4, hunt?.pause ?? beat.pause(at: BootClock.now()))
         }
     }
 
@@ -114,7 +134,9 @@ private struct GuardLoop: ~Copyable {
     private mutating func perform(_ actions: [GuardMachine.Action]) {
         for action in actions {
             switch action {
-            case .say(let answer): say(answer)
+            case .say(let answer):
+                if case .pong = answer { say(.strained(resources.strain(lateness: beat.report()))) }
+                say(answer)
             case .fork(let generation, let deadline, let index, let environment):
                 fork(generation, deadline, index, environment)
             case .wake(let instant): _ = clinux_boottime_timer_set(timer, max(instant.nanoseconds, 1))
@@ -128,7 +150,10 @@ private struct GuardLoop: ~Copyable {
     private mutating func fork(_ generation: Generation, _ deadline: Instant, _ index: Int, _ environment: [String]) {
         guard tree.isUsable else { return perform(machine.forkFailed(.cannotFork(ENOTDIR))) }
         cgroup = Cgroup(name: Cgroup.name(guard: getpid(), generation))
-        start = ChildStart(deadline: deadline, commandIndex: index, environment: environment, cgroup: cgroup)
+        start = ChildStart(
+            deadline: deadline, commandIndex: index, environment: environment, cgroup: cgroup,
+            place: ChildStart.Place(
+                nice: priority + machine.handicap.nice, oomScoreIncrease: machine.handicap.oomScore))
         guard let start else {
             let number = errno
             removeCgroup()
@@ -171,9 +196,7 @@ private struct GuardLoop: ~Copyable {
         guard hunt == nil else { return }
         // What becomes of its exec no longer matters, and the pipe may stay open for long (an exec can hang).
         forgetStart()
-        hunt = Hunt(priority: clinux_get_priority())
-        // Best effort: the guard must get its turn beside a tree that takes all the processors.
-        _ = clinux_set_priority(-20)
+        hunt = Hunt()
         // The first strokes need no look at /proc, which takes long on a machine with many processes. The command is not
         // reaped, so both its pid and the group of that number are still its own.
         if let command = machine.commandPid {
@@ -192,7 +215,6 @@ private struct GuardLoop: ~Copyable {
         if let command, let ended { perform(machine.reaped(pid: command, status: ended)) }
         hunt?.sweeps += 1
         guard isEmpty else { return }
-        if let hunt { _ = clinux_set_priority(hunt.priority) }
         hunt = nil
         // Else it would go off for a start that is over, and make every wait return at once.
         _ = clinux_boottime_timer_set(timer, 0)

@@ -16,13 +16,13 @@ extension LeaseMachine {
         highestEpoch = max(highestEpoch, epoch)
         ledEpoch = epoch
         claimInDoubt = nil
-        said = []
+        said = said.intersection([.starving])
         if fenced > 0 { report(.sessionsFenced(fenced)) }
         chores.register(at: now)
         let purpose: Purpose = stopping == nil ? .run : .windDown(.exit(.stopped(killed: false)))
         role = .leading(
             Leadership(
-                epoch: epoch, beat: beat, deadline: sentAt + settings.timing.life,
+                epoch: epoch, beat: beat, grantedAt: sentAt, deadline: deadline(sentAt: sentAt, at: now),
                 renewAt: sentAt + settings.timing.renewInterval, holds: session, standing: .held(purpose),
                 tree: .none(startAt: now)))
         expire(at: now)
@@ -30,9 +30,22 @@ extension LeaseMachine {
 
     /// R1, R2: past the deadline the lease is lost, whatever comes in later. Looked at before every event.
     mutating func expire(at now: Instant) {
-        guard case .leading(let leadership) = role, case .held = leadership.standing, now >= leadership.deadline
-        else { return }
-        lose(.deadlinePassed, at: now)
+        guard case .leading(let leadership) = role, case .held = leadership.standing else { return }
+        if now >= leadership.deadline { return lose(.deadlinePassed, at: now) }
+        // A tree that is ending anyway is renewed until it has, if it can be.
+        guard case .held(.run) = leadership.standing, isStarved(at: now) else { return }
+        starve(leadership, at: now)
+    }
+
+    /// R2: killed now, while there is time; another node's turn.
+    private mutating func starve(_ leadership: Leadership, at now: Instant) {
+        report(.starved(shortage(at: now), cooldown: settings.restarts.cooldown))
+        switch leadership.tree {
+        case .none, .dying, .fallen: change { $0.standing = .held(.windDown(.coolDown)) }
+        case .starting, .running, .draining:
+            change { $0.standing = .held(.windDown(.coolDown)) }
+            lose(.starved, at: now)
+        }
     }
 
     /// Kill now, keep session and lock until the tree is empty (R5).
@@ -106,6 +119,8 @@ extension LeaseMachine {
         guard now >= leadership.renewAt else { return }
         // No renewal on behalf of a guard that does not answer (R5).
         guard guardian == .answering else { return }
+        // Nor of one that answers late: it would kill late. Its next answer may be quicker.
+        guard lateness.lastAnswer <= settings.timing.answerLimit else { return ask(at: now) }
         send(leadership.holds == session ? .renew(leadership.epoch) : .resume(leadership.epoch), at: now)
     }
 
@@ -139,10 +154,11 @@ extension LeaseMachine {
         if fenced > 0 { report(.sessionsFenced(fenced)) }
         if leadership.holds != session { report(.resumed(leadership.epoch)) }
         said.remove(.stranger)
-        let deadline = max(leadership.deadline, sentAt + settings.timing.life)
+        let deadline = deadline(sentAt: sentAt, at: now)
         let renewAt = sentAt + settings.timing.renewInterval
         change {
             $0.beat = beat
+            $0.grantedAt = sentAt
             $0.deadline = deadline
             $0.renewAt = renewAt
             $0.holds = session
@@ -196,6 +212,7 @@ extension LeaseMachine {
         case .deadlinePassed: "lost: no renewal succeeded before the deadline"
         case .recordTaken: "lost: the record was changed or removed"
         case .sessionLost: "lost: the session with the database broke"
+        case .starved: "lost: the processor comes too late to kill in time"
         }
     }
 

@@ -111,6 +111,8 @@ public enum GuardOrder: Equatable, Sendable {
 
 /// What the guard says (R12).
 public enum GuardAnswer: Equatable, Sendable {
+    /// How late it is, and what it has to kill. Said before each pong.
+    case strained(Strain)
     case pong(UInt64)
     case started(StartID, pid: Int32)
     /// `empty` follows.
@@ -171,6 +173,16 @@ public enum Loss: Equatable, Sendable {
     case recordTaken
     /// `--on-session-loss kill`.
     case sessionLost
+    /// The guard is so late, or the tree takes so long to kill, that it could not be dead in time later on.
+    case starved
+}
+
+/// How much this machine is late, for people.
+public struct Shortage: Equatable, Sendable {
+    /// The latest of the guard's timers and answers in the last while.
+    public var lateness: Duration
+    public var strain: Strain
+    public var ttl: Duration
 }
 
 /// A state change that people want to read, each said once.
@@ -203,6 +215,10 @@ public enum Notice: Equatable, Sendable {
     case releaseRefused
     case guardSilent
     case guardLost
+    /// More than half of the margin is lateness: the child lives shorter for it.
+    indirect case starving(Shortage)
+    /// No child is started, or it was given up.
+    indirect case starved(Shortage, cooldown: Duration)
 }
 
 /// On what ground a claim was made, for people.
