@@ -73,21 +73,28 @@ struct Lateness: Equatable, Sendable {
         samples.first { now.since($0.at) <= timing.latenessWindow }?.duration ?? .zero
     }
 
-    /// What is subtracted from a life now.
-    func allowance(at now: Instant, timing: Timing) -> Duration {
-        worst(at: now, timing: timing) + strain.killing
-    }
+    /// How much later than at its deadline a tree would be dead, as far as is known.
+    func total(at now: Instant, timing: Timing) -> Duration { worst(at: now, timing: timing) + strain.killing }
+
+    /// The worst that is remembered, without a look at the clock.
+    var worstRemembered: Duration { samples.first?.duration ?? .zero }
 }
 
 extension LeaseMachine {
-    /// How long a renewal that was sent at `sentAt` lets the child live, as far as is known now (R2).
+    /// Until when a renewal that was sent at `sentAt` lets the child live, as far as is known now (R2). What was measured is
+    /// subtracted twice, since the next time may be worse.
     func deadline(sentAt: Instant, at now: Instant) -> Instant {
-        sentAt + (settings.timing.life - lateness.allowance(at: now, timing: settings.timing))
+        sentAt + (settings.timing.life - lateness.total(at: now, timing: settings.timing) * 2)
     }
 
-    /// So late that a child could not be renewed before it has to die, or not be killed in time.
+    /// Late by so much that people have to know.
+    func isLate(at now: Instant) -> Bool {
+        lateness.total(at: now, timing: settings.timing) * 2 > settings.timing.margin
+    }
+
+    /// Late by more than the margin: no child may be started, and one that runs is given up.
     func isStarved(at now: Instant) -> Bool {
-        settings.timing.life - lateness.allowance(at: now, timing: settings.timing) < settings.timing.leastLife
+        lateness.total(at: now, timing: settings.timing) > settings.timing.margin
     }
 
     mutating func strained(_ strain: Strain, at now: Instant) {
@@ -102,10 +109,7 @@ extension LeaseMachine {
     /// A life that was granted before the guard was known to be this late is cut short.
     private mutating func regrant(at now: Instant) {
         guard case .leading(let leadership) = role, case .held = leadership.standing else { return }
-        let allowance = lateness.allowance(at: now, timing: settings.timing)
-        if allowance * 2 > settings.timing.margin {
-            reportOnce(.starving, .starving(shortage(at: now)))
-        }
+        if isLate(at: now) { reportOnce(.starving, .starving(shortage(at: now))) }
         let deadline = deadline(sentAt: leadership.grantedAt, at: now)
         guard deadline < leadership.deadline else { return }
         change { $0.deadline = deadline }

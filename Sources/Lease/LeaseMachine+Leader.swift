@@ -37,14 +37,14 @@ extension LeaseMachine {
         starve(leadership, at: now)
     }
 
-    /// R2: killed now, while there is time; another node's turn.
+    /// R2: killed now, while there is time, and renewed while it dies; then it is another node's turn.
     private mutating func starve(_ leadership: Leadership, at now: Instant) {
-        report(.starved(shortage(at: now), cooldown: settings.restarts.cooldown))
+        report(.starved(shortage(at: now), pause: settings.timing.latenessWindow))
+        change { $0.standing = .held(.windDown(.recover)) }
         switch leadership.tree {
-        case .none, .dying, .fallen: change { $0.standing = .held(.windDown(.coolDown)) }
-        case .starting, .running, .draining:
-            change { $0.standing = .held(.windDown(.coolDown)) }
-            lose(.starved, at: now)
+        case .none, .dying, .fallen: break
+        case .starting(let start), .running(let start), .draining(let start, _):
+            kill(start, reason: "while it can still be dead in time", at: now)
         }
     }
 
@@ -53,7 +53,7 @@ extension LeaseMachine {
         guard case .leading(let leadership) = role, case .held(let purpose) = leadership.standing else { return }
         report(.lost(loss))
         chores.add(.historyEnd(leadership.epoch, reason: reason(loss)))
-        var then = Afterwards.standBy
+        var then = isLate(at: now) ? Afterwards.recover : .standBy
         if case .windDown(let planned) = purpose { then = planned }
         change { $0.standing = .lost(loss, then: then) }
         if let start = leadership.tree.start {
@@ -202,6 +202,7 @@ extension LeaseMachine {
         switch then {
         case .standBy: role = .standby(.fresh(at: now))
         case .coolDown: role = .standby(.fresh(at: now, coolsUntil: now + settings.restarts.cooldown))
+        case .recover: role = .standby(.fresh(at: now, coolsUntil: now + settings.timing.latenessWindow))
         case .exit(let exit): leave(exit, at: now)
         }
         chores.register(at: now)
@@ -212,7 +213,6 @@ extension LeaseMachine {
         case .deadlinePassed: "lost: no renewal succeeded before the deadline"
         case .recordTaken: "lost: the record was changed or removed"
         case .sessionLost: "lost: the session with the database broke"
-        case .starved: "lost: the processor comes too late to kill in time"
         }
     }
 
@@ -220,6 +220,7 @@ extension LeaseMachine {
         switch then {
         case .standBy: "released"
         case .coolDown: "released: the child failed too often"
+        case .recover: "released: the processor came too late"
         case .exit(.stopped): "released: stopped"
         case .exit(.childEnded): "released: the child ended"
         case .exit(.cannotExecute): "released: the command cannot be executed"

@@ -4,8 +4,11 @@ import Clock
 
 extension LeaseMachine {
     /// How long the guard may owe an answer when it must kill (R12). The margin pays for it: a quarter, so that clock rates
-    /// and killing have the rest.
-    var patienceWithGuard: Duration { min(.milliseconds(100), settings.timing.margin / 4) }
+    /// and killing have the rest. One that is known to be late has that much longer, which the deadline has paid for (R2): to
+    /// kill it would only make more work for the same few processors.
+    var patienceWithGuard: Duration {
+        min(.milliseconds(100), settings.timing.margin / 4) + min(lateness.worstRemembered, settings.timing.margin)
+    }
 
     /// Pings the guard. Until it answers nothing is claimed or renewed on its behalf.
     mutating func ask(at now: Instant) {
@@ -102,6 +105,9 @@ extension LeaseMachine {
             if byDeadline { report(.killing(reason: "the guard's deadline passed")) }
             if case .dying = leadership.tree { break }
             change { $0.tree = .dying(current, .killed) }
+            if byDeadline, isLate(at: now), case .held(.run) = leadership.standing {
+                change { $0.standing = .held(.windDown(.recover)) }
+            }
         case .empty(current):
             report(.treeEmpty)
             treeEmptied(leadership, at: now)

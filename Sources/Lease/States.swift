@@ -100,6 +100,8 @@ enum Purpose: Equatable, Sendable {
 enum Afterwards: Equatable, Sendable {
     case standBy
     case coolDown
+    /// As after a cool-down, but because the processor came too late.
+    case recover
     case exit(Exit)
 }
 

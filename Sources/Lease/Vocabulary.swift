@@ -173,8 +173,6 @@ public enum Loss: Equatable, Sendable {
     case recordTaken
     /// `--on-session-loss kill`.
     case sessionLost
-    /// The guard is so late, or the tree takes so long to kill, that it could not be dead in time later on.
-    case starved
 }
 
 /// How much this machine is late, for people.
@@ -215,10 +213,10 @@ public enum Notice: Equatable, Sendable {
     case releaseRefused
     case guardSilent
     case guardLost
-    /// More than half of the margin is lateness: the child lives shorter for it.
+    /// Late by more than half of the margin: the child lives shorter for it.
     indirect case starving(Shortage)
     /// No child is started, or it was given up.
-    indirect case starved(Shortage, cooldown: Duration)
+    indirect case starved(Shortage, pause: Duration)
 }
 
 /// On what ground a claim was made, for people.

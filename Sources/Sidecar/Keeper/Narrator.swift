@@ -125,13 +125,12 @@ struct Narrator {
             return (.error, "lost the session (--on-session-loss kill); killing the process tree")
         case .released: return (.info, "released the lease")
         case .releaseRefused: return (.warning, "could not release the lease: it runs out by its TTL")
-        case .lost(.starved): return (.error, "gave the lease up: killing the process tree while there is time for it")
         case .starving(let shortage):
             return (.warning, "\(starvation(shortage)): the command may live shorter without a renewal; \(Self.remedy)")
-        case .starved(let shortage, let cooldown):
+        case .starved(let shortage, let pause):
             return (
                 .error,
-                "\(starvation(shortage)), too much for that TTL: the command could not be killed before another node starts its own; giving the lease up and staying out for \(Durations.text(cooldown)); \(Self.remedy)"
+                "\(starvation(shortage)), too much for that TTL: the command could not be killed before another node starts its own; giving the lease up and staying out for \(Durations.text(pause)); \(Self.remedy)"
             )
         case .guardSilent: return (.error, "the guard does not answer: killing it")
         case .guardLost: return (.error, "the guard is gone: killing what is left of the process tree")
