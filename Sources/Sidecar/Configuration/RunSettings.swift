@@ -4,6 +4,7 @@
 import Clock
 import FoundationEssentials
 import Glibc
+import Guard
 import Lease
 import Logging
 import Metastore
@@ -39,6 +40,8 @@ struct RunOptions {
     var restartWindow: String?
     var cooldown: String?
     var once = false
+    var childNice: String?
+    var childOOMScoreAdj: String?
     var logLevel: String?
     var logFormat: String?
 }
@@ -51,6 +54,8 @@ struct RunSettings {
     let readyWhen: ReadyWhen
     let allowSessionPooler: Bool
     let command: [String]
+    /// What the child comes behind keeper and guard by.
+    let handicap: Handicap
     let logLevel: Logger.Level
     let logFormat: LogFormat
 
@@ -88,6 +93,10 @@ struct RunSettings {
         readyFile = ReadyFile.forWriting(try reader.text(options.readyFile, "--ready-file", "SIDECAR_READY_FILE"))
         if let problem = readyFile.problem ?? readyFile.live.problem { throw Failure.configuration(problem) }
         self.command = command
+        handicap = Handicap(
+            nice: try reader.whole(options.childNice, "--child-nice", "SIDECAR_CHILD_NICE", 0...19) ?? 10,
+            oomScore: try reader.whole(
+                options.childOOMScoreAdj, "--child-oom-score-adj", "SIDECAR_CHILD_OOM_SCORE_ADJ", 0...1000) ?? 500)
         let level = try reader.choice(
             options.logLevel, "--log-level", "SIDECAR_LOG_LEVEL", Logger.Level.allCases.map(\.rawValue))
         logLevel = level.flatMap { Logger.Level(rawValue: $0) } ?? .info

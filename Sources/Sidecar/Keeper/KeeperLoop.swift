@@ -46,7 +46,7 @@ struct KeeperLoop: ~Copyable {
         machine = LeaseMachine(settings: settings.machine, at: BootClock.now())
         narrator = Narrator(log: log, identity: settings.identity)
         database = DatabaseLink(settings: settings)
-        guardLink = GuardLink(process: guardProcess, commandIndex: commandIndex)
+        guardLink = GuardLink(process: guardProcess, commandIndex: commandIndex, handicap: settings.handicap)
     }
 
     /// Runs until there is a reason to end, and returns the exit code.
