@@ -160,7 +160,13 @@ struct GuardLink: ~Copyable {
             isCondemned = process.kill()
             return []
         }
-        let progress = tree.sweep(below: process.condemned)
+        // A debugger may keep a dead guard from being reaped. Its children are ours then, and its end is told to nobody.
+        var gone = false
+        let progress =
+            process.condemned.hasEnded
+            ? tree.sweep(excluding: process.pid) { pid, _ in if pid == process.pid { gone = true } }
+            : tree.sweep(below: process.condemned)
+        if gone { return guardEnded(gone) }
         guard progress == .empty else { return survivors(schedule, after: progress) { .belowGuard($0) } }
         end()
         process.removeCgroups()
