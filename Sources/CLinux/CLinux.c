@@ -2,6 +2,7 @@
  * and calls whose header would clash with Swift's Glibc module. */
 #include "CLinux.h"
 
+#include <stdio.h>
 #include <sys/resource.h>
 
 static char **saved_argv;
@@ -19,4 +20,5 @@ extern char **environ;
 char **clinux_environment(void) { return environ; }
 
 int clinux_get_priority(void) { return errno = 0, getpriority(PRIO_PROCESS, 0); }
+int clinux_print_number(char *buffer, int size, int number) { return snprintf(buffer, size, "%d", number); }
 int clinux_set_priority(int nice) { return setpriority(PRIO_PROCESS, 0, nice); }

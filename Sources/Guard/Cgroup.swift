@@ -56,7 +56,7 @@ struct Cgroup {
 
     /// The directory of this process's own cgroup.
     private static func own() -> String? {
-        guard let groups = contents("/proc/self/cgroup"), let mounts = contents("/proc/self/mountinfo") else {
+        guard let groups = contents(of: "/proc/self/cgroup"), let mounts = contents(of: "/proc/self/mountinfo") else {
             return nil
         }
         return directory(cgroups: groups, mounts: mounts)
@@ -65,11 +65,29 @@ struct Cgroup {
     /// From `/proc/self/cgroup` and `/proc/self/mountinfo`.
     static func directory(cgroups: String, mounts: String) -> String? {
         guard let line = cgroups.split(separator: "\n").first(where: { $0.hasPrefix("0::/") }) else { return nil }
-        let group = line.dropFirst("0::".count)
+        return directory(of: line.dropFirst("0::".count), mounts: mounts) { type, _ in type == "cgroup2" }
+    }
+
+    /// That of one controller of version 1; nil also where the group is the hierarchy's root, which has no limits.
+    static func directory(of controller: String, cgroups: String, mounts: String) -> String? {
+        let name = Substring(controller)
+        for line in cgroups.split(separator: "\n") {
+            let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+            guard fields.count == 3, fields[1].split(separator: ",").contains(name), fields[2] != "/" else { continue }
+            return directory(of: fields[2], mounts: mounts) { type, options in
+                type == "cgroup" && options.split(separator: ",").contains(name)
+            }
+        }
+        return nil
+    }
+
+    private static func directory(
+        of group: Substring, mounts: String, isWanted: (_ type: Substring, _ options: Substring) -> Bool
+    ) -> String? {
         for mount in mounts.split(separator: "\n") {
             let fields = mount.split(separator: " ")
             guard let separator = fields.firstIndex(of: "-"), separator + 1 < fields.count, separator >= 6,
-                fields[separator + 1] == "cgroup2"
+                isWanted(fields[separator + 1], separator + 3 < fields.count ? fields[separator + 3] : "")
             else { continue }
             let (root, point) = (fields[3], fields[4])
             // Octal escapes are left alone: nobody puts spaces there, and the group is only a help.
@@ -87,17 +105,19 @@ struct Cgroup {
         return parts.dropFirst(base.count).joined(separator: "/")
     }
 
-    private static func contents(_ path: String) -> String? {
-        let file = clinux_open(path, O_RDONLY)
-        guard file >= 0 else { return nil }
-        defer { close(file) }
-        var text: [UInt8] = []
-        var part = [UInt8](repeating: 0, count: 4096)
-        while true {
-            let count = read(file, &part, part.count)
-            if count == 0 { return String(validating: text, as: UTF8.self) }
-            guard count > 0, text.count < 1 << 20 else { return nil }
-            text += part[..<count]
-        }
+}
+
+/// The text of a small file of the kernel's; nil if it cannot be read.
+func contents(of path: String) -> String? {
+    let file = clinux_open(path, O_RDONLY)
+    guard file >= 0 else { return nil }
+    defer { close(file) }
+    var text: [UInt8] = []
+    var part = [UInt8](repeating: 0, count: 4096)
+    while true {
+        let count = read(file, &part, part.count)
+        if count == 0 { return String(validating: text, as: UTF8.self) }
+        guard count > 0, text.count < 1 << 20 else { return nil }
+        text += part[..<count]
     }
 }

@@ -18,8 +18,17 @@ struct ChildStart {
         case failed(NotStarted)
     }
 
+    /// Where the command stands when processor or memory is short: behind keeper and guard.
+    struct Place {
+        /// Its nice value. Set in any case: the guard's own is raised, and not for the child.
+        var nice: Int32
+        var oomScoreIncrease: Int32
+    }
+
     /// Forks; nil with errno if that failed.
-    init?(arguments: Arguments, deadline: Instant, commandIndex: Int, environment: [String], cgroup: Cgroup?) {
+    init?(
+        arguments: Arguments, deadline: Instant, commandIndex: Int, environment: [String], cgroup: Cgroup?, place: Place
+    ) {
         guard commandIndex > 0, commandIndex < arguments.count else {
             errno = EINVAL
             return nil
@@ -32,7 +41,8 @@ struct ChildStart {
         let pid = clinux_fork()
         if pid == 0 {
             let failure = becomeCommand(
-                arguments.vector + commandIndex, variables, guardian: guardian, deadline: deadline, cgroup: cgroup)
+                arguments.vector + commandIndex, variables, guardian: guardian, deadline: deadline, cgroup: cgroup,
+                place: place)
             // Four bytes go into a pipe at once or not at all.
             withUnsafeBytes(of: failure) { _ = write(ends[1], $0.baseAddress, $0.count) }
             _exit(127)
@@ -68,7 +78,7 @@ struct ChildStart {
 private func becomeCommand(
     _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>,
     _ environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, guardian: pid_t, deadline: Instant,
-    cgroup: Cgroup?
+    cgroup: Cgroup?, place: ChildStart.Place
 ) -> Int32 {
     // First of all the death signal; then see whether its sender was still there to be watched.
     guard clinux_set_parent_death_signal(SIGKILL) == 0 else { return errno }
@@ -76,6 +86,7 @@ private func becomeCommand(
     // A session of its own keeps the guard out of every group signal of the tree.
     guard setsid() >= 0 else { return errno }
     if let cgroup { _ = write(cgroup.processesFile, "0", 1) }
+    take(place)
     for number in 1...highestSignal where number != SIGKILL && number != SIGSTOP && !staysIgnored(number) {
         _ = clinux_default_signal(number)
     }
@@ -94,6 +105,23 @@ private func becomeCommand(
 /// command. The guard itself changes no disposition of these.
 private func staysIgnored(_ number: Int32) -> Bool {
     (number == SIGHUP || number == SIGINT || number == SIGQUIT) && clinux_ignores_signal(number) != 0
+}
+
+/// As far as it can be had: a child in the wrong place is better than none.
+private func take(_ place: ChildStart.Place) {
+    _ = clinux_set_priority(min(place.nice, 19))
+    guard place.oomScoreIncrease > 0 else { return }
+    let file = clinux_open("/proc/self/oom_score_adj", O_RDWR)
+    guard file >= 0 else { return }
+    defer { close(file) }
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16) { text in
+        guard let base = text.baseAddress else { return }
+        let length = read(file, base, 15)
+        guard length > 0 else { return }
+        base[length] = 0
+        let digits = clinux_print_number(base, 16, min(atoi(base) + place.oomScoreIncrease, 1000))
+        _ = pwrite(file, base, Int(digits), 0)
+    }
 }
 
 /// The kernel's highest signal (signal(7)); glibc's own macro is a call.

@@ -45,6 +45,8 @@ struct GuardMachine {
     }
 
     private(set) var state = State.idle
+    /// What the next child is handicapped by.
+    private(set) var handicap = Handicap()
     private var newest: Generation?
 
     /// Time has come to `now`. To be told at every wake, before anything else is (R1).
@@ -70,6 +72,9 @@ struct GuardMachine {
         case .kill(let generation):
             guard let start = current(generation) else { return due }
             return due + kill(start, .ordered)
+        case .handicap(let handicap):
+            self.handicap = handicap
+            return due
         }
     }
 
@@ -88,7 +93,8 @@ struct GuardMachine {
 
     private mutating func extend(_ generation: Generation, _ deadline: Instant) -> [Action] {
         guard var start = current(generation) else { return [] }
-        start.deadline = max(start.deadline, deadline)
+        // Also an earlier one: the keeper takes back what it granted before it knew how late the guard is (R2).
+        start.deadline = deadline
         if case .starting = state { state = .starting(start) } else { state = .running(start) }
         return [.wake(at: start.deadline), .say(.extended(generation, deadline: start.deadline))]
     }
@@ -117,6 +123,14 @@ struct GuardMachine {
         case .starting(let start), .running(let start): start.pid
         case .killing(_, .unreaped(let pid), _): pid
         default: nil
+        }
+    }
+
+    /// Whether there may be a child that its deadline would have to end.
+    var hasChild: Bool {
+        switch state {
+        case .starting, .running: true
+        case .idle, .forking, .killing, .left: false
         }
     }
 

@@ -18,8 +18,12 @@ func guardMain(channel: Int32, gate: Int32) -> Never {
     // The child runs as the same user and must not get at what this process knows (ptrace(2), pidfd_getfd(2)).
     _ = clinux_set_dumpable(0)
     closeAllBut(channel)
+    let priority = clinux_get_priority()
+    comeFirst(from: priority)
     guard clinux_set_child_subreaper() == 0 else { giveUp("prctl(PR_SET_CHILD_SUBREAPER)") }
-    guard var loop = GuardLoop(channel: channel, arguments: arguments) else { giveUp("signalfd or timerfd_create") }
+    guard var loop = GuardLoop(channel: channel, arguments: arguments, priority: priority) else {
+        giveUp("signalfd or timerfd_create")
+    }
     loop.run()
     _exit(0)
 }
@@ -31,6 +35,17 @@ private func giveUp(_ call: StaticString) -> Never {
         _ = text.withCString { write(STDERR_FILENO, $0, strlen($0)) }
     }
     _exit(71)
+}
+
+/// R1: a guard that gets the processor after its tree kills late. So it comes first from its start on, as far as it may:
+/// with CAP_SYS_NICE, or within RLIMIT_NICE. Without either the child's handicap has to do.
+private func comeFirst(from priority: Int32) {
+    for nice in -20..<min(priority, 20) where clinux_set_priority(nice) == 0 { break }
+    // In the machine's root group each session is scheduled as one (sched(7), autogroup), and only against others by this.
+    let file = clinux_open("/proc/self/autogroup", O_WRONLY)
+    guard file >= 0 else { return }
+    _ = write(file, "-20", 3)
+    close(file)
 }
 
 /// Nothing that the keeper had open may be kept open by a guard that outlives it.
@@ -50,6 +65,10 @@ private struct GuardLoop: ~Copyable {
     private let childSignal: Int32
     private let timer: Int32
     private let arguments: Arguments
+    /// The nice value that the sidecar was started with.
+    private let priority: Int32
+    private let resources = Resources()
+    private var beat = Beat()
     private var channelIsOpen = true
     private var buffer = [UInt8](repeating: 0, count: Wire.limit)
     private var machine = GuardMachine()
@@ -71,16 +90,15 @@ private struct GuardLoop: ~Copyable {
         var firstSeen: [SeenProcess] = []
         /// When to name those that do not die.
         var naming: Naming.Schedule
-        /// What to return to when it is over.
-        let priority: Int32
 
         /// How long to wait for exits before the next sweep, in milliseconds: none at first, then growing to 20.
         var pause: Int32 { isSweeping ? 0 : Int32(min(max(sweeps - 8, 0), 20)) }
     }
 
-    init?(channel: Int32, arguments: Arguments) {
+    init?(channel: Int32, arguments: Arguments, priority: Int32) {
         self.channel = channel
         self.arguments = arguments
+        self.priority = priority
         var set = sigset_t()
         sigemptyset(&set)
         sigaddset(&set, SIGCHLD)
@@ -94,7 +112,9 @@ private struct GuardLoop: ~Copyable {
         say(.ready)
         while machine.state != .left {
             wait()
-            perform(machine.tick(now: BootClock.now()))
+            let now = BootClock.now()
+            perform(machine.tick(now: now))
+            beat.tick(now: now, isNeeded: machine.hasChild)
             learnOutcome()
             readChannel()
             while clinux_signalfd_read(childSignal) > 0 {}
@@ -113,7 +133,8 @@ private struct GuardLoop: ~Copyable {
             set[2] = pollfd(fd: machine.deadline != nil ? timer : -1, events: Int16(POLLIN), revents: 0)
             set[3] = pollfd(fd: start?.outcome ?? -1, events: Int16(POLLIN), revents: 0)
             // Where poll(2) itself fails, the loop must go on, and not take the whole processor for it.
-            if poll(set.baseAddress, 4, hunt?.pause ?? untilDeadline) < 0, errno != EINTR { usleep(5000) }
+            let pauses = [untilDeadline, beat.pause(at: BootClock.now())].filter { $0 >= 0 }
+            if poll(set.baseAddress, 4, hunt?.pause ?? pauses.min() ?? -1) < 0, errno != EINTR { usleep(5000) }
         }
     }
 
@@ -147,7 +168,9 @@ private struct GuardLoop: ~Copyable {
     private mutating func perform(_ actions: [GuardMachine.Action]) {
         for action in actions {
             switch action {
-            case .say(let answer): say(answer)
+            case .say(let answer):
+                if case .pong = answer { say(.strained(resources.strain(lateness: beat.report()))) }
+                say(answer)
             case .fork(let generation, let deadline, let index, let environment):
                 fork(generation, deadline, index, environment)
             case .wake(let instant): if !setTimer(instant) { perform(machine.timerFailed()) }
@@ -168,7 +191,9 @@ private struct GuardLoop: ~Copyable {
         guard setTimer(deadline) else { return perform(machine.forkFailed(.cannotFork(errno))) }
         cgroup = Cgroup(name: Cgroup.name(guard: getpid(), generation))
         start = ChildStart(
-            arguments: arguments, deadline: deadline, commandIndex: index, environment: environment, cgroup: cgroup)
+            arguments: arguments, deadline: deadline, commandIndex: index, environment: environment, cgroup: cgroup,
+            place: ChildStart.Place(
+                nice: priority + machine.handicap.nice, oomScoreIncrease: machine.handicap.oomScore))
         guard let start else {
             let number = errno
             removeCgroup()
@@ -211,11 +236,7 @@ private struct GuardLoop: ~Copyable {
         guard hunt == nil else { return }
         // What becomes of its exec no longer matters, and the pipe may stay open for long (an exec can hang).
         forgetStart()
-        hunt = Hunt(
-            isForLeftovers: machine.commandPid == nil, naming: Naming.Schedule(from: BootClock.now()),
-            priority: clinux_get_priority())
-        // Best effort: the guard must get its turn beside a tree that takes all the processors.
-        _ = clinux_set_priority(-20)
+        hunt = Hunt(isForLeftovers: machine.commandPid == nil, naming: Naming.Schedule(from: BootClock.now()))
         // The first strokes need no look at /proc, which takes long on a machine with many processes. The command is not
         // reaped, so both its pid and the group of that number are still its own.
         if let command = machine.commandPid {
@@ -246,7 +267,6 @@ private struct GuardLoop: ~Copyable {
         }
         guard progress == .empty else { return nameSurvivors() }
         let leftBehind = (hunt?.leftBehind ?? 0, hunt?.firstSeen ?? [])
-        if let hunt { _ = clinux_set_priority(hunt.priority) }
         hunt = nil
         // Else it would go off for a start that is over, and make every wait return at once.
         _ = clinux_boottime_timer_set(timer, 0)

@@ -22,12 +22,14 @@ public enum Order: Equatable, Sendable {
     /// Start the command and let it live until `deadline` (R1). The command is the part of this program's own arguments
     /// that begins at `commandIndex`; each of `environment` is a `NAME=value` that replaces an inherited one of that name.
     case start(Generation, deadline: Instant, commandIndex: Int, environment: [String])
-    /// Let the child live until `deadline`; an earlier one than it already has changes nothing. Ignored once killing.
+    /// Let the child live until `deadline`, also if that is earlier than before. Ignored once killing.
     case extend(Generation, deadline: Instant)
     /// Send a signal to the command's own process, not to what it started. Ignored once killing.
     case signal(Generation, number: Int32)
     /// Kill the whole tree now. Nothing undoes it.
     case kill(Generation)
+    /// What every child from now on is handicapped by. Said once, before the first start.
+    case handicap(Handicap)
 }
 
 /// What the guard tells the keeper. For one start they come in this order:
@@ -36,6 +38,8 @@ public enum Order: Equatable, Sendable {
 public enum Answer: Equatable, Sendable {
     /// The guard is set up and takes orders. Said once, first.
     case ready
+    /// How late the guard is and what it would have to kill. Said before each pong; may be lost when the keeper does not read.
+    case strained(Strain)
     /// The answer to a ping. May be lost when the keeper does not read.
     case pong(token: UInt64)
     /// The command runs: exec succeeded. (If the new process was killed by somebody before its exec, `.exited` follows.)
@@ -72,6 +76,19 @@ public struct SeenProcess: Equatable, Sendable {
         self.pid = pid
         self.state = state
         self.name = name
+    }
+}
+
+/// What a child gets less of than keeper and guard, so that these come first (R1).
+public struct Handicap: Equatable, Sendable {
+    /// Added to the nice value (nice(2)) that the sidecar was started with.
+    public var nice: Int32
+    /// Added to the oom_score_adj (proc_pid_oom_score_adj(5)) that the sidecar was started with.
+    public var oomScore: Int32
+
+    public init(nice: Int32 = 0, oomScore: Int32 = 0) {
+        self.nice = nice
+        self.oomScore = oomScore
     }
 }
 

@@ -35,7 +35,7 @@ extension Answer {
     /// Whether the keeper will ask again, or learn it anyway.
     fileprivate var mayBeLost: Bool {
         switch self {
-        case .pong, .extended, .surviving, .notStarted(_, .treeAlive), .notStarted(_, .stale): true
+        case .strained, .pong, .extended, .surviving, .notStarted(_, .treeAlive), .notStarted(_, .stale): true
         default: false
         }
     }

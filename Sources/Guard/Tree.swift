@@ -44,7 +44,7 @@ public struct Tree: ~Copyable {
         let descriptor: Int32
 
         /// It has ended, whether it is reaped or not.
-        fileprivate var hasEnded: Bool { descriptor >= 0 && Tree.hasEnded(descriptor) }
+        public var hasEnded: Bool { descriptor >= 0 && Tree.hasEnded(descriptor) }
     }
 
     /// Whose descendants a sweep is about.

@@ -15,9 +15,9 @@ public enum Wire {
 
     private enum Kind: UInt8 {
         case ping = 1
-        case start, extend, signal, kill
+        case start, extend, signal, kill, handicap
         case ready = 65
-        case pong, started, notStarted, extended, exited, killing, empty, leftBehind, surviving
+        case pong, started, notStarted, extended, exited, killing, empty, leftBehind, surviving, strained
     }
 
     private enum Refusal: UInt8 {
@@ -52,6 +52,10 @@ public enum Wire {
         case .kill(let generation):
             writer = Writer(kind: Kind.kill.rawValue)
             writer.put(generation.rawValue)
+        case .handicap(let handicap):
+            writer = Writer(kind: Kind.handicap.rawValue)
+            writer.put(handicap.nice)
+            writer.put(handicap.oomScore)
         }
         return writer.bytes.count <= limit ? writer.bytes : nil
     }
@@ -62,6 +66,12 @@ public enum Wire {
         switch answer {
         case .ready:
             writer = Writer(kind: Kind.ready.rawValue)
+        case .strained(let strain):
+            writer = Writer(kind: Kind.strained.rawValue)
+            writer.put(strain.lateness.nanoseconds)
+            writer.put(strain.tasks)
+            writer.put(strain.memory)
+            writer.put(strain.processors)
         case .pong(let token):
             writer = Writer(kind: Kind.pong.rawValue)
             writer.put(token)
@@ -127,6 +137,9 @@ public enum Wire {
             }
             order = .signal(generation, number: number)
         case .kill: order = reader.generation().map { .kill($0) }
+        case .handicap:
+            guard let nice: Int32 = reader.integer(), let oomScore: Int32 = reader.integer() else { return nil }
+            order = .handicap(Handicap(nice: nice, oomScore: oomScore))
         default: order = nil
         }
         return reader.isAtEnd ? order : nil
@@ -154,6 +167,12 @@ public enum Wire {
         switch kind {
         case .ready: answer = .ready
         case .pong: answer = reader.integer().map { .pong(token: $0) }
+        case .strained:
+            guard let lateness: Int64 = reader.integer(), let tasks: Int32 = reader.integer(),
+                let memory: Int64 = reader.integer(), let processors: Int32 = reader.integer()
+            else { return nil }
+            answer = .strained(
+                Strain(lateness: .nanoseconds(lateness), tasks: tasks, memory: memory, processors: processors))
         case .started, .exited:
             guard let generation = reader.generation(), let number: Int32 = reader.integer() else { return nil }
             answer = kind == .started ? .started(generation, pid: number) : .exited(generation, status: number)

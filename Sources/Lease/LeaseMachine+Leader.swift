@@ -17,13 +17,13 @@ extension LeaseMachine {
         ledEpoch = epoch
         claimInDoubt = nil
         allowed(.take, at: now)
-        said = []
+        said = said.intersection([.starving])
         if fenced > 0 { report(.sessionsFenced(fenced)) }
         chores.register(at: now)
         let purpose: Purpose = stopping == nil ? .run : .windDown(.exit(.stopped(killed: false)))
         role = .leading(
             Leadership(
-                epoch: epoch, beat: beat, deadline: sentAt + settings.timing.life,
+                epoch: epoch, beat: beat, grantedAt: sentAt, deadline: deadline(sentAt: sentAt, at: now),
                 renewAt: sentAt + settings.timing.renewInterval, holds: session, standing: .held(purpose),
                 tree: .none(startAt: now)))
         expire(at: now)
@@ -31,9 +31,22 @@ extension LeaseMachine {
 
     /// R1, R2: past the deadline the lease is lost, whatever comes in later. Looked at before every event.
     mutating func expire(at now: Instant) {
-        guard case .leading(let leadership) = role, case .held = leadership.standing, now >= leadership.deadline
-        else { return }
-        lose(.deadlinePassed, at: now)
+        guard case .leading(let leadership) = role, case .held = leadership.standing else { return }
+        if now >= leadership.deadline { return lose(.deadlinePassed, at: now) }
+        // A tree that is ending anyway is renewed until it has, if it can be.
+        guard case .held(.run) = leadership.standing, isStarved(at: now) else { return }
+        starve(leadership, at: now)
+    }
+
+    /// R2: killed now, while there is time, and renewed while it dies; then it is another node's turn.
+    private mutating func starve(_ leadership: Leadership, at now: Instant) {
+        report(.starved(shortage(at: now), pause: settings.timing.latenessWindow))
+        change { $0.standing = .held(.windDown(.recover)) }
+        switch leadership.tree {
+        case .none, .dying, .fallen: break
+        case .starting(let start, _), .running(let start), .draining(let start, _):
+            kill(start, reason: "while it can still be dead in time", at: now)
+        }
     }
 
     /// Kill now, keep session and lock until the tree is empty (R5).
@@ -41,7 +54,7 @@ extension LeaseMachine {
         guard case .leading(let leadership) = role, case .held(let purpose) = leadership.standing else { return }
         report(.lost(loss))
         chores.add(.historyEnd(leadership.epoch, reason: reason(loss)))
-        var then = Afterwards.standBy
+        var then = isLate(at: now) ? Afterwards.recover : .standBy
         if case .windDown(let planned) = purpose { then = planned }
         change { $0.standing = .lost(loss, then: then) }
         if let start = leadership.tree.start {
@@ -116,6 +129,8 @@ extension LeaseMachine {
         guard now >= leadership.renewAt else { return }
         // No renewal on behalf of a guard that does not answer (R5).
         guard guardian == .answering else { return }
+        // Nor of one that answers late: it would kill late. Its next answer may be quicker.
+        guard lateness.lastAnswer <= settings.timing.answerLimit else { return ask(at: now) }
         send(
             leadership.holds == session
                 ? .renew(leadership.epoch, ours: backends)
@@ -158,10 +173,11 @@ extension LeaseMachine {
         if fenced > 0 { report(.sessionsFenced(fenced)) }
         if leadership.holds != session { report(.resumed(leadership.epoch)) }
         said.remove(.stranger)
-        let deadline = max(leadership.deadline, sentAt + settings.timing.life)
+        let deadline = deadline(sentAt: sentAt, at: now)
         let renewAt = sentAt + settings.timing.renewInterval
         change {
             $0.beat = beat
+            $0.grantedAt = sentAt
             $0.deadline = deadline
             $0.renewAt = renewAt
             $0.holds = session
@@ -205,6 +221,7 @@ extension LeaseMachine {
         switch then {
         case .standBy: role = .standby(.fresh(at: now))
         case .coolDown: role = .standby(.fresh(at: now, coolsUntil: now + settings.restarts.cooldown))
+        case .recover: role = .standby(.fresh(at: now, coolsUntil: now + settings.timing.latenessWindow))
         case .exit(let exit): leave(exit, at: now)
         }
         chores.register(at: now)
@@ -222,6 +239,7 @@ extension LeaseMachine {
         switch then {
         case .standBy: "released"
         case .coolDown: "released: the child failed too often"
+        case .recover: "released: the processor came too late"
         case .exit(.stopped): "released: stopped"
         case .exit(.childEnded): "released: the child ended"
         case .exit(.cannotExecute): "released: the command cannot be executed"

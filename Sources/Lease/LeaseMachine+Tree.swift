@@ -4,12 +4,16 @@ import Clock
 
 extension LeaseMachine {
     /// How long the guard may owe an answer when it must kill (R12). The margin pays for it: a quarter, so that clock rates
-    /// and killing have the rest.
-    var patienceWithGuard: Duration { min(.milliseconds(100), settings.timing.margin / 4) }
+    /// and killing have the rest. One that is known to be late has that much longer, which the deadline has paid for (R2): to
+    /// kill it would only make more work for the same few processors.
+    var patienceWithGuard: Duration {
+        min(.milliseconds(100), settings.timing.margin / 4) + min(lateness.worstRemembered, settings.timing.margin)
+    }
 
     /// Pings the guard. Until it answers nothing is claimed or renewed on its behalf.
     mutating func ask(at now: Instant) {
         lastToken += 1
+        probeAt = nil
         guardian = .asked(lastToken, since: now, by: now + settings.timing.ttl)
         actions.append(.order(.ping(lastToken)))
     }
@@ -37,11 +41,21 @@ extension LeaseMachine {
         return leadership.tree.start != nil
     }
 
+    private var holdsForChild: Bool {
+        guard case .leading(let leadership) = role, case .held = leadership.standing else { return false }
+        return leadership.tree.start != nil
+    }
+
+    /// When a guard that has not been asked for long is asked again.
+    var nextProbe: Instant? { guardian == .answering && holdsForChild ? probeAt : nil }
+
     mutating func watchGuardian(at now: Instant) {
         if let again = askAgainAt, now >= again {
             askAgainAt = nil
             if guardian == .answering, mustKill { demandAnswer(at: now) }
         }
+        // Not only after a renewal: without one its lateness matters most.
+        if guardian == .answering, let probeAt, now >= probeAt, holdsForChild { ask(at: now) }
         guard case .asked(_, _, let by) = guardian, now >= by else { return }
         report(.guardSilent)
         condemn()
@@ -95,16 +109,19 @@ extension LeaseMachine {
 
     mutating func guardAnswered(_ answer: GuardAnswer, at now: Instant) {
         if case .pong(let token) = answer {
-            guard case .asked(token, _, _) = guardian else { return }
+            guard case .asked(token, let since, _) = guardian else { return }
             guardian = .answering
+            probeAt = now + settings.timing.renewInterval
+            answered(after: now.since(since), at: now)
             // It may yet be stopped in the middle of killing.
             if mustKill { askAgainAt = now + patienceWithGuard }
             return
         }
+        if case .strained(let strain) = answer { return strained(strain, at: now) }
         guard case .leading(let leadership) = role, let current = leadership.tree.start else { return }
         heard(at: now)
         switch answer {
-        case .pong: break
+        case .strained, .pong: break
         case .started(current, let pid):
             report(.started(current, pid: pid))
             if case .starting(current, _) = leadership.tree { change { $0.tree = .running(current) } }
@@ -128,6 +145,9 @@ extension LeaseMachine {
             if byDeadline { report(.killing(reason: "the guard's deadline passed")) }
             if case .dying = leadership.tree { break }
             change { $0.tree = .dying(current, .killed) }
+            if byDeadline, isLate(at: now), case .held(.run) = leadership.standing {
+                change { $0.standing = .held(.windDown(.recover)) }
+            }
         case .empty(current):
             report(.treeEmpty)
             treeEmptied(leadership, at: now)

@@ -80,6 +80,10 @@ public struct LeaseMachine: Sendable {
     var loginsRefusedSince: Instant?
     var lastStart = StartID(0)
     var lastToken: UInt64 = 0
+    /// How late the guard is (R2, R5).
+    var lateness = Lateness()
+    /// When to ask the guard again how late it is, while nothing else does.
+    var probeAt: Instant?
     /// When to ask the guard again whether it still kills (R12).
     var askAgainAt: Instant?
     /// What the keeper kills itself does not all die.
@@ -94,6 +98,7 @@ public struct LeaseMachine: Sendable {
         case stranger
         case suspension
         case watching(Epoch)
+        case starving
     }
 
     /// A machine that has seen nothing yet. Feed it `.tick` to set it going.

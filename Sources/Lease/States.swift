@@ -67,7 +67,9 @@ struct Standby: Equatable, Sendable {
 struct Leadership: Equatable, Sendable {
     let epoch: Epoch
     var beat: Int64
-    /// Until when the child may live (R2).
+    /// When the last successful claim or renewal was sent (R2).
+    var grantedAt: Instant
+    /// Until when the child may live: from then on, its life less the lateness that is known by now (R2).
     var deadline: Instant
     var renewAt: Instant
     /// The session that last claimed or renewed, and so holds the lock; nil when it broke.
@@ -103,6 +105,8 @@ enum Purpose: Equatable, Sendable {
 enum Afterwards: Equatable, Sendable {
     case standBy
     case coolDown
+    /// As after a cool-down, but because the processor came too late.
+    case recover
     case exit(Exit)
 }
 

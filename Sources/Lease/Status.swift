@@ -70,6 +70,7 @@ extension LeaseMachine {
         func at(_ instant: Instant) { wake = min(wake, instant) }
         if case .asked(_, _, let by) = guardian { at(by) }
         if let askAgainAt { at(askAgainAt) }
+        if let nextProbe { at(nextProbe) }
         var idle = false
         switch link {
         case .down(let retryAt, _): at(retryAt)

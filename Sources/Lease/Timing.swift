@@ -21,6 +21,13 @@ public struct Timing: Equatable, Sendable {
     /// The limit of every call to the database, at the client and at the server (design: "Session").
     public let callLimit: Duration
 
+    /// For how long a late answer or timer of the guard is remembered and shortens what a renewal grants (R2), and for how long
+    /// a sidecar that gave the lease up because of it does not claim.
+    public var latenessWindow: Duration { ttl * 2 }
+
+    /// How long the guard's last answer may have taken for a renewal to be sent on its behalf (R5).
+    public var answerLimit: Duration { margin / 4 }
+
     /// R4: for how many of the longest TTL a lock that claims find busy is left to a stranger who is not idle.
     static let ttlsUntilAnyStrangerIsEnded = 2
 

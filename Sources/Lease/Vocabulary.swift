@@ -144,6 +144,8 @@ public enum GuardOrder: Equatable, Sendable {
 
 /// What the guard says (R12).
 public enum GuardAnswer: Equatable, Sendable {
+    /// How late it is, and what it has to kill. Said before each pong.
+    case strained(Strain)
     case pong(UInt64)
     case started(StartID, pid: Int32)
     /// `empty` follows.
@@ -230,6 +232,14 @@ public enum Loss: Equatable, Sendable {
     case sessionLost
 }
 
+/// How much this machine is late, for people.
+public struct Shortage: Equatable, Sendable {
+    /// The latest of the guard's timers and answers in the last while.
+    public var lateness: Duration
+    public var strain: Strain
+    public var ttl: Duration
+}
+
 /// A state change that people want to read, each said once.
 public enum Notice: Equatable, Sendable {
     case sessionLost(reason: String)
@@ -275,6 +285,10 @@ public enum Notice: Equatable, Sendable {
     case abandoned
     /// It ends, because every login was refused for that long.
     case loginsRefused(Duration)
+    /// Late by more than half of the margin: the child lives shorter for it.
+    indirect case starving(Shortage)
+    /// No child is started, or it was given up.
+    indirect case starved(Shortage, pause: Duration)
 }
 
 /// On what ground a claim was made, for people.

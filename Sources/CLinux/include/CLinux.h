@@ -113,6 +113,9 @@ static inline int clinux_ignores_signal(int number) {
 int clinux_get_priority(void);
 int clinux_set_priority(int nice);
 
+/* snprintf(3): one number in decimal */
+int clinux_print_number(char *buffer, int size, int number);
+
 /* execvpe(3) */
 static inline int clinux_execvpe(const char *file, char *const argv[], char *const envp[]) {
     extern int execvpe(const char *, char *const[], char *const[]);

@@ -67,6 +67,10 @@ struct RunCommand: ParsableCommand {
     var cooldown: String?
     @Flag(help: "End with the command's exit code instead of restarting it (SIDECAR_ONCE).")
     var once = false
+    @Option(help: "Added to the command's nice value, 0 to 19 (SIDECAR_CHILD_NICE; default 10).")
+    var childNice: String?
+    @Option(help: "Added to the command's oom_score_adj, 0 to 1000 (SIDECAR_CHILD_OOM_SCORE_ADJ; default 500).")
+    var childOomScoreAdj: String?
     @Option(help: "trace, debug, info, notice, warning, error or critical (SIDECAR_LOG_LEVEL; default info).")
     var logLevel: String?
     @Option(help: "text or json (SIDECAR_LOG_FORMAT; default text).")
@@ -137,7 +141,7 @@ struct RunCommand: ParsableCommand {
             margin: margin,
             grace: grace, readyFile: readyFile, readyWhen: readyWhen, onSessionLoss: onSessionLoss,
             allowSessionPooler: allowSessionPooler, maxRestarts: maxRestarts, restartWindow: restartWindow,
-            cooldown: cooldown, once: once, logLevel: logLevel, logFormat: logFormat)
+            cooldown: cooldown, once: once, childNice: childNice, childOOMScoreAdj: childOomScoreAdj, logLevel: logLevel, logFormat: logFormat)
     }
 }
 

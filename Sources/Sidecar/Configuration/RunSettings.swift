@@ -4,6 +4,7 @@
 import Clock
 import FoundationEssentials
 import Glibc
+import Guard
 import Lease
 import Logging
 import Metastore
@@ -42,6 +43,8 @@ struct RunOptions {
     var restartWindow: String?
     var cooldown: String?
     var once = false
+    var childNice: String?
+    var childOOMScoreAdj: String?
     var logLevel: String?
     var logFormat: String?
 }
@@ -56,6 +59,8 @@ struct RunSettings {
     /// What the child shall find in its environment although it is the sidecar's own: `SIDECAR_DATABASE_URL`.
     let keptDatabaseURL: String?
     let command: [String]
+    /// What the child comes behind keeper and guard by.
+    let handicap: Handicap
     let logLevel: Logger.Level
     let logFormat: LogFormat
 
@@ -96,6 +101,10 @@ struct RunSettings {
         let keeps = try reader.flag(options.keepDatabaseURL, "SIDECAR_KEEP_DATABASE_URL")
         keptDatabaseURL = keeps ? environment["SIDECAR_DATABASE_URL"] : nil
         self.command = command
+        handicap = Handicap(
+            nice: try reader.whole(options.childNice, "--child-nice", "SIDECAR_CHILD_NICE", 0...19) ?? 10,
+            oomScore: try reader.whole(
+                options.childOOMScoreAdj, "--child-oom-score-adj", "SIDECAR_CHILD_OOM_SCORE_ADJ", 0...1000) ?? 500)
         let level = try reader.choice(
             options.logLevel, "--log-level", "SIDECAR_LOG_LEVEL", Logger.Level.allCases.map(\.rawValue))
         logLevel = level.flatMap { Logger.Level(rawValue: $0) } ?? .info

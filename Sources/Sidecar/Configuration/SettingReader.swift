@@ -46,6 +46,16 @@ struct SettingReader {
         return count
     }
 
+    /// A whole number within limits.
+    func whole(_ option: String?, _ name: String, _ variable: String, _ allowed: ClosedRange<Int32>) throws -> Int32? {
+        guard let (value, origin) = find(option, name, variable) else { return nil }
+        guard let number = Int32(value), allowed.contains(number) else {
+            throw Failure.configuration(
+                "\(origin) \(shown(value)) is not a number from \(allowed.lowerBound) to \(allowed.upperBound)")
+        }
+        return number
+    }
+
     func choice(_ option: String?, _ name: String, _ variable: String, _ allowed: [String]) throws -> String? {
         guard let (value, origin) = find(option, name, variable) else { return nil }
         guard allowed.contains(value) else {

@@ -37,9 +37,10 @@ struct GuardLink: ~Copyable {
     private(set) var pause: Duration?
 
     /// `commandIndex`: where the command begins in the program's own arguments.
-    init(process: GuardProcess, commandIndex: Int) {
+    init(process: GuardProcess, commandIndex: Int, handicap: Handicap) {
         self.process = process
         self.commandIndex = commandIndex
+        deliver(.handicap(handicap))
     }
 
     /// What poll(2) shall watch; -1 when there is nothing more to hear.
@@ -84,7 +85,7 @@ struct GuardLink: ~Copyable {
         switch order {
         case .kill: waiting = []
         case .ping: waiting.removeAll { if case .ping = $0 { true } else { false } }
-        case .signal, .start, .extend: break
+        case .signal, .start, .extend, .handicap: break
         }
         if !waiting.contains(order) { waiting.append(order) }
     }
@@ -159,7 +160,13 @@ struct GuardLink: ~Copyable {
             isCondemned = process.kill()
             return []
         }
-        let progress = tree.sweep(below: process.condemned)
+        // A debugger may keep a dead guard from being reaped. Its children are ours then, and its end is told to nobody.
+        var gone = false
+        let progress =
+            process.condemned.hasEnded
+            ? tree.sweep(excluding: process.pid) { pid, _ in if pid == process.pid { gone = true } }
+            : tree.sweep(below: process.condemned)
+        if gone { return guardEnded(gone) }
         guard progress == .empty else { return survivors(schedule, after: progress) { .belowGuard($0) } }
         end()
         process.removeCgroups()
@@ -216,6 +223,11 @@ struct GuardLink: ~Copyable {
     private func translate(_ answer: Answer) -> GuardAnswer? {
         switch answer {
         case .ready, .extended: nil
+        case .strained(let strain):
+            .strained(
+                Lease.Strain(
+                    lateness: strain.lateness, tasks: Int(strain.tasks), memory: strain.memory,
+                    processors: Int(strain.processors)))
         case .pong(let token): .pong(token)
         case .started(let generation, let pid): .started(StartID(generation.rawValue), pid: pid)
         case .notStarted(let generation, let why): .notStarted(StartID(generation.rawValue), notStarted(why))

@@ -50,7 +50,7 @@ struct KeeperLoop: ~Copyable {
         narrator = Narrator(log: log, identity: settings.identity)
         database = DatabaseLink(settings: settings)
         listener = Listener(settings: settings)
-        guardLink = GuardLink(process: guardProcess, commandIndex: commandIndex)
+        guardLink = GuardLink(process: guardProcess, commandIndex: commandIndex, handicap: settings.handicap)
     }
 
     /// Runs until there is a reason to end, and returns the exit code.

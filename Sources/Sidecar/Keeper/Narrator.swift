@@ -136,6 +136,13 @@ struct Narrator {
             return (.error, "lost the session (--on-session-loss kill); killing the process tree")
         case .released: return (.info, "released the lease")
         case .releaseRefused: return (.warning, "could not release the lease: it runs out by its TTL")
+        case .starving(let shortage):
+            return (.warning, "\(starvation(shortage)): the command may live shorter without a renewal; \(Self.remedy)")
+        case .starved(let shortage, let pause):
+            return (
+                .error,
+                "\(starvation(shortage)), too much for that TTL: the command could not be killed before another node starts its own; giving the lease up and staying out for \(Durations.text(pause)); \(Self.remedy)"
+            )
         case .guardSilent: return (.error, "the guard does not answer: killing it")
         case .guardUndead:
             return (
@@ -174,6 +181,19 @@ struct Narrator {
             return "\(name) (pid \(process.pid), state \(process.state))"
         }
         return names.joined(separator: ", ") + (count > names.count ? ", ..." : "")
+    }
+
+    private static let remedy = "raise the CPU limit or --ttl, or run fewer processes"
+
+    private func starvation(_ shortage: Shortage) -> String {
+        let strain = shortage.strain
+        let killing = strain.killing
+        var text = "the processor comes late: lateness \(shortage.lateness.milliseconds)ms"
+        if killing > .zero {
+            text +=
+                ", and killing \(strain.tasks) processes and threads with \(strain.memory / 1_000_000) MB would take about \(killing.milliseconds)ms of \(strain.processors)m CPU"
+        }
+        return text + ", at a TTL of \(Durations.text(shortage.ttl))"
     }
 
     private func standby(_ record: Record, wait: Duration) -> String {

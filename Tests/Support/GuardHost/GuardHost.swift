@@ -145,6 +145,7 @@ struct GuardHost {
     static func line(_ answer: Answer) -> String {
         switch answer {
         case .ready: "ready"
+        case .strained(let strain): "strained \(strain.lateness.nanoseconds / 1000) \(strain.tasks)"
         case .pong(let token): "pong \(token)"
         case .started(let generation, let pid): "started \(generation.rawValue) \(pid)"
         case .notStarted(let generation, let reason): "notStarted \(generation.rawValue) \(reason)"

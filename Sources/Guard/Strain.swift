@@ -1,0 +1,57 @@
+// How the guard measures that it is starved: how late its own timers fire, and what of processor and processes its control
+// group has. It only measures; what follows from that is decided in Lease (R2).
+//
+// Cost: while a child runs the guard wakes about 27 times a second, which is some hundredths of a percent of one processor.
+
+import Clock
+
+/// What a guard knows about how late it would be, and how much there would be to kill.
+public struct Strain: Equatable, Sendable {
+    /// The most by which a timer of the guard fired late, since the report before the last.
+    public var lateness: Duration
+    /// Processes and threads in the guard's control group; 0 where that cannot be read.
+    public var tasks: Int32
+    /// The memory of their own, in bytes, that these hold; 0 where that cannot be read.
+    public var memory: Int64
+    /// Thousandths of a processor that the group may use: its limit, or else what the machine has; 0 where unknown.
+    public var processors: Int32
+
+    public init(lateness: Duration = .zero, tasks: Int32 = 0, memory: Int64 = 0, processors: Int32 = 0) {
+        self.lateness = lateness
+        self.tasks = tasks
+        self.memory = memory
+        self.processors = processors
+    }
+}
+
+/// The guard's own timer, whose lateness is the measure.
+struct Beat {
+    /// No divisor of 100 ms, the usual period of a CPU limit: else it would always look at the same part of it.
+    static let interval = Duration.milliseconds(37)
+
+    private var due: Instant?
+    private var latest = Duration.zero
+    private var latestBefore = Duration.zero
+
+    /// Milliseconds to wait at most; -1 for ever.
+    func pause(at now: Instant) -> Int32 {
+        guard let due else { return -1 }
+        return due <= now ? 0 : Int32(clamping: due.since(now).milliseconds + 1)
+    }
+
+    /// To be told at every wake. It beats only while a child may have to be killed in time.
+    mutating func tick(now: Instant, isNeeded: Bool) {
+        guard isNeeded else { return due = nil }
+        if let due {
+            guard now >= due else { return }
+            latest = max(latest, now.since(due))
+        }
+        due = now + Beat.interval
+    }
+
+    /// The worst since the report before the last: one that is lost on its way is made good by the next.
+    mutating func report() -> Duration {
+        defer { (latestBefore, latest) = (latest, .zero) }
+        return max(latest, latestBefore)
+    }
+}

@@ -1,0 +1,128 @@
+// R2: what is kept back of every life because this machine is late. A guard that gets the processor late kills late, and a
+// tree that gets little of it dies slowly. Both are measured, and both are subtracted from what a renewal grants, so that the
+// margin stays for what it is for. Giving a lease up early is correct; two children are not.
+
+import Clock
+
+/// What the guard says about itself and its surroundings.
+public struct Strain: Equatable, Sendable {
+    /// The most by which its timers fired late in the last while.
+    public var lateness: Duration
+    /// Processes and threads in its control group; 0 where unknown.
+    public var tasks: Int
+    /// Bytes of memory of their own that these hold; 0 where unknown.
+    public var memory: Int64
+    /// Thousandths of a processor that the group may use; 0 where unknown.
+    public var processors: Int
+
+    public init(lateness: Duration = .zero, tasks: Int = 0, memory: Int64 = 0, processors: Int = 0) {
+        self.lateness = lateness
+        self.tasks = tasks
+        self.memory = memory
+        self.processors = processors
+    }
+
+    /// How long the kernel is about to take to end all that is there, once it is told to. Ending is work, done in the tree's
+    /// own share of the processor: measured were 0.4 ms a process and 0.07 to 0.1 ms a megabyte.
+    public var killing: Duration {
+        guard processors > 0 else { return .zero }
+        let tasks = Int64(clamping: max(self.tasks, 0))
+        let work = Double(tasks) * 500 + Double(max(memory, 0)) / 1_000_000 * 100
+        return .microseconds(Int64(min(work * 1000 / Double(processors), 3_600_000_000)))
+    }
+}
+
+/// The lateness of the last while, from the guard's timers and from how long its answers take.
+struct Lateness: Equatable, Sendable {
+    private struct Sample: Equatable, Sendable {
+        let at: Instant
+        let duration: Duration
+    }
+
+    /// In order of time, each smaller than the one before: what a later and larger one hides is forgotten. So the first
+    /// is the worst.
+    private var samples: [Sample] = []
+    /// The newest word of the guard.
+    private(set) var strain = Strain()
+    /// How long the guard's last answer took.
+    private(set) var lastAnswer = Duration.zero
+
+    mutating func note(_ strain: Strain, at now: Instant, timing: Timing) {
+        self.strain = strain
+        note(strain.lateness, at: now, timing: timing)
+    }
+
+    mutating func noteAnswer(after duration: Duration, at now: Instant, timing: Timing) {
+        lastAnswer = duration
+        note(duration, at: now, timing: timing)
+    }
+
+    private mutating func note(_ duration: Duration, at now: Instant, timing: Timing) {
+        forget(at: now, timing: timing)
+        while let last = samples.last, last.duration <= duration { samples.removeLast() }
+        // Bounded, whatever the rhythm: of what does not fit the newest are dropped, which are the smallest.
+        if samples.count < 64 { samples.append(Sample(at: now, duration: duration)) }
+    }
+
+    private mutating func forget(at now: Instant, timing: Timing) {
+        while let first = samples.first, now.since(first.at) > timing.latenessWindow { samples.removeFirst() }
+    }
+
+    /// The worst of the last while.
+    func worst(at now: Instant, timing: Timing) -> Duration {
+        samples.first { now.since($0.at) <= timing.latenessWindow }?.duration ?? .zero
+    }
+
+    /// How much later than at its deadline a tree would be dead, as far as is known.
+    func total(at now: Instant, timing: Timing) -> Duration { worst(at: now, timing: timing) + strain.killing }
+
+    /// The worst that is remembered, without a look at the clock.
+    var worstRemembered: Duration { samples.first?.duration ?? .zero }
+}
+
+extension LeaseMachine {
+    /// Until when a renewal that was sent at `sentAt` lets the child live, as far as is known now (R2). What was measured is
+    /// subtracted twice, since the next time may be worse.
+    func deadline(sentAt: Instant, at now: Instant) -> Instant {
+        sentAt + (settings.timing.life - lateness.total(at: now, timing: settings.timing) * 2)
+    }
+
+    /// Late by so much that people have to know.
+    func isLate(at now: Instant) -> Bool {
+        lateness.total(at: now, timing: settings.timing) * 2 > settings.timing.margin
+    }
+
+    /// Late by more than the margin: no child may be started, and one that runs is given up.
+    func isStarved(at now: Instant) -> Bool {
+        lateness.total(at: now, timing: settings.timing) > settings.timing.margin
+    }
+
+    mutating func strained(_ strain: Strain, at now: Instant) {
+        lateness.note(strain, at: now, timing: settings.timing)
+    }
+
+    mutating func answered(after duration: Duration, at now: Instant) {
+        lateness.noteAnswer(after: duration, at: now, timing: settings.timing)
+        regrant(at: now)
+    }
+
+    /// A life that was granted before the guard was known to be this late is cut short.
+    private mutating func regrant(at now: Instant) {
+        guard case .leading(let leadership) = role, case .held = leadership.standing else { return }
+        if isLate(at: now) { reportOnce(.starving, .starving(shortage(at: now))) }
+        let deadline = deadline(sentAt: leadership.grantedAt, at: now)
+        guard deadline < leadership.deadline else { return }
+        change { $0.deadline = deadline }
+        switch leadership.tree {
+        case .starting(let start, _), .running(let start), .draining(let start, _):
+            actions.append(.order(.extend(start, deadline: deadline)))
+        case .none, .dying, .fallen: break
+        }
+    }
+
+    func shortage(at now: Instant) -> Shortage {
+        Shortage(
+            lateness: lateness.worst(at: now, timing: settings.timing), strain: lateness.strain,
+            ttl: settings.timing.ttl)
+    }
+}
