@@ -71,7 +71,8 @@ extension LeaseMachine {
         if case .pong(let token) = answer {
             guard case .asked(token, let since, _) = guardian else { return }
             guardian = .answering
-            probeAt = now + settings.timing.renewInterval
+            // A little later than a renewal would ask.
+            probeAt = now + settings.timing.renewInterval * 5 / 4
             answered(after: now.since(since), at: now)
             // It may yet be stopped in the middle of killing.
             if mustKill { askAgainAt = now + patienceWithGuard }

@@ -98,7 +98,7 @@ private struct Run {
 
     private mutating func heard(_ answer: Answer, _ news: News, wasKilling: Bool) {
         switch answer {
-        case .ready: demand(false, "ready is the guard's, not the machine's")
+        case .ready, .strained: demand(false, "\(answer) is the guard's, not the machine's")
         case .pong(let token):
             guard case .order(.ping(token)) = news else { return demand(false, "a pong without its ping: \(news)") }
         case .started(let generation, let pid):

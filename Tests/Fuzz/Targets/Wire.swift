@@ -61,7 +61,7 @@ extension Bytes {
     }
 
     mutating func order() -> Order {
-        switch choice(of: 5) {
+        switch choice(of: 6) {
         case 0: return .ping(token: UInt64(bitPattern: number()))
         case 1:
             let (generation, deadline, index) = (generation(), instant(), Int(number()))
@@ -70,13 +70,16 @@ extension Bytes {
                 environment: (0..<choice(of: 4)).map { _ in text() })
         case 2: return .extend(generation(), deadline: instant())
         case 3: return .signal(generation(), number: Int32(truncatingIfNeeded: number()))
+        case 4:
+            return .handicap(
+                Handicap(nice: Int32(truncatingIfNeeded: number()), oomScore: Int32(truncatingIfNeeded: number())))
         default: return .kill(generation())
         }
     }
 
     mutating func answer() -> Answer {
         let number = Int32(truncatingIfNeeded: number())
-        switch choice(of: 8) {
+        switch choice(of: 9) {
         case 0: return .ready
         case 1: return .pong(token: UInt64(bitPattern: self.number()))
         case 2: return .started(generation(), pid: number)
@@ -84,6 +87,10 @@ extension Bytes {
         case 4: return .extended(generation(), deadline: instant())
         case 5: return .exited(generation(), status: number)
         case 6: return .killing(generation(), pick(KillCause.allCases))
+        case 7:
+            return .strained(
+                Strain(
+                    lateness: .nanoseconds(self.number()), tasks: number, memory: self.number(), processors: number))
         default: return .empty(generation())
         }
     }

@@ -9,7 +9,7 @@ import Lease
 struct Profile {
     enum Family: CaseIterable {
         case network, sessions, keepers, guards, hosts, children, server, failover, statements, wallClock, hands
-        case operators
+        case operators, starvation
     }
 
     let sidecars: Int

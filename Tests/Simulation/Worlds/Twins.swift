@@ -7,6 +7,7 @@ enum Twin: String, CaseIterable {
     case noGuardTimer, monotonicTimer, extendAfterKill, noCheckBeforeExec
     // R2
     case marginZero, marginZeroByDriftAlone, marginZeroAlone, deadlineFromReply, deadlineFromSending
+    case latenessIgnored, latenessOnlyReported, grantedLifeKept
     // R3
     case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten, shortenedTTLBelieved
     // R4
@@ -14,7 +15,7 @@ enum Twin: String, CaseIterable {
         failedClaimKeepsLock
     case terminateUnchecked
     // R5
-    case renewReleased, sessionClosedOnLoss, renewForSilentGuard
+    case renewReleased, sessionClosedOnLoss, renewForSilentGuard, latePongCounts
     // R6
     case resumeUncompared, formerBackendSpared
     // R7
@@ -36,14 +37,16 @@ enum Twin: String, CaseIterable {
     var rule: String {
         switch self {
         case .noGuardTimer, .monotonicTimer, .extendAfterKill, .noCheckBeforeExec: "R1"
-        case .marginZero, .marginZeroByDriftAlone, .marginZeroAlone, .deadlineFromReply, .deadlineFromSending: "R2"
+        case .marginZero, .marginZeroByDriftAlone, .marginZeroAlone, .deadlineFromReply, .deadlineFromSending,
+            .latenessIgnored, .latenessOnlyReported, .grantedLifeKept:
+            "R2"
         case .watchAcrossSessions, .releasedByOtherServer, .ownTTL, .watchFromSending, .longestTTLForgotten,
             .shortenedTTLBelieved:
             "R3"
         case .noLock, .noLockUnderHands, .noCompareAndSet, .noLockNoCompareAndSet, .epochsRepeat, .terminateOnReleased,
             .failedClaimKeepsLock, .terminateUnchecked:
             "R4"
-        case .renewReleased, .sessionClosedOnLoss, .renewForSilentGuard: "R5"
+        case .renewReleased, .sessionClosedOnLoss, .renewForSilentGuard, .latePongCounts: "R5"
         case .resumeUncompared, .formerBackendSpared: "R6"
         case .releaseBeforeEmpty, .releaseUncompared, .releaseUncomparedWithoutLock: "R7"
         case .lateFence: "R8"
@@ -70,6 +73,10 @@ enum Twin: String, CaseIterable {
         case .marginZeroAlone: "margin 0, killing takes no time at all, clocks agree"
         case .deadlineFromReply: "the deadline counts from the reply"
         case .deadlineFromSending: "a renewal takes effect before its success came back"
+        case .latenessIgnored: "a late guard is not allowed for"
+        case .latenessOnlyReported: "the guard's own measure is not asked for, only the time that its answers take"
+        case .grantedLifeKept: "a life that was granted before the guard was late is not cut short"
+        case .latePongCounts: "a pong counts however late, and says nothing about lateness"
         case .watchAcrossSessions: "an observation is carried into the next session"
         case .releasedByOtherServer: "`released` is believed although another postmaster wrote it"
         case .ownTTL: "the reader's own TTL instead of the record's"
