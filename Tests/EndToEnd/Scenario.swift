@@ -103,13 +103,13 @@ final class Scenario {
     @discardableResult
     func start(
         _ node: String, options: [String] = [], child: [String] = Scenario.allShapes, command: [String]? = nil,
-        through proxy: TCPProxy? = nil, asInit: Bool = false
+        through proxy: TCPProxy? = nil, asInit: Bool = false, launcher: [String] = []
     ) throws -> SidecarProcess {
         let recorder = [SidecarProcess.recorder, recordings] + child
         let ttl = ["--ttl", "\(Scenario.ttl.milliseconds)ms"]
         let sidecar = try SidecarProcess(
             node: node, lease: lease, databaseURL: url(through: proxy), options: ttl + options,
-            command: command ?? recorder, directory: directory, asInit: asInit)
+            command: command ?? recorder, directory: directory, asInit: asInit, launcher: launcher)
         sidecars.append(sidecar)
         return sidecar
     }

@@ -186,8 +186,8 @@ extension World {
         let lasts = random.time(ttl, 5 * ttl)
         trace { "fault: host \(host.index) starves for \(lasts / millisecond) ms" }
         host.starvedSince = now
-        if random.chance(0.7) {
-            after(random.time(0, lasts)) {
+        if random.chance(0.9) {
+            after(random.time(lasts / 2, lasts * 3 / 4)) {
                 host.isCutTo = true
                 host.isCutFrom = true
             }

@@ -154,6 +154,7 @@ enum Twin: String, CaseIterable {
     var standIn: String? {
         switch self {
         case .marginZeroAlone: "killing and clocks are what the margin pays for"
+        case .latenessOnlyReported: "a guard that is late answers late, too"
         case .noLock: "one of two claimers fails the compare-and-set"
         case .releaseUncompared: "nobody else can claim while the session that releases holds the lock"
         case .ownRecordAfterRelease: "a release compares the beat, and a resume ends the session that sent it"
