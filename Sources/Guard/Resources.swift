@@ -16,7 +16,7 @@ public struct Resources {
         public var processors: Int32 { Int32(clamping: quota.multipliedReportingOverflow(by: 1000).partialValue / period) }
 
         /// From `cpu.max` (version 2), or from `cpu.cfs_quota_us` and `cpu.cfs_period_us`. Nil: no limit.
-        init?(quota: Int64?, period: Int64?) {
+        public init?(quota: Int64?, period: Int64?) {
             guard let quota, let period, quota > 0, period > 0, quota < 1 << 50 else { return nil }
             self.quota = quota
             self.period = period
@@ -27,6 +27,11 @@ public struct Resources {
     public struct Throttling: Equatable, Sendable {
         public let periods: Int64
         public let throttled: Int64
+
+        public init(periods: Int64, throttled: Int64) {
+            self.periods = periods
+            self.throttled = throttled
+        }
     }
 
     private let isVersion2: Bool
