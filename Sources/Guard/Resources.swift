@@ -13,7 +13,7 @@ public struct Resources {
         public let period: Int64
 
         /// Thousandths of a processor.
-        public var processors: Int32 { Int32(clamping: quota.multipliedReportingOverflow(by: 1000).partialValue / period) }
+        public var processors: Int32 { Int32(clamping: quota * 1000 / period) }
 
         /// From `cpu.max` (version 2), or from `cpu.cfs_quota_us` and `cpu.cfs_period_us`. Nil: no limit.
         public init?(quota: Int64?, period: Int64?) {
@@ -82,7 +82,8 @@ public struct Resources {
 
     /// How often the own group had to wait, or nil.
     public var throttling: Throttling? {
-        guard let text = cpu.first.flatMap({ contents(of: $0 + "/cpu.stat") }), let periods = field("nr_periods", in: text),
+        guard let text = cpu.first.flatMap({ contents(of: $0 + "/cpu.stat") }),
+            let periods = field("nr_periods", in: text),
             let throttled = field("nr_throttled", in: text)
         else { return nil }
         return Throttling(periods: periods, throttled: throttled)

@@ -12,7 +12,8 @@ extension LeaseMachine {
     private func answerDue(at now: Instant) -> Instant {
         let due = now + patienceWithGuard
         guard case .leading(let leadership) = role else { return due }
-        return max(due, min(due + lateness.worstRemembered, leadership.grantedAt + settings.timing.life + patienceWithGuard))
+        let paid = leadership.grantedAt + settings.timing.life + patienceWithGuard
+        return max(due, min(due + lateness.worstRemembered, paid))
     }
 
     /// Pings the guard. Until it answers nothing is claimed or renewed on its behalf.

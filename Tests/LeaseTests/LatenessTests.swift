@@ -111,7 +111,8 @@ import Testing
         #expect(driver.log.contains(.killGuard))
     }
 
-    @Test("Only the worst of each stretch is remembered, and never more than there is room for") func isBounded() throws {
+    @Test("Only the worst of each stretch is remembered, and never more than there is room for") func isBounded() throws
+    {
         let timing = try Timing(ttl: .seconds(10))
         var lateness = Lateness()
         var now = Instant(nanoseconds: 1_000_000_000)

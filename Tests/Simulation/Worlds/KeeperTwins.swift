@@ -134,11 +134,6 @@ extension Keeper {
                 return
             }
             machine.guardian = .asked(token, since: since, by: since + .milliseconds(100))
-        case .grantedLifeKept:
-            guard case .guardAnswered(.pong) = event, let before = before.deadline, let now = leadership?.deadline,
-                now < before
-            else { return }
-            postpone(now, by: before.since(now), &actions)
         case .releaseBeforeEmpty: releaseEarly(&actions, at: now)
         default: break
         }

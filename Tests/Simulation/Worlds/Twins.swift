@@ -7,7 +7,7 @@ enum Twin: String, CaseIterable {
     case noGuardTimer, monotonicTimer, extendAfterKill, noCheckBeforeExec
     // R2
     case marginZero, marginZeroByDriftAlone, marginZeroAlone, deadlineFromReply, deadlineFromSending
-    case latenessIgnored, latenessOnlyReported, grantedLifeKept
+    case latenessIgnored, latenessOnlyReported
     // R3
     case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten, shortenedTTLBelieved
     // R4
@@ -38,7 +38,7 @@ enum Twin: String, CaseIterable {
         switch self {
         case .noGuardTimer, .monotonicTimer, .extendAfterKill, .noCheckBeforeExec: "R1"
         case .marginZero, .marginZeroByDriftAlone, .marginZeroAlone, .deadlineFromReply, .deadlineFromSending,
-            .latenessIgnored, .latenessOnlyReported, .grantedLifeKept:
+            .latenessIgnored, .latenessOnlyReported:
             "R2"
         case .watchAcrossSessions, .releasedByOtherServer, .ownTTL, .watchFromSending, .longestTTLForgotten,
             .shortenedTTLBelieved:
@@ -75,7 +75,6 @@ enum Twin: String, CaseIterable {
         case .deadlineFromSending: "a renewal takes effect before its success came back"
         case .latenessIgnored: "a pong counts however late, and a late guard is not allowed for"
         case .latenessOnlyReported: "the guard's own measure is not asked for, only the time that its answers take"
-        case .grantedLifeKept: "a life that was granted before the guard was late is not cut short"
         case .latePongCounts: "a pong counts however late, but what the guard measures is allowed for"
         case .watchAcrossSessions: "an observation is carried into the next session"
         case .releasedByOtherServer: "`released` is believed although another postmaster wrote it"
