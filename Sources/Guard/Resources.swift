@@ -52,8 +52,12 @@ public struct Resources {
         // Beside version 1 there may be a version 2 without controllers.
         let isVersion2 = unified.map { access($0 + "/pids.current", F_OK) == 0 } ?? false
         self.isVersion2 = isVersion2
+        // A container's groups have one path in every hierarchy of version 1. Of another path, a group holds others, too.
+        let place = Cgroup.path(of: "cpu", cgroups: cgroups)
         func group(_ controller: String) -> String? {
-            isVersion2 ? unified : Cgroup.directory(of: controller, cgroups: cgroups, mounts: mounts)
+            if isVersion2 { return unified }
+            guard Cgroup.path(of: controller, cgroups: cgroups) == place else { return nil }
+            return Cgroup.directory(of: controller, cgroups: cgroups, mounts: mounts)
         }
         pids = group("pids")
         memory = group("memory")

@@ -51,6 +51,14 @@ import Testing
         #expect(resources.strain(lateness: .zero) == Strain(tasks: 7, memory: 9, processors: 100))
     }
 
+    @Test func `version 1: a group that is not the container's own says nothing about it`() throws {
+        let root = try Self.folder(["memory/all/memory.stat": "total_rss 9000000000\n", "cpu/box/cpu.stat": ""])
+        defer { try? FileManager.default.removeItem(atPath: root) }
+        let mounts = ["cpu", "memory"].map { "30 20 0:26 / \(root)/\($0) rw - cgroup cgroup rw,\($0)\n" }
+        let resources = Resources(cgroups: "8:memory:/all\n1:cpu:/box\n", mounts: mounts.joined())
+        #expect(resources.strain(lateness: .zero).memory == 0)
+    }
+
     @Test func `without a group nothing is known and nothing is limited`() {
         let resources = Resources(cgroups: "1:cpu:/\n0::/\n", mounts: "")
         #expect(resources.limit == nil)
