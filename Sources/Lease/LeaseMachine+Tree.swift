@@ -7,12 +7,13 @@ extension LeaseMachine {
     /// and killing have the rest.
     var patienceWithGuard: Duration { min(.milliseconds(100), settings.timing.margin / 4) }
 
-    /// When a guard that must kill has owed its answer for too long. One that is known to be late has that much longer, as
-    /// far as its deadline was brought forward for it (R2): to kill it would only make more work for the same few processors.
+    /// When a guard that must kill has owed its answer for too long. One that is known to be late has longer, as far as its
+    /// deadline was brought forward for it (R2): to kill it would only make more work for the same few processors.
     private func answerDue(at now: Instant) -> Instant {
         let due = now + patienceWithGuard
         guard case .leading(let leadership) = role else { return due }
-        let paid = leadership.grantedAt + settings.timing.life + patienceWithGuard
+        // The keeper wakes as late for it once more.
+        let paid = leadership.grantedAt + (settings.timing.life - lateness.worstRemembered)
         return max(due, min(due + lateness.worstRemembered, paid))
     }
 

@@ -167,7 +167,9 @@ final class Judge {
                     $0.standby?.watch?.record.epoch == seen.epoch && $0.standby?.watch?.record.beat == seen.beat
                 }.map(\.name))
         }
-        var leaders = world.keepers.filter { $0.leadership != nil }
+        // Also one whose claim has been taken and who has not heard of it.
+        let holder = world.server.stored.row?.record.holder
+        var leaders = world.keepers.filter { $0.leadership != nil || $0.identity.instance == holder }
         for tree in trees where !leaders.contains(where: { $0 === tree.keeper }) { leaders.append(tree.keeper) }
         for keeper in leaders { edited(under: keeper, released: released) }
     }
