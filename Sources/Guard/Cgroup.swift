@@ -70,13 +70,17 @@ struct Cgroup {
 
     /// That of one controller of version 1; nil also where the group is the hierarchy's root, which has no limits.
     static func directory(of controller: String, cgroups: String, mounts: String) -> String? {
-        let name = Substring(controller)
+        guard let path = path(of: controller, cgroups: cgroups), path != "/" else { return nil }
+        return directory(of: path, mounts: mounts) { type, options in
+            type == "cgroup" && options.split(separator: ",").contains(Substring(controller))
+        }
+    }
+
+    /// The group's path in that controller's hierarchy of version 1.
+    static func path(of controller: String, cgroups: String) -> Substring? {
         for line in cgroups.split(separator: "\n") {
             let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
-            guard fields.count == 3, fields[1].split(separator: ",").contains(name), fields[2] != "/" else { continue }
-            return directory(of: fields[2], mounts: mounts) { type, options in
-                type == "cgroup" && options.split(separator: ",").contains(name)
-            }
+            if fields.count == 3, fields[1].split(separator: ",").contains(Substring(controller)) { return fields[2] }
         }
         return nil
     }

@@ -65,7 +65,7 @@ struct GuardMachine {
         case .ping(let token): return due + [.say(.pong(token: token))]
         case .start(let generation, let deadline, let index, let environment):
             return due + start(generation, deadline, now: now, index, environment)
-        case .extend(let generation, let deadline): return due + extend(generation, deadline)
+        case .extend(let generation, let deadline): return due + extend(generation, deadline) + tick(now: now)
         case .signal(let generation, let number):
             guard let start = current(generation) else { return due }
             return due + [.signal(pid: start.pid, number: number)]

@@ -13,10 +13,10 @@ public struct Resources {
         public let period: Int64
 
         /// Thousandths of a processor.
-        public var processors: Int32 { Int32(clamping: quota.multipliedReportingOverflow(by: 1000).partialValue / period) }
+        public var processors: Int32 { Int32(clamping: quota * 1000 / period) }
 
         /// From `cpu.max` (version 2), or from `cpu.cfs_quota_us` and `cpu.cfs_period_us`. Nil: no limit.
-        init?(quota: Int64?, period: Int64?) {
+        public init?(quota: Int64?, period: Int64?) {
             guard let quota, let period, quota > 0, period > 0, quota < 1 << 50 else { return nil }
             self.quota = quota
             self.period = period
@@ -27,6 +27,11 @@ public struct Resources {
     public struct Throttling: Equatable, Sendable {
         public let periods: Int64
         public let throttled: Int64
+
+        public init(periods: Int64, throttled: Int64) {
+            self.periods = periods
+            self.throttled = throttled
+        }
     }
 
     private let isVersion2: Bool
@@ -47,8 +52,12 @@ public struct Resources {
         // Beside version 1 there may be a version 2 without controllers.
         let isVersion2 = unified.map { access($0 + "/pids.current", F_OK) == 0 } ?? false
         self.isVersion2 = isVersion2
+        // A container's groups have one path in every hierarchy of version 1. Of another path, a group holds others, too.
+        let place = Cgroup.path(of: "cpu", cgroups: cgroups)
         func group(_ controller: String) -> String? {
-            isVersion2 ? unified : Cgroup.directory(of: controller, cgroups: cgroups, mounts: mounts)
+            if isVersion2 { return unified }
+            guard Cgroup.path(of: controller, cgroups: cgroups) == place else { return nil }
+            return Cgroup.directory(of: controller, cgroups: cgroups, mounts: mounts)
         }
         pids = group("pids")
         memory = group("memory")
@@ -77,7 +86,8 @@ public struct Resources {
 
     /// How often the own group had to wait, or nil.
     public var throttling: Throttling? {
-        guard let text = cpu.first.flatMap({ contents(of: $0 + "/cpu.stat") }), let periods = field("nr_periods", in: text),
+        guard let text = cpu.first.flatMap({ contents(of: $0 + "/cpu.stat") }),
+            let periods = field("nr_periods", in: text),
             let throttled = field("nr_throttled", in: text)
         else { return nil }
         return Throttling(periods: periods, throttled: throttled)

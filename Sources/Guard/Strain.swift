@@ -41,7 +41,10 @@ struct Beat {
 
     /// To be told at every wake. It beats only while a child may have to be killed in time.
     mutating func tick(now: Instant, isNeeded: Bool) {
-        guard isNeeded else { return due = nil }
+        guard isNeeded else {
+            due = nil
+            return
+        }
         if let due {
             guard now >= due else { return }
             latest = max(latest, now.since(due))
@@ -51,7 +54,9 @@ struct Beat {
 
     /// The worst since the report before the last: one that is lost on its way is made good by the next.
     mutating func report() -> Duration {
-        defer { (latestBefore, latest) = (latest, .zero) }
-        return max(latest, latestBefore)
+        let worst = max(latest, latestBefore)
+        latestBefore = latest
+        latest = .zero
+        return worst
     }
 }

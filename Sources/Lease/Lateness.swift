@@ -60,8 +60,10 @@ struct Lateness: Equatable, Sendable {
     private mutating func note(_ duration: Duration, at now: Instant, timing: Timing) {
         forget(at: now, timing: timing)
         while let last = samples.last, last.duration <= duration { samples.removeLast() }
-        // Bounded, whatever the rhythm: of what does not fit the newest are dropped, which are the smallest.
-        if samples.count < 64 { samples.append(Sample(at: now, duration: duration)) }
+        // Bounded, whatever the rhythm: when it is full, the smallest is taken to have happened just now.
+        var sample = Sample(at: now, duration: duration)
+        if samples.count == 64 { sample = Sample(at: now, duration: samples.removeLast().duration) }
+        samples.append(sample)
     }
 
     private mutating func forget(at now: Instant, timing: Timing) {
@@ -111,8 +113,14 @@ extension LeaseMachine {
         guard case .leading(let leadership) = role, case .held = leadership.standing else { return }
         if isLate(at: now) { reportOnce(.starving, .starving(shortage(at: now))) }
         let deadline = deadline(sentAt: leadership.grantedAt, at: now)
-        guard deadline < leadership.deadline else { return }
+        if deadline < leadership.deadline { grant(until: deadline, at: now) }
+    }
+
+    /// A new deadline, for the machine and for the guard; one that has passed already is a loss.
+    mutating func grant(until deadline: Instant, at now: Instant) {
+        guard case .leading(let leadership) = role else { return }
         change { $0.deadline = deadline }
+        guard deadline > now else { return expire(at: now) }
         switch leadership.tree {
         case .starting(let start, _), .running(let start), .draining(let start, _):
             actions.append(.order(.extend(start, deadline: deadline)))

@@ -173,20 +173,14 @@ extension LeaseMachine {
         if fenced > 0 { report(.sessionsFenced(fenced)) }
         if leadership.holds != session { report(.resumed(leadership.epoch)) }
         said.remove(.stranger)
-        let deadline = deadline(sentAt: sentAt, at: now)
         let renewAt = sentAt + settings.timing.renewInterval
         change {
             $0.beat = beat
             $0.grantedAt = sentAt
-            $0.deadline = deadline
             $0.renewAt = renewAt
             $0.holds = session
         }
-        switch leadership.tree {
-        case .starting(let start, _), .running(let start), .draining(let start, _):
-            actions.append(.order(.extend(start, deadline: deadline)))
-        case .none, .dying, .fallen: break
-        }
+        grant(until: deadline(sentAt: sentAt, at: now), at: now)
         if guardian == .answering { ask(at: now) }
     }
 

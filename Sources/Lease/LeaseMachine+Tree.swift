@@ -4,10 +4,17 @@ import Clock
 
 extension LeaseMachine {
     /// How long the guard may owe an answer when it must kill (R12). The margin pays for it: a quarter, so that clock rates
-    /// and killing have the rest. One that is known to be late has that much longer, which the deadline has paid for (R2): to
-    /// kill it would only make more work for the same few processors.
-    var patienceWithGuard: Duration {
-        min(.milliseconds(100), settings.timing.margin / 4) + min(lateness.worstRemembered, settings.timing.margin)
+    /// and killing have the rest.
+    var patienceWithGuard: Duration { min(.milliseconds(100), settings.timing.margin / 4) }
+
+    /// When a guard that must kill has owed its answer for too long. One that is known to be late has longer, as far as its
+    /// deadline was brought forward for it (R2): to kill it would only make more work for the same few processors.
+    private func answerDue(at now: Instant) -> Instant {
+        let due = now + patienceWithGuard
+        guard case .leading(let leadership) = role else { return due }
+        // The keeper wakes as late for it once more.
+        let paid = leadership.grantedAt + (settings.timing.life - lateness.worstRemembered)
+        return max(due, min(due + lateness.worstRemembered, paid))
     }
 
     /// Pings the guard. Until it answers nothing is claimed or renewed on its behalf.
@@ -23,7 +30,7 @@ extension LeaseMachine {
         switch guardian {
         case .answering, .asked:
             lastToken += 1
-            guardian = .asked(lastToken, since: now, by: now + patienceWithGuard)
+            guardian = .asked(lastToken, since: now, by: answerDue(at: now))
             actions.append(.order(.ping(lastToken)))
         case .condemned, .fallen, .gone: break
         }
@@ -32,7 +39,7 @@ extension LeaseMachine {
     /// A guard that says anything about its tree is alive; it has as long again for the answer that it owes.
     private mutating func heard(at now: Instant) {
         guard case .asked(let token, let since, let by) = guardian else { return }
-        guardian = .asked(token, since: since, by: max(by, now + patienceWithGuard))
+        guardian = .asked(token, since: since, by: max(by, answerDue(at: now)))
     }
 
     /// The lease is lost and the tree not known to be empty.
@@ -111,7 +118,8 @@ extension LeaseMachine {
         if case .pong(let token) = answer {
             guard case .asked(token, let since, _) = guardian else { return }
             guardian = .answering
-            probeAt = now + settings.timing.renewInterval
+            // A little later than a renewal would ask.
+            probeAt = now + settings.timing.renewInterval * 5 / 4
             answered(after: now.since(since), at: now)
             // It may yet be stopped in the middle of killing.
             if mustKill { askAgainAt = now + patienceWithGuard }

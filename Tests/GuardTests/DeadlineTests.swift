@@ -64,15 +64,14 @@ extension RealTrees {
             await host.hears("empty 1")
         }
 
-        @Test func `an extension never brings the deadline nearer`() async throws {
+        @Test func `an order may bring the deadline nearer`() async throws {
             let host = try Host([Products.path("TreeShapes"), "plain"])
-            let sent = BootClock.now()
-            await host.startShape(milliseconds: 1500)
+            await host.startShape(milliseconds: 900_000)
             host.order("extend 1 1")
-            let told = await host.hears("extended 1").split(separator: " ").last.flatMap { Int64($0) } ?? 0
-            #expect(told >= (sent + .milliseconds(1500)).nanoseconds)
+            await host.hears("extended 1")
             await host.hears("killing 1 deadline")
-            #expect((host.time(of: "killing") ?? sent).since(sent) >= .milliseconds(1500))
+            await host.hears("empty 1")
+            #expect(host.tree.isEmpty)
         }
 
         @Test func `accepts no extension once it kills`() async throws {

@@ -67,6 +67,8 @@ import Testing
         driver.guardAnswers = false
         driver.reply(.renewal(.renewed(beat: 1, fenced: 0)))
         #expect(!driver.advance(.seconds(2)).statements.contains(.renew(Epoch(6))))
+        let late = driver.feed(.guardAnswered(.pong(driver.machine.lastToken)))
+        #expect(!late.statements.contains(.renew(Epoch(6))), "renewed for a guard that answered two seconds late")
         #expect(driver.feed(.guardAnswered(.pong(driver.machine.lastToken))).statements.contains(.renew(Epoch(6))))
     }
 

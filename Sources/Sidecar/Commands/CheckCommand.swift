@@ -3,6 +3,7 @@
 import ArgumentParser
 import Clock
 import Glibc
+import Guard
 import Lease
 import Metastore
 import Postgres
@@ -47,6 +48,7 @@ struct CheckCommand: ExitingCommand {
             "lease \(settings.identity.lease), node \(settings.identity.node), TTL \(Durations.text(settings.timing.ttl)), database from \(settings.database.origin)"
         )
         if let caution = settings.database.caution { report.warn("settings", caution) }
+        checkProcessor(Resources(), settings.timing, &report)
         do {
             try checkServer(settings, &report)
         } catch let failure as Failure {
@@ -71,6 +73,17 @@ struct CheckCommand: ExitingCommand {
         if try checkSchema(tool, &report) { try rehearse(tool, settings, &report) }
         try checkFencing(tool, settings.database, &report)
         checkLatency(tool, settings.timing, &report)
+    }
+
+    /// R2: whether a tree can be killed in time within this container's CPU limit.
+    private func checkProcessor(_ resources: Resources, _ timing: Timing, _ report: inout CheckReport) {
+        guard let limit = resources.limit else { return report.good("processor", "no CPU limit") }
+        let advice = ProcessorAdvice(limit: limit, throttling: resources.throttling, timing: timing)
+        if let warning = advice.warning {
+            report.warn("processor", warning)
+        } else {
+            report.good("processor", advice.limitText)
+        }
     }
 
     /// Whether there are tables, or may be made, to try the statements on.
@@ -191,6 +204,30 @@ struct CheckCommand: ExitingCommand {
         } else {
             report.bad("latency", "\(shown): raise --ttl")
         }
+    }
+}
+
+/// What a CPU limit means for a TTL.
+struct ProcessorAdvice {
+    let limit: Resources.Limit
+    let throttling: Resources.Throttling?
+    let timing: Timing
+
+    var limitText: String { "CPU limit \(limit.processors)m" }
+
+    /// Nil where nothing speaks against it.
+    var warning: String? {
+        let remedy = "raise the CPU limit or --ttl"
+        if let throttling, throttling.periods >= 50, throttling.throttled * 10 > throttling.periods {
+            let share = throttling.throttled * 100 / throttling.periods
+            return
+                "\(limitText), which made this container wait in \(share) % of its periods: a leader that waits may lose the lease early; \(remedy)"
+        }
+        // What of the processor the margin holds has to do for killing the whole tree.
+        let work = timing.margin * Int(limit.processors) / 1000
+        guard work < .milliseconds(100) else { return nil }
+        return
+            "\(limitText): the margin of \(Durations.text(timing.margin)) holds \(work.milliseconds)ms of processor time, enough to kill about \(work.milliseconds * 2) small processes; \(remedy)"
     }
 }
 

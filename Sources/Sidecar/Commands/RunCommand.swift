@@ -141,7 +141,8 @@ struct RunCommand: ParsableCommand {
             margin: margin,
             grace: grace, readyFile: readyFile, readyWhen: readyWhen, onSessionLoss: onSessionLoss,
             allowSessionPooler: allowSessionPooler, maxRestarts: maxRestarts, restartWindow: restartWindow,
-            cooldown: cooldown, once: once, childNice: childNice, childOOMScoreAdj: childOomScoreAdj, logLevel: logLevel, logFormat: logFormat)
+            cooldown: cooldown, once: once, childNice: childNice, childOOMScoreAdj: childOomScoreAdj,
+            logLevel: logLevel, logFormat: logFormat)
     }
 }
 

@@ -1,5 +1,5 @@
 // Target `guard`: packets and news in any order, decoded as the guard decodes them, into its machine. Whatever came, its
-// promises hold: one tree at a time, no kill undone, no deadline brought forward, "empty" only on the kernel's word.
+// promises hold: one tree at a time, no kill undone, "empty" only on the kernel's word.
 
 import Clock
 
@@ -66,7 +66,7 @@ private struct Run {
                 newest = generation
                 fork(generation, deadline, &bytes)
             case .wake(let instant):
-                demand(alive.map { instant >= $0.deadline } ?? false, "woken no earlier than \(alive as Any)")
+                demand(alive != nil, "woken for a child")
                 alive?.deadline = instant
             case .signal(let pid, _):
                 demand(pid == alive?.pid && !killing, "a signal for the living command only, not for \(pid)")
@@ -98,7 +98,7 @@ private struct Run {
 
     private mutating func heard(_ answer: Answer, _ news: News, wasKilling: Bool) {
         switch answer {
-        case .ready: demand(false, "ready is the guard's, not the machine's")
+        case .ready, .strained: demand(false, "\(answer) is the guard's, not the machine's")
         case .pong(let token):
             guard case .order(.ping(token)) = news else { return demand(false, "a pong without its ping: \(news)") }
         case .started(let generation, let pid):

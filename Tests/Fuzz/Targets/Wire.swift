@@ -61,7 +61,7 @@ extension Bytes {
     }
 
     mutating func order() -> Order {
-        switch choice(of: 5) {
+        switch choice(of: 6) {
         case 0: return .ping(token: UInt64(bitPattern: number()))
         case 1:
             let (generation, deadline, index) = (generation(), instant(), Int(number()))
@@ -70,6 +70,9 @@ extension Bytes {
                 environment: (0..<choice(of: 4)).map { _ in text() })
         case 2: return .extend(generation(), deadline: instant())
         case 3: return .signal(generation(), number: Int32(truncatingIfNeeded: number()))
+        case 4:
+            return .handicap(
+                Handicap(nice: Int32(truncatingIfNeeded: number()), oomScore: Int32(truncatingIfNeeded: number())))
         default: return .kill(generation())
         }
     }
@@ -82,7 +85,7 @@ extension Bytes {
 
     mutating func answer() -> Answer {
         let number = Int32(truncatingIfNeeded: number())
-        switch choice(of: 10) {
+        switch choice(of: 11) {
         case 8: return .leftBehind(generation(), count: UInt32(truncatingIfNeeded: number), processes())
         case 9: return .surviving(generation(), processes())
         case 0: return .ready
@@ -92,6 +95,10 @@ extension Bytes {
         case 4: return .extended(generation(), deadline: instant())
         case 5: return .exited(generation(), status: number)
         case 6: return .killing(generation(), pick(KillCause.allCases))
+        case 7:
+            return .strained(
+                Strain(
+                    lateness: .nanoseconds(self.number()), tasks: number, memory: self.number(), processors: number))
         default: return .empty(generation())
         }
     }

@@ -44,7 +44,7 @@ enum Event {
         switch self {
         case .answer(.ready), .ended: "the guard"
         case .answer(.leftBehind), .answer(.surviving): "for people"
-        case .answer(.pong): "pongs"
+        case .answer(.pong), .answer(.strained): "pongs"
         case .answer(.extended(let generation, _)): "extensions of \(generation.rawValue)"
         case .answer(.started(let generation, _)), .answer(.notStarted(let generation, _)),
             .answer(.exited(let generation, _)), .answer(.killing(let generation, _)), .answer(.empty(let generation)):
@@ -60,6 +60,7 @@ enum Event {
         switch self {
         case .answer(.ready): "ready"
         case .answer(.pong): "pong"
+        case .answer(.strained): "strained"
         case .answer(.extended): "extended"
         case .answer(.started): "started"
         case .answer(.notStarted(_, let reason)): "not started: \(reason)"
@@ -80,6 +81,8 @@ enum Event {
         switch self {
         case .answer(.ready): "ready"
         case .answer(.pong(let token)): "pong \(token)"
+        // How late is nothing that two runs could agree about.
+        case .answer(.strained): "strained"
         case .answer(.extended(let generation, let deadline)):
             "extended \(generation.rawValue) to \(deadline.since(origin).nanoseconds / 1000) us"
         case .answer(.started(let generation, _)): "started \(generation.rawValue)"

@@ -16,6 +16,8 @@ final class Host {
     /// Nothing gets through to the server, or from it.
     var isCutTo = false
     var isCutFrom = false
+    /// Something takes its processors: more and more since then, as it does when a tree grows.
+    var starvedSince: Time?
     /// Added to the delay of every message, at most.
     var slowness: Time = 0
     /// Added to the delay of every reply.
@@ -37,6 +39,12 @@ final class Host {
         offset = other.offset
         suspendedFor = other.suspendedFor
         isContainer = other.isContainer
+    }
+
+    /// How late whatever wants to run gets to run, at most. It grows by 4 % of the time, up to a second.
+    func starvation(at time: Time) -> Time {
+        guard let starvedSince else { return 0 }
+        return min((time - starvedSince) / 25, 1000 * millisecond)
     }
 
     /// CLOCK_BOOTTIME.

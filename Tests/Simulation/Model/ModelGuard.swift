@@ -41,6 +41,9 @@ final class ModelGuard: Alarmed {
     private var isEmptied = false
     private var hunts = 0
     private var isHunting = false
+    /// The worst lateness since the last report, and the one of the report before.
+    private var lateness: (now: Duration, before: Duration) = (.zero, .zero)
+    private var stoppedAt: Time = 0
     /// A flaw's: the hunt rests until then.
     private var huntRestsUntil: Time = 0
     /// A flaw's: when the packets in the inbox were sent.
@@ -78,7 +81,9 @@ final class ModelGuard: Alarmed {
         guard state != .dead else { return }
         inbox.append(packet)
         if flaw == .relativeDeadlines { relativeSince.append(sentAt) }
-        run()
+        let starvation = host.starvation(at: stage.now)
+        guard starvation > 0 else { return run() }
+        stage.after(stage.random.time(0, starvation)) { [self] in run() }
     }
 
     // MARK: The loop
@@ -119,7 +124,7 @@ final class ModelGuard: Alarmed {
             case .start(let generation, let deadline, let index, let environment):
                 order = .start(generation, deadline: deadline + lateness, commandIndex: index, environment: environment)
             case .extend(let generation, let deadline): order = .extend(generation, deadline: deadline + lateness)
-            case .ping, .signal, .kill: break
+            case .ping, .signal, .kill, .handicap: break
             }
         }
         if flaw == .extendAfterKill, isHunting, case .extend(_, let deadline) = order {
@@ -143,7 +148,9 @@ final class ModelGuard: Alarmed {
     private func perform(_ actions: [GuardMachine.Action]) {
         for action in actions {
             switch action {
-            case .say(let answer): owner.said(answer)
+            case .say(let answer):
+                if case .pong = answer { owner.said(.strained(Strain(lateness: measuredLateness()))) }
+                owner.said(answer)
             case .fork(let generation, let deadline, let index, let environment):
                 fork(generation, deadline, index, environment)
             case .wake(let instant): setTimer(instant)
@@ -154,11 +161,27 @@ final class ModelGuard: Alarmed {
         }
     }
 
+    /// Its timer goes off so often that it sees nearly the worst.
+    private func measuredLateness() -> Duration {
+        let starvation = host.starvation(at: stage.now)
+        if starvation > 0 { wasLate(by: stage.random.time(starvation * 85 / 100, starvation)) }
+        defer { lateness = (.zero, lateness.now) }
+        return max(lateness.now, lateness.before)
+    }
+
+    /// It did not run for so long, although its timer wanted it to.
+    func wasLate(by time: Time) {
+        guard machine.hasChild else { return }
+        lateness.now = max(lateness.now, .nanoseconds(time))
+    }
+
     private func setTimer(_ instant: Instant) {
         guard !ignoresTimer else { return }
         timer = instant
         asleepBefore = host.suspendedFor
-        let due = max(host.time(of: instant), stage.now) + stage.random.time(20_000, millisecond / 2)
+        let due =
+            max(host.time(of: instant), stage.now) + stage.random.time(20_000, millisecond / 2)
+            + stage.random.time(0, host.starvation(at: max(host.time(of: instant), stage.now)))
         stage.set(timerBell, at: due)
     }
 
@@ -242,13 +265,17 @@ final class ModelGuard: Alarmed {
     func stop() {
         guard state == .running else { return }
         state = .stopped
+        stoppedAt = stage.now
         owner.guardStateChanged()
     }
 
     /// SIGCONT, or the machine is awake again.
     func resume() {
         // Who holds it goes on holding it.
-        if state == .stopped, stage.now >= holdsOnUntil { state = .running }
+        if state == .stopped, stage.now >= holdsOnUntil {
+            state = .running
+            wasLate(by: stage.now - stoppedAt)
+        }
         owner.guardStateChanged()
         guard isRunning else { return }
         if isHunting { huntOn() }

@@ -15,8 +15,8 @@ extension World {
             if isCalm { time = begin + span * Time(number) / Time(profile.faults) }
             let lasts = random.time(
                 profile.shortestTTL / 20, random.chance(0.5) ? profile.longestTTL / 2 : 3 * profile.longestTTL)
-            last = max(last, time + lasts + 2 * profile.longestTTL)
             let family = random.pick(profile.families)
+            last = max(last, time + lasts + (family == .starvation ? 5 : 2) * profile.longestTTL)
             at(time) { [self] in strike(family, for: lasts) }
         }
         return last
@@ -44,6 +44,7 @@ extension World {
             case .operators: strikeByOperator(keeper)
             case .copies: copy(keeper)
             case .crashes: strikeWithCrash(lasts)
+            case .starvation: strikeProcessors(keeper.host)
             }
         if hasTakenEffect { tookEffect(family) }
     }
@@ -185,6 +186,26 @@ extension World {
         return true
     }
 
+    /// Keeper, guard and their tree get the processor later and later. Soon after, their network is cut.
+    private func strikeProcessors(_ host: Host) -> Bool {
+        guard host.starvedSince == nil else { return false }
+        let ttl = profile.ttls[host.index].nanoseconds
+        let lasts = random.time(ttl, 5 * ttl)
+        trace { "fault: host \(host.index) starves for \(lasts / millisecond) ms" }
+        host.starvedSince = now
+        if random.chance(0.9) {
+            after(random.time(lasts / 2, lasts * 3 / 4)) {
+                host.isCutTo = true
+                host.isCutFrom = true
+            }
+        }
+        after(lasts) { [self] in
+            host.starvedSince = nil
+            reconnect(host)
+        }
+        return true
+    }
+
     func thaw(_ host: Host) {
         guard host.isSuspended else { return }
         trace { "host \(host.index) is awake" }
@@ -194,6 +215,7 @@ extension World {
         let living = judge.trees.filter { $0.host === host && $0.isAlive }
         for tree in living { judge.thawed(tree) }
         let keeper = keepers[host.index]
+        for tree in living { tree.guardian.wasLate(by: now - host.suspendedAt) }
         for tree in living where tree.guardian !== keeper.guardian { tree.guardian.resume() }
         keeper.guardian.resume()
         // poll(2) does not count the sleep: it may go on for a tenth of a TTL.

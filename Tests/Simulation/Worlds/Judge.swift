@@ -142,9 +142,14 @@ final class Judge {
         blame("\(old.name) and \(new.name) are alive at once")
     }
 
+    /// How long killing it takes at most, once its guard is awake.
+    private func killTime(_ tree: Child) -> Time {
+        Time(Double(tree.ttl) * world.profile.killPart) + 2 * tree.host.starvation(at: world.now)
+    }
+
     /// Its machine is awake again: the guard's timer goes off at once, and killing takes what it takes.
     func thawed(_ tree: Child) {
-        let kill = Time(Double(tree.ttl) * world.profile.killPart) + 2 * millisecond
+        let kill = killTime(tree) + 2 * millisecond
         if tree.guardian.isRunning {
             tree.graceUntil = world.now + kill
         } else if tree.keeper.canAct {
@@ -173,7 +178,7 @@ final class Judge {
         let guardian = keeper.guardian.state
         if guardian != .running, world.now < tree.graceUntil {
             // Stopped or dead while it was to kill what had been thawed: now it takes the keeper's patience, too.
-            tree.graceUntil = world.now + Time(Double(tree.ttl) * world.profile.killPart) + tree.ttl / 5
+            tree.graceUntil = world.now + killTime(tree) + tree.ttl / 5
         }
         if guardian != .running, keeper.state != .running {
             world.trace { "\(tree.name) is helpless: keeper \(keeper.state), guard \(guardian)" }
@@ -182,7 +187,7 @@ final class Judge {
             if guardian == .dead || keeper.state == .dead || keeper.state == .hung { tree.isBeyond = true }
         } else if tree.isHelpless {
             tree.isHelpless = false
-            tree.graceUntil = world.now + Time(Double(tree.ttl) * world.profile.killPart) + tree.ttl / 5
+            tree.graceUntil = world.now + killTime(tree) + tree.ttl / 5
             for other in trees where other !== tree && other.isExecuting { clash(tree, other) }
         }
     }
@@ -223,7 +228,9 @@ final class Judge {
                     $0.standby?.watch?.record.epoch == seen.epoch && $0.standby?.watch?.record.beat == seen.beat
                 }.map(\.name))
         }
-        var leaders = world.keepers.filter { $0.leadership != nil }
+        // Also one whose claim has been taken and who has not heard of it.
+        let holder = world.server.stored.row?.record.holder
+        var leaders = world.keepers.filter { $0.leadership != nil || $0.identity.instance == holder }
         for tree in trees where !leaders.contains(where: { $0 === tree.keeper }) { leaders.append(tree.keeper) }
         for keeper in leaders { edited(under: keeper, released: released) }
     }

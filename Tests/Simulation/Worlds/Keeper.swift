@@ -128,23 +128,31 @@ final class Keeper: Alarmed {
     func hear(_ event: Event, through connection: Connection) {
         guard self.connection === connection, state != .dead else { return }
         if case .sessionLost = event { self.connection = nil }
-        if isWaiting { return run(event) }
+        if isWaiting, !isStarved { return run(event) }
         fromDatabase.append(event)
-        run()
+        runLater()
     }
 
     func hear(_ event: Event) {
         guard state != .dead else { return }
-        if isWaiting { return run(event) }
+        if isWaiting, !isStarved { return run(event) }
         fromGuard.append(event)
-        run()
+        runLater()
     }
 
     func signal(_ event: Event) {
         guard state != .dead else { return }
-        if isWaiting { return run(event) }
+        if isWaiting, !isStarved { return run(event) }
         signals.append(event)
-        run()
+        runLater()
+    }
+
+    private var isStarved: Bool { host.starvedSince != nil }
+
+    /// As soon as it gets the processor.
+    private func runLater() {
+        guard isStarved else { return run() }
+        world.after(world.random.time(0, host.starvation(at: world.now))) { [self] in run() }
     }
 
     // MARK: The loop
@@ -215,7 +223,8 @@ final class Keeper: Alarmed {
         let next = machine.wakeInPlace()
         guard next.nanoseconds != .max else { return }
         // poll(2) has whole milliseconds, rounded up.
-        let lateness = world.random.time(0, millisecond)
+        let wanted = max(host.time(of: next), world.now)
+        let lateness = world.random.time(0, millisecond) + world.random.time(0, host.starvation(at: wanted))
         let due = max(host.time(of: next) + lateness, world.now + millisecond)
         // One that comes earlier will look again.
         if let wake, wake <= due { return }

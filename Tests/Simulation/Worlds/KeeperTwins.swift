@@ -43,13 +43,26 @@ extension Keeper {
 
     /// The event that a broken machine is given instead.
     func rewritten(_ event: Event) -> Event {
+        if case .guardAnswered(let answer) = event { return rewritten(answer) }
         if case .reply(let session, .observed(let observation)) = event {
             return .reply(session, .observed(rewritten(observation, session)))
         }
-        if case .guardAnswered(.empty) = event, world.twin == .emptyForOlderStart, let start = leadership?.tree.start {
-            return .guardAnswered(.empty(start))
-        }
         return event
+    }
+
+    private func rewritten(_ answer: GuardAnswer) -> Event {
+        switch (answer, world.twin) {
+        case (.empty, .emptyForOlderStart):
+            if let start = leadership?.tree.start { return .guardAnswered(.empty(start)) }
+        case (.strained, .latenessIgnored), (.strained, .latenessOnlyReported): return .tick
+        case (.pong, .latenessIgnored), (.pong, .latePongCounts):
+            // As if it had come at once.
+            if case .asked(let token, _, let by) = machine.guardian {
+                machine.guardian = .asked(token, since: host.clock(at: world.now), by: by)
+            }
+        default: break
+        }
+        return .guardAnswered(answer)
     }
 
     private func rewritten(_ observation: Observation, _ session: SessionID) -> Observation {

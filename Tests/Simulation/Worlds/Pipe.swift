@@ -29,6 +29,7 @@ extension Keeper: GuardOwner {
     func said(_ answer: Answer) {
         guard let translated = translate(answer) else { return }
         say(translated)
+        if case .strained = translated { return }
         guard case .pong = translated else {
             pipe.said.append(translated)
             if pipe.said.count > 8 { pipe.said.removeFirst() }
@@ -57,6 +58,7 @@ extension Keeper: GuardOwner {
     private func translate(_ answer: Answer) -> GuardAnswer? {
         switch answer {
         case .ready, .extended: nil
+        case .strained(let strain): .strained(Lease.Strain(lateness: strain.lateness))
         case .pong(let token): .pong(token)
         case .started(let generation, let pid): .started(StartID(generation.rawValue), pid: pid)
         case .notStarted(let generation, let why): .notStarted(StartID(generation.rawValue), translate(why))
@@ -96,7 +98,10 @@ extension Keeper: GuardOwner {
         return child
     }
 
-    func killTime() -> Time { world.random.time(0, Time(Double(ttl) * world.profile.killPart)) }
+    func killTime() -> Time {
+        world.random.time(0, Time(Double(ttl) * world.profile.killPart))
+            + world.random.time(0, host.starvation(at: world.now) / 2)
+    }
 
     func guardDied() {
         guard state != .dead else { return }

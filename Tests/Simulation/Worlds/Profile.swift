@@ -9,7 +9,7 @@ import Lease
 struct Profile {
     enum Family: CaseIterable {
         case network, sessions, keepers, guards, hosts, children, server, failover, statements, wallClock, hands
-        case operators, copies, crashes
+        case operators, copies, crashes, starvation
     }
 
     let sidecars: Int

@@ -7,6 +7,7 @@ enum Twin: String, CaseIterable {
     case noGuardTimer, monotonicTimer, extendAfterKill, noCheckBeforeExec
     // R2
     case marginZero, marginZeroByDriftAlone, marginZeroAlone, deadlineFromReply, deadlineFromSending
+    case latenessIgnored, latenessOnlyReported
     // R3
     case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten, shortenedTTLBelieved,
         forgottenOutOfTouch, commitsNotPinned, releasedBelowSeen
@@ -15,7 +16,7 @@ enum Twin: String, CaseIterable {
         failedClaimKeepsLock
     case terminateUnchecked, lockNeverWaived
     // R5
-    case renewReleased, sessionClosedOnLoss, renewForSilentGuard, renewerByName
+    case renewReleased, sessionClosedOnLoss, renewForSilentGuard, renewerByName, latePongCounts
     // R6
     case resumeUncompared, formerBackendSpared
     // R7
@@ -37,14 +38,16 @@ enum Twin: String, CaseIterable {
     var rule: String {
         switch self {
         case .noGuardTimer, .monotonicTimer, .extendAfterKill, .noCheckBeforeExec: "R1"
-        case .marginZero, .marginZeroByDriftAlone, .marginZeroAlone, .deadlineFromReply, .deadlineFromSending: "R2"
+        case .marginZero, .marginZeroByDriftAlone, .marginZeroAlone, .deadlineFromReply, .deadlineFromSending,
+            .latenessIgnored, .latenessOnlyReported:
+            "R2"
         case .watchAcrossSessions, .releasedByOtherServer, .ownTTL, .watchFromSending, .longestTTLForgotten,
             .shortenedTTLBelieved, .forgottenOutOfTouch, .releasedBelowSeen:
             "R3"
         case .noLock, .noLockUnderHands, .noCompareAndSet, .noLockNoCompareAndSet, .epochsRepeat, .terminateOnReleased,
             .failedClaimKeepsLock, .terminateUnchecked, .lockNeverWaived:
             "R4"
-        case .renewReleased, .sessionClosedOnLoss, .renewForSilentGuard, .renewerByName: "R5"
+        case .renewReleased, .sessionClosedOnLoss, .renewForSilentGuard, .renewerByName, .latePongCounts: "R5"
         case .resumeUncompared, .formerBackendSpared: "R6"
         case .releaseBeforeEmpty, .releaseUncompared, .releaseUncomparedWithoutLock: "R7"
         case .lateFence: "R8"
@@ -72,6 +75,9 @@ enum Twin: String, CaseIterable {
         case .marginZeroAlone: "margin 0, killing takes no time at all, clocks agree"
         case .deadlineFromReply: "the deadline counts from the reply"
         case .deadlineFromSending: "a renewal takes effect before its success came back"
+        case .latenessIgnored: "a pong counts however late, and a late guard is not allowed for"
+        case .latenessOnlyReported: "the guard's own measure is not asked for, only the time that its answers take"
+        case .latePongCounts: "a pong counts however late, but what the guard measures is allowed for"
         case .watchAcrossSessions: "an observation is carried into the next session"
         case .releasedByOtherServer: "`released` is believed although another postmaster wrote it"
         case .ownTTL: "the reader's own TTL instead of the record's"
@@ -155,6 +161,8 @@ enum Twin: String, CaseIterable {
     var standIn: String? {
         switch self {
         case .marginZeroAlone: "killing and clocks are what the margin pays for"
+        case .latenessOnlyReported: "a guard that is late answers late, too"
+        case .latePongCounts: "the guard's own timers say how late it is"
         case .noLock: "one of two claimers fails the compare-and-set"
         case .formerBackendSpared: "a leader whose lock stays busy renews without it"
         case .releasedBelowSeen: "no acknowledged claim is lost while its server's run goes on"
