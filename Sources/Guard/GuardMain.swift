@@ -256,8 +256,8 @@ private struct GuardLoop: ~Copyable {
 
     /// What has survived SIGKILL for a while: in state D, or of another user.
     private mutating func nameSurvivors() {
-        guard hunt?.naming.isDue(at: BootClock.now()) == true, !tree.survivors.isEmpty else { return }
-        perform(machine.survivors(tree.survivors))
+        guard hunt?.naming.isDue(at: BootClock.now()) == true, !tree.remains.isEmpty else { return }
+        perform(machine.survivors(tree.remains))
     }
 
     private mutating func removeCgroup() {

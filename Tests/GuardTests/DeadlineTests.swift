@@ -9,6 +9,7 @@ extension RealTrees {
     @Suite struct DeadlineTests {
         static let shapes = [
             "plain", "deep", "stubborn", "sessions", "groups", "daemon", "stopped", "vfork", "subreaper", "headless",
+            "wide",
         ]
         static let storms = ["chains", "session-chains", "bomb", "session-bomb"]
 
