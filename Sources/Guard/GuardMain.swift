@@ -212,7 +212,7 @@ private struct GuardLoop: ~Copyable {
         // What becomes of its exec no longer matters, and the pipe may stay open for long (an exec can hang).
         forgetStart()
         hunt = Hunt(
-            isForLeftovers: machine.commandPid == nil, naming: Naming.Schedule(from: BootClock.now()),
+            isForLeftovers: machine.isAfterExit, naming: Naming.Schedule(from: BootClock.now()),
             priority: clinux_get_priority())
         // Best effort: the guard must get its turn beside a tree that takes all the processors.
         _ = clinux_set_priority(-20)

@@ -123,7 +123,8 @@ extension World {
         let guardian = keeper.guardian
         guard keeper.state == .running, guardian.state != .dead else { return false }
         lastGuardFault = now
-        switch random.below(6) {
+        // The last one seldom: while it lasts, a keeper that stops is beyond what can be promised.
+        switch random.chance(0.1) ? 5 : random.below(5) {
         case 5:
             let holds = lasts / 2 + profile.longestTTL
             trace { "fault: the guard of \(keeper.name) is held, and cannot die, for \(holds / millisecond) ms" }
