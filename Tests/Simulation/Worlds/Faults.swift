@@ -123,8 +123,7 @@ extension World {
         let guardian = keeper.guardian
         guard keeper.state == .running, guardian.state != .dead else { return false }
         lastGuardFault = now
-        // The last one seldom: while it lasts, a keeper that stops is beyond what can be promised.
-        switch random.chance(0.1) ? 5 : random.below(5) {
+        switch random.below(6) {
         case 5:
             let holds = lasts / 2 + profile.longestTTL
             trace { "fault: the guard of \(keeper.name) is held, and cannot die, for \(holds / millisecond) ms" }
