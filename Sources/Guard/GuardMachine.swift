@@ -134,6 +134,9 @@ struct GuardMachine {
         }
     }
 
+    /// The command ran and ended by itself: what is killed now is what it left behind.
+    var isAfterExit: Bool { if case .killing(_, .reaped, _) = state { true } else { false } }
+
     /// The child exists. Its exec is not yet certain.
     mutating func forked(pid: Int32) -> [Action] {
         guard case .forking(let generation, let deadline) = state else { return [] }

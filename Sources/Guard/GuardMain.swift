@@ -236,7 +236,7 @@ private struct GuardLoop: ~Copyable {
         guard hunt == nil else { return }
         // What becomes of its exec no longer matters, and the pipe may stay open for long (an exec can hang).
         forgetStart()
-        hunt = Hunt(isForLeftovers: machine.commandPid == nil, naming: Naming.Schedule(from: BootClock.now()))
+        hunt = Hunt(isForLeftovers: machine.isAfterExit, naming: Naming.Schedule(from: BootClock.now()))
         // The first strokes need no look at /proc, which takes long on a machine with many processes. The command is not
         // reaped, so both its pid and the group of that number are still its own.
         if let command = machine.commandPid {
@@ -276,8 +276,8 @@ private struct GuardLoop: ~Copyable {
 
     /// What has survived SIGKILL for a while: in state D, or of another user.
     private mutating func nameSurvivors() {
-        guard hunt?.naming.isDue(at: BootClock.now()) == true, !tree.survivors.isEmpty else { return }
-        perform(machine.survivors(tree.survivors))
+        guard hunt?.naming.isDue(at: BootClock.now()) == true, !tree.remains.isEmpty else { return }
+        perform(machine.survivors(tree.remains))
     }
 
     private mutating func removeCgroup() {

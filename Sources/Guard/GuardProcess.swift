@@ -106,6 +106,12 @@ public struct GuardProcess: Sendable {
     @discardableResult
     public func kill() -> Bool { Glibc.kill(pid, SIGKILL) == 0 }
 
+    /// Whether it has ended, reaped or not: one that somebody traces cannot be reaped before the tracer has let go, but what
+    /// was below it has fallen to this process.
+    public var hasEnded: Bool {
+        descriptor >= 0 ? Tree.hasEnded(descriptor) : ProcessFiles().stat(of: pid)?.isDead ?? false
+    }
+
     /// What is needed to kill what is below the guard once `kill` has returned true.
     public var condemned: Tree.Condemned { Tree.Condemned(pid: pid, children: children, descriptor: descriptor) }
 

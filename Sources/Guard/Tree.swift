@@ -117,6 +117,8 @@ public struct Tree: ~Copyable {
     /// The first few that were alive in this sweep, and those of the last whole one.
     private var living = Sightings()
     private var lastLiving = Sightings()
+    private var dead = Sightings()
+    private var lastDead = Sightings()
 
     /// Makes the buffers and opens /proc.
     /// - Parameter childrenFiles: false to do as on a kernel that has no such files.
@@ -145,13 +147,15 @@ public struct Tree: ~Copyable {
 
     /// The first few processes that the last whole sweep saw alive.
     public var survivors: [SeenProcess] { lastLiving.all }
+    /// The same; where there are none, the first few that are dead and yet cannot be reaped, because somebody traces them.
+    public var remains: [SeenProcess] { lastLiving.all.isEmpty ? lastDead.all : lastLiving.all }
 
     /// Reaps every child that has ended and tells `reaped` its pid and wait status.
     /// - Returns: whether the calling process now has no child at all (waitpid(2) says ECHILD).
     @discardableResult
     public mutating func reap(_ reaped: (pid_t, Int32) -> Void) -> Bool {
-        // What a sweep has seen of the children it relies on.
-        if case .begin = phase {} else { abandon() }
+        // A sweep that is under way finds its place by counting our children.
+        if case .own = root { abandon() }
         // Bounded: children that end faster than they can be reaped must not hold up a deadline.
         for _ in 0..<4096 {
             var status: Int32 = 0
@@ -167,9 +171,11 @@ public struct Tree: ~Copyable {
 
     /// Sends SIGKILL to every living descendant, then reaps. To be repeated, with short waits, until it returns `.empty`.
     /// - Parameters:
-    ///   - excluded: a child that is left alone with all that descends from it, or nil.
+    ///   - excluded: a child that is left alone with all that descends from it, or nil: a guard that is dead and cannot be
+    ///     reaped, because somebody traces it.
     ///   - reaped: told the pid and wait status of each child that was reaped, the excluded one included.
-    /// - Returns: `.empty` if nothing is left. Without `excluded`: waitpid(2) says ECHILD. With it: no other child was seen.
+    /// - Returns: `.empty` if nothing is left. Without `excluded`: waitpid(2) says ECHILD. With it: the lists of children,
+    ///   which only this value makes shorter, hold no other. (Whoever is alive below has an ancestor in them.)
     public mutating func sweep(excluding excluded: pid_t? = nil, reaped: (pid_t, Int32) -> Void) -> Progress {
         guard advance(.own(excluded: excluded)) else { return .unfinished }
         // While there is still life, the dead are left lying: they count against every limit on processes (pids.max,
@@ -178,7 +184,7 @@ public struct Tree: ~Copyable {
         restlessSweeps = seen.isRestless ? restlessSweeps + 1 : 0
         if seen.isRestless, restlessSweeps % 32 != 0 { return .alive }
         let isEmpty = reap(reaped)
-        return isEmpty || (excluded != nil && seen.children == 0) ? .empty : .alive
+        return isEmpty || (excluded != nil && seen.isComplete && seen.children == 0) ? .empty : .alive
     }
 
     /// Sends SIGKILL to every living descendant of a guard that does not die. The guard must have been SIGKILLed, with
@@ -223,6 +229,7 @@ public struct Tree: ~Copyable {
     private mutating func begin() {
         seen = Sighting()
         living = Sightings()
+        dead = Sightings()
         (nodeCount, nodesDone, found, chases, lastGroup) = (0, 0, 0, 0, 0)
         switch root {
         case .own:
@@ -240,6 +247,7 @@ public struct Tree: ~Copyable {
 
     private mutating func end() -> Bool {
         lastLiving = living
+        lastDead = dead
         abandon()
         return true
     }
@@ -301,7 +309,7 @@ public struct Tree: ~Copyable {
         kill(pid, SIGKILL)
         killGroup(of: pid)
         let stat = files.stat(of: pid)
-        if stat?.isDead ?? isReapable(pid) { return }
+        if stat?.isDead ?? isReapable(pid) { return dead.add(pid, stat) }
         note(pid, stat)
         add(Node(pid: pid, startTime: 0, isPinned: true))
     }
@@ -395,7 +403,7 @@ public struct Tree: ~Copyable {
 
     private mutating func beginScan() {
         // Whoever is hidden was not seen, and nothing is known of those that move while others are looked at.
-        if case .below = root { seen.isComplete = false }
+        seen.isComplete = false
         files.rewind()
         phase = .scan
     }
@@ -504,7 +512,7 @@ public struct Tree: ~Copyable {
         return found == 0 && information.si_signo == SIGCHLD
     }
 
-    fileprivate static func hasEnded(_ descriptor: Int32) -> Bool {
+    static func hasEnded(_ descriptor: Int32) -> Bool {
         var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
         return poll(&entry, 1, 0) == 1
     }

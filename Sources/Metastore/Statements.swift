@@ -139,7 +139,8 @@ public struct Statements: Sendable {
             FROM fence LEFT JOIN won ON true
             """,
             [
-                identity.lease, String(epoch.rawValue), identity.instance.rawValue, ttl, renewInterval, tag, backendStart,
+                identity.lease, String(epoch.rawValue), identity.instance.rawValue, ttl, renewInterval, tag,
+                backendStart,
                 Self.list(ours),
             ])
     }

@@ -9,6 +9,7 @@ extension RealTrees {
     @Suite struct DeadlineTests {
         static let shapes = [
             "plain", "deep", "stubborn", "sessions", "groups", "daemon", "stopped", "vfork", "subreaper", "headless",
+            "wide",
         ]
         static let storms = ["chains", "session-chains", "bomb", "session-bomb"]
 
@@ -104,6 +105,7 @@ extension RealTrees {
             host.order("start 1 100000")
             await host.hears("empty 1")
             #expect(host.tree.isEmpty, "called empty over a living daemon")
+            #expect(host.line("leftBehind") == "leftBehind 1 1 TreeShapes")
             #expect(host.story == ["started", "killing 1 childExited", "exited 1 \(42 << 8)", "empty 1"])
         }
 

@@ -32,6 +32,26 @@ extension RealTrees {
         }
 
         @Test(
+            .enabled(if: HeldStartTests.mayTrace, "one process may not trace another here"),
+            arguments: ["daemon", "sessions", "deep", "wide", "session-chains"])
+        func `traced and dead, so that nobody reaps it: the keeper's sweep ends`(_ shape: String) async throws {
+            let forks = "/dev/shm/guard-test-\(getpid())-undead"
+            defer { unlink(forks) }
+            let host = try Host([Products.path("TreeShapes"), shape, forks])
+            await host.startShape()
+            // Not a child of the host, which the sweep would kill.
+            let holder = try Holder(host.guardPid)
+            await host.eventually("the guard is held") { Processes.status(host.guardPid, "State") == "t" }
+            host.order("kill-guard")
+            await host.eventually("the guard to be dead") { Processes.isZombie(host.guardPid) }
+            host.order("sweep-but-guard")
+            await host.hears("swept")
+            #expect(host.tree.isEmpty)
+            #expect(Processes.isZombie(host.guardPid), "it was reaped: nothing was shown")
+            holder.end()
+        }
+
+        @Test(
             .enabled(if: canFreeze, "needs root and a freezer (cgroup v1)"),
             arguments: ["stubborn", "daemon", "subreaper"])
         func `frozen and killed: the keeper kills what is below it`(_ shape: String) async throws {
@@ -64,6 +84,27 @@ extension RealTrees {
             #expect(host.tree.isEmpty)
         }
     }
+}
+
+/// Traces a guard, from outside of its host's tree.
+private final class Holder {
+    private var pid: pid_t = 0
+
+    init(_ guardian: pid_t) throws {
+        let words = [Products.path("StartHolder"), "hold", "\(guardian)", "dead"]
+        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { word in strdup(word) } + [nil]
+        defer { for text in arguments { free(text) } }
+        try #require(posix_spawn(&pid, words[0], nil, nil, &arguments, nil) == 0)
+    }
+
+    func end() {
+        guard pid > 0 else { return }
+        kill(pid, SIGKILL)
+        waitpid(pid, nil, 0)
+        pid = 0
+    }
+
+    deinit { end() }
 }
 
 /// A freezer (cgroup v1) for one process. Unlike that of v2, it holds even who is killed.

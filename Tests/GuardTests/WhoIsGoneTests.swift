@@ -70,7 +70,7 @@ extension RealTrees {
             #expect(host.tree.isEmpty)
         }
 
-        @Test(arguments: ["daemon", "subreaper", "session-chains", "session-bomb"])
+        @Test(arguments: ["daemon", "subreaper", "wide", "session-chains", "session-bomb"])
         func `guard killed: whatever the tree, the keeper's sweep ends it`(_ shape: String) async throws {
             let forks = "/dev/shm/guard-test-\(getpid())-who"
             defer { unlink(forks) }

@@ -99,7 +99,8 @@ import Testing
         let label = LeaseKey.label(identity: node.identity, epoch: Epoch(1), database: "postgres")
         let child = try session(label, user: "child")
         let superuser = try session(label)
-        let result = try node.session.query(node.statements.query(.renew(epoch, ours: node.backends)), limit: .seconds(20))
+        let renewal = node.statements.query(.renew(epoch, ours: node.backends))
+        let result = try node.session.query(renewal, limit: .seconds(20))
         #expect(try node.statements.reply(to: .renew(epoch), result) == .renewal(.renewed(beat: 1, fenced: 0)))
         #expect(
             Statements.unfenced(result)

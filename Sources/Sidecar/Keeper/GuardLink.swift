@@ -25,6 +25,8 @@ struct GuardLink: ~Copyable {
     private var sweeping = Sweeping.nothing
     /// SIGKILL for the guard is under way: it makes no process any more.
     private var isCondemned = false
+    /// It is dead and cannot be reaped yet, because somebody traces it.
+    private var isUnreaped = false
 
     /// What the keeper has to kill itself.
     private enum Sweeping {
@@ -139,9 +141,12 @@ struct GuardLink: ~Copyable {
 
     /// After SIGCHLD: reaps whatever ended below the keeper.
     mutating func reap() -> [Event] {
+        // A sweep reaps by itself, at its end: not in the middle, which would make it begin again.
+        if case .descendants = sweeping { return [] }
         var gone = false
         _ = tree.reap { pid, _ in if pid == process.pid { gone = true } }
-        return guardEnded(gone)
+        if !gone, case .dying = state, process.hasEnded { isUnreaped = true }
+        return guardEnded(gone || isUnreaped)
     }
 
     /// Kills what is left below the keeper, or below its guard.
@@ -175,7 +180,10 @@ struct GuardLink: ~Copyable {
 
     private mutating func sweepDescendants(_ schedule: Naming.Schedule) -> [Event] {
         var gone = false
-        let progress = tree.sweep { pid, _ in if pid == process.pid { gone = true } }
+        let progress = tree.sweep(excluding: isUnreaped ? process.pid : nil) { pid, _ in
+            if pid == process.pid { gone = true }
+        }
+        if gone { isUnreaped = false }
         let events = guardEnded(gone)
         guard progress == .empty else { return events + survivors(schedule, after: progress) { .descendants($0) } }
         end()
@@ -197,12 +205,13 @@ struct GuardLink: ~Copyable {
         var schedule = schedule
         let isDue = schedule.isDue(at: BootClock.now())
         sweeping = next(schedule)
-        guard isDue, !tree.survivors.isEmpty else { return [] }
-        return [.survivors(tree.survivors.map { leftover($0) })]
+        guard isDue, !tree.remains.isEmpty else { return [] }
+        return [.survivors(tree.remains.map { leftover($0) })]
     }
 
     private mutating func guardEnded(_ gone: Bool) -> [Event] {
         guard gone else { return [] }
+        if case .dead = state { return [] }
         state = .dead
         process.close()
         return [.guardGone]

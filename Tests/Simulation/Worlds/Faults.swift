@@ -287,7 +287,9 @@ extension World {
     private func strikeWithCrash(_ lasts: Time) -> Bool {
         guard server.isRunning else { return false }
         let reloaded = random.chance(0.7)
-        trace { "fault: a backend is killed\(reloaded ? ", a while after a reload that lowers synchronous_commit" : "")" }
+        trace {
+            "fault: a backend is killed\(reloaded ? ", a while after a reload that lowers synchronous_commit" : "")"
+        }
         if reloaded, twin == .commitsNotPinned { server.isSynchronous = false }
         let lost = 1 + random.below(random.pick([2, 6]))
         // Best while a claim is young.
@@ -312,7 +314,9 @@ extension World {
                 $0.ttl < leader.ttl && $0.standby?.watch?.record.epoch == epoch
             }), server.lag(before: epoch, ttlBelow: leader.timing.ttl) != nil
         else { return false }
-        trace { "fault: \(standby.name) is cut off, then a replica takes over that has lost the claim of \(leader.name)" }
+        trace {
+            "fault: \(standby.name) is cut off, then a replica takes over that has lost the claim of \(leader.name)"
+        }
         standby.host.isCutTo = true
         standby.host.isCutFrom = true
         after(random.time(leader.ttl, leader.ttl * 2)) { [self] in

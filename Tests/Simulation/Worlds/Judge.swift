@@ -121,7 +121,8 @@ final class Judge {
         guard old.epoch == new.epoch else { return 0 }
         let pair = copies.first {
             $0.epoch == old.epoch
-                && ($0.one === old.keeper && $0.other === new.keeper || $0.one === new.keeper && $0.other === old.keeper)
+                && ($0.one === old.keeper && $0.other === new.keeper
+                    || $0.one === new.keeper && $0.other === old.keeper)
         }
         return pair?.until ?? 0
     }

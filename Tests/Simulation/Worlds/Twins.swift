@@ -9,8 +9,8 @@ enum Twin: String, CaseIterable {
     case marginZero, marginZeroByDriftAlone, marginZeroAlone, deadlineFromReply, deadlineFromSending
     case latenessIgnored, latenessOnlyReported
     // R3
-    case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten, shortenedTTLBelieved,
-        forgottenOutOfTouch, commitsNotPinned, releasedBelowSeen
+    case watchAcrossSessions, releasedByOtherServer, ownTTL, watchFromSending, longestTTLForgotten,
+        shortenedTTLBelieved, forgottenOutOfTouch, commitsNotPinned, releasedBelowSeen
     // R4
     case noLock, noLockUnderHands, noCompareAndSet, noLockNoCompareAndSet, epochsRepeat, terminateOnReleased,
         failedClaimKeepsLock

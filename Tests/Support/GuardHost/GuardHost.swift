@@ -93,6 +93,7 @@ struct GuardHost {
         case "sweep": sweep(excluding: nil)
         case "sweep-by-scan": sweep(excluding: nil, childrenFiles: false)
         case "sweep-below": sweepBelowGuard()
+        case "sweep-but-guard": sweep(excluding: guardian.hasEnded ? guardian.pid : nil)
         case "sweep-others": sweep(excluding: guardian.pid)
         case "scrub": scrubArguments()
         case "spawn": spawn(Array(words.dropFirst()))

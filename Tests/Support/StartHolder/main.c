@@ -8,6 +8,7 @@
  * Or holds a guard for good: it neither answers nor can it die, not even of SIGKILL, until this program ends.
  *
  *   StartHolder hold GUARD             holder ready
+ *   StartHolder hold GUARD dead        the same, but it can die; only, its parent cannot reap it
  *
  * Or becomes a command whose timers cannot be set: timerfd_settime(2) fails with that errno, or with 0 only says that it was
  * done.
@@ -55,9 +56,11 @@ static int run_until(pid_t pid, int event) {
     }
 }
 
-static int hold(pid_t guard) {
-    /* With this option a process that was SIGKILLed stops once more on its way out. */
-    if (ptrace(PTRACE_SEIZE, guard, 0, PTRACE_O_TRACEEXIT) != 0 || ptrace(PTRACE_INTERRUPT, guard, 0, 0) != 0) {
+static int hold(pid_t guard, int until_reaped) {
+    /* With this option a process that was SIGKILLed stops once more on its way out. Without, it becomes a zombie that only its
+     * tracer could reap. */
+    long option = until_reaped ? 0 : PTRACE_O_TRACEEXIT;
+    if (ptrace(PTRACE_SEIZE, guard, 0, option) != 0 || ptrace(PTRACE_INTERRUPT, guard, 0, 0) != 0) {
         printf("holder cannot trace: %s\n", strerror(errno));
         return 1;
     }
@@ -85,7 +88,7 @@ int main(int count, char **words) {
     if (count < 3) return try_out();
     if (!strcmp(words[1], "hold")) {
         alarm(120);
-        return hold(atoi(words[2]));
+        return hold(atoi(words[2]), count > 3);
     }
     if (!strcmp(words[1], "timerless") && count > 3) return become_timerless(atoi(words[2]), words + 3);
     pid_t guard = atoi(words[1]);

@@ -217,6 +217,10 @@ int main(int argc, char **argv) {
         child(0, parent_of_secretive);
         daemonize(secretive);
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    } else if (!strcmp(shape, "wide")) {
+        /* More than one slice of a sweep. */
+        for (int left = 1500; left > 0; left--)
+            if (child(left % 3 == 0, hang) < 0) return 4;
     } else if (!strcmp(shape, "crowd")) {
         /* argv[3] processes that do nothing, for the tests of what their number must not matter to. */
         in_crowd = 1;
