@@ -111,7 +111,10 @@ private func staysIgnored(_ number: Int32) -> Bool {
 private func take(_ place: ChildStart.Place) {
     _ = clinux_set_priority(min(place.nice, 19))
     guard place.oomScoreIncrease > 0 else { return }
+    // The files of a process that is not dumpable, as the guard and so this one is, are root's. Only for this moment.
+    _ = clinux_set_dumpable(1)
     let file = clinux_open("/proc/self/oom_score_adj", O_RDWR)
+    _ = clinux_set_dumpable(0)
     guard file >= 0 else { return }
     defer { close(file) }
     withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16) { text in

@@ -41,10 +41,17 @@ extension DatabaseMatrix {
             }
         }
 
-        @Test func aChildComesBehindItsGuard() async throws {
+        /// Also where the sidecar is not root, and its own files in /proc, as it is not dumpable, are.
+        @Test(arguments: [false, true]) func aChildComesBehindItsGuard(asNobody: Bool) async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let own = getpriority(__priority_which_t(0), 0)
-                let leader = try scenario.start("a", options: ["--child-nice", "7", "--child-oom-score-adj", "300"])
+                let become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+                if asNobody {
+                    for folder in [scenario.directory, scenario.recordings] { #expect(chmod(folder, 0o777) == 0) }
+                }
+                let leader = try scenario.start(
+                    "a", options: ["--child-nice", "7", "--child-oom-score-adj", "300"],
+                    launcher: asNobody && getuid() == 0 ? become : [])
                 let tree = try scenario.leader().tree
                 let main = try #require(tree.main?.pid)
                 let guardian = try #require(leader.guardian)
