@@ -25,10 +25,11 @@ extension ProcessMatrix {
                 let pair = try scenario.pair()
                 let guardian = try #require(pair.leader.guardian)
                 let hold = [Self.holder, "hold", "\(guardian)"] + (state == "Z" ? ["dead"] : [])
+                // On behalf of a guard that is held nothing is renewed.
+                try scenario.justRenewed(pair.leader)
                 let holder = try SpawnedProcess(
                     hold, environment: SidecarProcess.cleanEnvironment, output: scenario.directory + "/holder")
                 defer { holder.signal(SIGKILL) }
-                try scenario.justRenewed(pair.leader)
                 try eventually("the guard is held") { holder.output.contains("holder ready") }
                 var deadline = try #require(pair.leader.readiness?.deadline)
                 try scenario.gone(pair.tree.id) {

@@ -73,6 +73,7 @@ struct Profile {
             }
             // Guards, keepers and machines that stop take time to kill as well.
             if hasClocksOnly { families = [.network] }
+            if let family = twin?.showsUnder { families[0] = family }
             self.families = families
             faults = 2 + random.below(9)
         }

@@ -136,6 +136,18 @@ enum Twin: String, CaseIterable {
         }
     }
 
+    /// The faults that it takes to show this one: in general worlds they come together too seldom.
+    var showsUnder: Profile.Family? {
+        switch self {
+        case .releasedByOtherServer, .longestTTLForgotten, .forgottenOutOfTouch: .failover
+        case .noLockUnderHands, .shortenedTTLBelieved: .hands
+        case .extendAfterKill: .guards
+        case .watchFromSending, .deadlineFromReply: .network
+        case .latenessIgnored: .starvation
+        default: nil
+        }
+    }
+
     /// A twin that breaks several rules must be caught where this one, which breaks fewer, does no harm.
     var baseline: Twin? { self == .ownRecordAfterReleaseUnaided ? .releaseUncomparedWithoutLock : nil }
 

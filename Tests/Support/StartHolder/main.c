@@ -64,7 +64,9 @@ static int hold(pid_t guard, int until_reaped) {
         printf("holder cannot trace: %s\n", strerror(errno));
         return 1;
     }
-    waitpid(guard, NULL, __WALL);
+    /* For its stop only. Its end, should it be killed first, is not to be taken: that would bury it. */
+    siginfo_t stopped;
+    waitid(P_PID, guard, &stopped, WSTOPPED | __WALL);
     printf("holder ready\n");
     for (;;) pause();
 }
