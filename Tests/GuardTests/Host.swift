@@ -139,8 +139,9 @@ final class Host {
     /// Starts the command with a deadline that far away and waits until its tree has its shape.
     func startShape(milliseconds: Int = 100_000) async {
         order("start 1 \(milliseconds)")
-        await hears("started 1")
-        await hears("shape ready")
+        // The one before may have been a bomb: what is left of it takes the processor for a while.
+        await hears("started 1", within: .seconds(120))
+        await hears("shape ready", within: .seconds(120))
     }
 
     func treeDies(_ location: SourceLocation = #_sourceLocation) async {
