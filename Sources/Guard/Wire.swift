@@ -168,11 +168,10 @@ public enum Wire {
         case .ready: answer = .ready
         case .pong: answer = reader.integer().map { .pong(token: $0) }
         case .strained:
-            guard let lateness: Int64 = reader.integer(), let tasks: Int32 = reader.integer(),
+            guard let lateness = reader.duration(), let tasks: Int32 = reader.integer(),
                 let memory: Int64 = reader.integer(), let processors: Int32 = reader.integer()
             else { return nil }
-            answer = .strained(
-                Strain(lateness: .nanoseconds(lateness), tasks: tasks, memory: memory, processors: processors))
+            answer = .strained(Strain(lateness: lateness, tasks: tasks, memory: memory, processors: processors))
         case .started, .exited:
             guard let generation = reader.generation(), let number: Int32 = reader.integer() else { return nil }
             answer = kind == .started ? .started(generation, pid: number) : .exited(generation, status: number)

@@ -62,6 +62,13 @@ struct Reader {
 
     mutating func instant() -> Instant? { integer().map { Instant(nanoseconds: $0) } }
 
+    /// How long something took: nothing below zero, and nothing so long that it would be cut when sent on.
+    mutating func duration() -> Duration? {
+        guard let nanoseconds: Int64 = integer(), nanoseconds >= 0 else { return nil }
+        let duration = Duration.nanoseconds(nanoseconds)
+        return duration.nanoseconds == nanoseconds ? duration : nil
+    }
+
     mutating func string() -> String? {
         guard let count: UInt32 = integer(), count <= rest.count else { return nil }
         let text = String(validating: rest.prefix(Int(count)), as: UTF8.self)

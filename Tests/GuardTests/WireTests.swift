@@ -13,10 +13,12 @@ import Testing
             generation, deadline: Instant(nanoseconds: .max), commandIndex: 0,
             environment: ["A=", "LONG=ä€😀 = x", "B=c"]),
         .extend(generation, deadline: Instant(nanoseconds: 1)), .signal(generation, number: 15), .kill(generation),
+        .handicap(Handicap(nice: 10, oomScore: 500)),
     ]
     static let answers: [Answer] =
         [
-            .ready, .pong(token: 7), .started(generation, pid: 4711),
+            .ready, .strained(Strain(lateness: .milliseconds(37), tasks: 300, memory: 1 << 40, processors: 500)),
+            .pong(token: 7), .started(generation, pid: 4711),
             .extended(generation, deadline: Instant(nanoseconds: 9)),
             .exited(generation, status: -1), .empty(generation), .notStarted(generation, .cannotExecute(2)),
             .notStarted(generation, .cannotFork(11)), .notStarted(generation, .deadlinePassed),
@@ -38,6 +40,14 @@ import Testing
         let bytes = Wire.encode(answer)
         #expect(Wire.decodeAnswer(bytes) == answer)
         #expect(Wire.decodeOrder(bytes) == nil, "an answer was taken for an order")
+    }
+
+    /// What is read must mean the same when it is sent on, and a `Duration` is cut at some 146 years.
+    @Test(arguments: [-1, .min, .max]) func `a lateness that nobody can have measured is no answer`(_ lateness: Int64) {
+        var packet = Wire.encode(.strained(Strain(lateness: .nanoseconds(7))))
+        let field = packet.firstIndex(of: 7) ?? 0
+        packet.replaceSubrange(field..<field + 8, with: withUnsafeBytes(of: lateness.littleEndian) { Array($0) })
+        #expect(Wire.decodeAnswer(packet) == nil)
     }
 
     @Test func `a cut or lengthened packet is no message`() throws {

@@ -137,7 +137,7 @@ struct RunSettings {
                 switch error {
                 case .ttlOutOfRange: "--ttl \(shownTTL) is outside 500ms to 1h"
                 case .marginTooSmall:
-                    "--margin \(shownMargin) is too small for --ttl \(shownTTL): at least a twentieth of it and 50ms "
+                    "--margin \(shownMargin) is too small for --ttl \(shownTTL): at least a twelfth of it and 50ms "
                         + "are needed to kill the child before another node may start its own"
                 case .marginTooLarge:
                     "--margin \(shownMargin) is more than half of --ttl \(shownTTL): lower it, or raise the TTL"

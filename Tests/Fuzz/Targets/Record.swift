@@ -9,7 +9,7 @@ import Postgres
 
 private let columns = [
     "this_server", "present", "epoch", "beat", "holder", "node", "ttl_ms", "renew_ms", "released", "suspended",
-    "server", "age_ms", "locked", "ours", "fenced", "unfenced", "terminated", "pid",
+    "server", "age_ms", "locked", "ours", "fenced", "unfenced", "terminated", "pid", "backend_pid", "backend_start",
 ]
 
 private let statements = Statements(
@@ -101,7 +101,10 @@ private struct Answer {
     }
 
     var observed: Reply? {
-        guard has("epoch", "beat", "holder", "node", "ttl_ms", "renew_ms", "released", "suspended", "server", "age_ms"),
+        guard
+            has(
+                "epoch", "beat", "holder", "node", "ttl_ms", "renew_ms", "released", "suspended", "server",
+                "backend_pid", "backend_start", "age_ms"),
             let server = number("this_server"), let present = truth("present")
         else { return nil }
         if !present { return .observed(Observation(record: nil, server: ServerID(server), age: .zero)) }
@@ -112,9 +115,18 @@ private struct Answer {
         let record = Record(
             epoch: Epoch(epoch), beat: beat, holder: holder.map { InstanceID($0) }, node: node,
             ttl: .milliseconds(ttl), renewInterval: .milliseconds(renew), released: released, suspended: suspended,
-            server: ServerID(writer))
+            server: ServerID(writer), backend: backend)
         return .observed(
             Observation(record: record, server: ServerID(server), age: .milliseconds(number("age_ms") ?? 0)))
+    }
+
+    /// Only a whole one is one: a session that is half known must never be ended.
+    var backend: BackendID? {
+        guard let pid = number("backend_pid").flatMap({ Int32(exactly: $0) }), let start = number("backend_start")
+        else {
+            return nil
+        }
+        return BackendID(pid: pid, startedAt: start)
     }
 
     var claimed: Reply? {

@@ -96,9 +96,10 @@ extension Bytes {
         case 5: return .exited(generation(), status: number)
         case 6: return .killing(generation(), pick(KillCause.allCases))
         case 7:
+            // What a guard can have measured: not below zero, nor beyond what `Duration.nanoseconds` cuts.
+            let lateness = Duration.nanoseconds((self.number() & .max) / 2)
             return .strained(
-                Strain(
-                    lateness: .nanoseconds(self.number()), tasks: number, memory: self.number(), processors: number))
+                Strain(lateness: lateness, tasks: number, memory: self.number(), processors: number))
         default: return .empty(generation())
         }
     }

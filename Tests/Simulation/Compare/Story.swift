@@ -10,6 +10,8 @@ struct SlotTiming {
     let slot: Time
 
     static let origin = Instant(nanoseconds: 1_000_000_000_000)
+    /// The same on every clock, and not as long ago on each.
+    static let longAgo = Instant(nanoseconds: 1)
 
     /// Between any two things that do not happen together.
     var margin: Time { slot / 3 }
@@ -22,7 +24,7 @@ struct SlotTiming {
     func deadline(_ deadline: Deadline, origin: Instant) -> Instant {
         switch deadline {
         case .inSlot(let number): origin + .nanoseconds(begin(ofSlot: number) + margin)
-        case .longAgo: Instant(nanoseconds: 1)
+        case .longAgo: Self.longAgo
         case .never: origin + .seconds(100_000)
         }
     }
@@ -83,6 +85,7 @@ enum Event {
         case .answer(.pong(let token)): "pong \(token)"
         // How late is nothing that two runs could agree about.
         case .answer(.strained): "strained"
+        case .answer(.extended(let generation, SlotTiming.longAgo)): "extended \(generation.rawValue) to long ago"
         case .answer(.extended(let generation, let deadline)):
             "extended \(generation.rawValue) to \(deadline.since(origin).nanoseconds / 1000) us"
         case .answer(.started(let generation, _)): "started \(generation.rawValue)"

@@ -79,8 +79,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "sidecar.check" -}}
 {{- $lease := .Values.lease -}}
 {{- $ms := include "sidecar.milliseconds" . | fromJson -}}
-{{- if lt (mulf $ms.margin 20) (float64 $ms.ttl) -}}
-{{- fail (printf "lease.marginSeconds is below lease.ttlSeconds / 20 (%vs): killing and clock rates are paid from it" (divf $ms.ttl 20000)) -}}
+{{- if lt (mulf $ms.margin 12) (float64 $ms.ttl) -}}
+{{- fail (printf "lease.marginSeconds is below lease.ttlSeconds / 12 (%vs): killing, patience with a silent guard and clock rates are paid from it" (divf $ms.ttl 12000)) -}}
 {{- end -}}
 {{- if gt (mulf $ms.margin 2) (float64 $ms.ttl) -}}
 {{- fail (printf "lease.marginSeconds is above lease.ttlSeconds / 2 (%vs): the command would live shorter than the margin" (divf $ms.ttl 2000)) -}}
