@@ -61,6 +61,23 @@ func scrub(_ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, coun
     }
 }
 
+/// Settings of the sidecar that are secret and that the command does not need. Where it shall have them, the keeper sends
+/// them.
+let withheldVariables = ["SIDECAR_DATABASE_URL="]
+
+/// Overwrites their values in this process's own environment memory: a child of the guard has a copy of that until its exec,
+/// and is dumpable for a moment.
+func scrubEnvironment() {
+    guard let variables = clinux_environment() else { return }
+    var index = 0
+    while let variable = variables[index] {
+        for name in withheldVariables where strncmp(variable, name, name.utf8.count) == 0 {
+            wipe(variable + name.utf8.count)
+        }
+        index += 1
+    }
+}
+
 private func wipe(_ text: UnsafeMutablePointer<CChar>) {
     var position = text
     while position.pointee != 0 {

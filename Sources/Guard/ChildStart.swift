@@ -134,17 +134,13 @@ private let highestSignal: Int32 = 64
 private enum Environment {
     typealias Vector = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
 
-    /// Settings of the sidecar that are secret and that the command does not need. Where it shall have them, they are among
-    /// the additions.
-    private static let withheld = ["SIDECAR_DATABASE_URL="]
-
     /// The inherited one without what is withheld, with the additions in place of inherited ones of the same names.
     static func merged(additions: [String]) -> Vector {
         var kept: [UnsafeMutablePointer<CChar>?] = additions.map { strdup($0) }
         if let inherited = clinux_environment() {
             var index = 0
             while let variable = inherited[index] {
-                let isWithheld = withheld.contains { haveSameName($0, variable) }
+                let isWithheld = withheldVariables.contains { haveSameName($0, variable) }
                 if !isWithheld, !additions.contains(where: { haveSameName($0, variable) }) {
                     kept.append(strdup(variable))
                 }

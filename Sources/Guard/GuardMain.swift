@@ -13,6 +13,7 @@ func guardMain(channel: Int32, gate: Int32) -> Never {
     guard setsid() >= 0 else { giveUp("setsid") }
     _ = clinux_set_name("sidecar-guard")
     let arguments = Arguments.take(title: "sidecar-guard")
+    scrubEnvironment()
     var byte: UInt8 = 0
     while read(gate, &byte, 1) < 0, errno == EINTR {}
     // The child runs as the same user and must not get at what this process knows (ptrace(2), pidfd_getfd(2)).

@@ -143,6 +143,8 @@ enum Dirent {
 /// finds its place by counting children: nobody is missed as long as none of them is reaped meanwhile, and who comes to be a
 /// child meanwhile is appended. So after the end more may follow.
 struct PidList: ~Copyable {
+    /// A read failed (ENOMEM, say): what looked like the end was none. Stays so until it is cleared.
+    var hasFailed = false
     private let buffer: UnsafeMutableRawBufferPointer
     private var file: Int32 = -1
     private var length = 0
@@ -195,6 +197,7 @@ struct PidList: ~Copyable {
             }
             length = file >= 0 ? read(file, buffer.baseAddress, buffer.count) : 0
             offset = 0
+            if length < 0 { hasFailed = true }
             guard length > 0 else {
                 length = 0
                 return nil
@@ -205,6 +208,8 @@ struct PidList: ~Copyable {
 
 /// The threads of a process, from its `task` directory.
 struct ThreadList: ~Copyable {
+    /// It could not be opened, or a read failed. Stays so until it is cleared.
+    var hasFailed = false
     private let listing: UnsafeMutableRawBufferPointer
     private var directory: Int32 = -1
     private var length = 0
@@ -223,6 +228,7 @@ struct ThreadList: ~Copyable {
     mutating func begin(_ directory: Int32) {
         end()
         self.directory = directory
+        if directory < 0 { hasFailed = true }
     }
 
     mutating func end() {
@@ -238,6 +244,7 @@ struct ThreadList: ~Copyable {
             if offset + 19 >= length {
                 length = clinux_getdents(directory, listing.baseAddress, UInt32(listing.count))
                 offset = 0
+                if length < 0 { hasFailed = true }
                 guard length > 0 else { return nil }
             }
             if let thread = Dirent.next(listing, &offset, length) { return thread }

@@ -228,6 +228,8 @@ public struct Tree: ~Copyable {
 
     private mutating func begin() {
         seen = Sighting()
+        children.hasFailed = false
+        ownThreads.hasFailed = false
         living = Sightings()
         dead = Sightings()
         (nodeCount, nodesDone, found, chases, lastGroup) = (0, 0, 0, 0, 0)
@@ -246,6 +248,8 @@ public struct Tree: ~Copyable {
     }
 
     private mutating func end() -> Bool {
+        // A list that could not be read to its end says nothing about what it did not show.
+        if children.hasFailed || ownThreads.hasFailed { seen.isComplete = false }
         lastLiving = living
         lastDead = dead
         abandon()
@@ -285,6 +289,8 @@ public struct Tree: ~Copyable {
                 children.begin(otherChildren)
                 return true
             }
+            // One that has ended has no children any more. Anything else is a failure to look.
+            if errno != ENOENT, errno != ESRCH { seen.isComplete = false }
         }
         ownThreads.end()
         children.begin(ownChildren)

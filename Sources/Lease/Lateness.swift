@@ -99,6 +99,10 @@ extension LeaseMachine {
         lateness.total(at: now, timing: settings.timing) > settings.timing.margin
     }
 
+    /// Whether a lease that is claimed now could be held: late by less than the margin, as far as is remembered. Whoever claims
+    /// and loses at once keeps others out.
+    var canHold: Bool { lateness.worstRemembered + lateness.strain.killing <= settings.timing.margin }
+
     mutating func strained(_ strain: Strain, at now: Instant) {
         lateness.note(strain, at: now, timing: settings.timing)
     }

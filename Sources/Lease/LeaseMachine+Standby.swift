@@ -29,14 +29,19 @@ extension LeaseMachine {
         case .create: send(.create(ttl: largestTTL, epochAbove: highestEpoch), at: now)
         case .unlock: send(.unlock, at: now)
         case .resumeOwn(let epoch):
-            if guardian == .answering { send(.resume(epoch, ours: backends), at: now) }
+            guard guardian == .answering else { return }
+            guard canHold else {
+                let next = now + settings.timing.renewInterval
+                return update { $0.intention = .observe(at: next) }
+            }
+            send(.resume(epoch, ours: backends), at: now)
         case .terminateHolder(let strangers):
             guard let watch = standby.watch else { return update { $0.intention = .observe(at: now) } }
             send(.terminateHolder(seen: watch.record, strangers: strangers), at: now)
         case .claimUnlocked:
             guard guardian == .answering else { return }
             // The pause after the claim that found the lock busy does not count: this is what follows from it.
-            guard let watch = standby.watch, watch.session == session, now >= (standby.coolsUntil ?? now),
+            guard let watch = standby.watch, watch.session == session, now >= (standby.coolsUntil ?? now), canHold,
                 watch.basis(at: now, largestTTL: largestTTL) == .expired
             else {
                 return update { standby in
@@ -64,7 +69,7 @@ extension LeaseMachine {
 
     /// The watch, if it allows a claim now and nothing else speaks against it.
     private func claimable(_ standby: Standby, session: SessionID, at now: Instant) -> Watch? {
-        guard let watch = standby.watch, watch.session == session, guardian == .answering,
+        guard let watch = standby.watch, watch.session == session, guardian == .answering, canHold,
             now >= (standby.coolsUntil ?? now), now >= (standby.claimPausesUntil ?? now),
             watch.basis(at: now, largestTTL: largestTTL) != nil
         else { return nil }
@@ -76,7 +81,9 @@ extension LeaseMachine {
         guard case .observe(let at) = standby.intention else { return nil }
         var wake = min(at, chores.registerAt, notifications.lookAt ?? at, rehearsalDue ?? at)
         // Only a watch through this session allows a claim (R3): for another's there is nothing to wake for.
-        if let watch = standby.watch, watch.session == link.session, !watch.record.suspended, guardian == .answering {
+        if let watch = standby.watch, watch.session == link.session, !watch.record.suspended, guardian == .answering,
+            canHold
+        {
             var claimAt = watch.expiry(largestTTL: largestTTL)
             if watch.isReleased { claimAt = watch.firstSeen }
             claimAt = max(claimAt, standby.coolsUntil ?? claimAt, standby.claimPausesUntil ?? claimAt)
@@ -130,7 +137,9 @@ extension LeaseMachine {
         seen.note(record, at: now)
         largestTTL = seen.longestTTL(own: settings.timing.ttl)
         if record.epoch.isPlausible { highestEpoch = max(highestEpoch, record.epoch) }
-        if isOwn(record, at: observation.server) {
+        if canHold { said.remove(.unfit) } else { reportOnce(.unfit, .cannotHold(shortage(at: now))) }
+        // Whoever stays out of the lease leaves its own record to others, too: a renewal would keep them out.
+        if isOwn(record, at: observation.server), canHold, now >= (standby.coolsUntil ?? now) {
             // A lock that stays busy is a stranger's: from then on the record is anyone's, and so is what R4 says of it.
             guard let busy = standby.ownBusySince, now >= busy + settings.timing.ttl else {
                 return update { $0.intention = .resumeOwn(record.epoch) }

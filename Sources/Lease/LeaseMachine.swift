@@ -68,6 +68,8 @@ public struct LeaseMachine: Sendable {
     var notifications = Notifications()
     /// What PostgreSQL refuses this sidecar, as a standby.
     var refusal: Refusal?
+    /// When that was last said.
+    var refusalSaidAt: Instant?
     /// When to find out what it would refuse; nil when that is known.
     var rehearseAt: Instant?
     /// This sidecar has made the record and not seen it since (R10).
@@ -95,6 +97,8 @@ public struct LeaseMachine: Sendable {
 
     /// Conditions that are said once.
     enum Lasting: Hashable, Sendable {
+        /// A standby that could not hold the lease.
+        case unfit
         case stranger
         case suspension
         case watching(Epoch)
@@ -267,7 +271,8 @@ extension LeaseMachine {
             refused(step, reason: reason, lasting: lasting, at: now)
         }
         // That one is said once, not every time.
-        if refusedBecause != reason { report(.statementFailed(reason: reason)) }
+        let isSaid = refusedBecause != nil && statement.refusalStep == refusal?.step
+        if !isSaid { report(.statementFailed(reason: reason)) }
         switch statement {
         case .auxiliary(.rehearse): return
         case .auxiliary: return pauseChores(at: now)

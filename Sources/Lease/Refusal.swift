@@ -55,7 +55,11 @@ extension LeaseMachine {
         }
         // While claims are being refused there is nothing to rehearse.
         rehearseAt = now + (refusedBecause == nil ? settings.timing.renewInterval : settings.timing.ttl)
-        guard let reason = refusedBecause, reason != before else { return }
+        // Details differ from time to time (a failing row): another reason is said again, but not every time.
+        guard let reason = refusedBecause, reason != before,
+            before == nil || now.since(refusalSaidAt ?? now) >= settings.timing.ttl * 6
+        else { return }
+        refusalSaidAt = now
         report(.refused(reason: reason))
         chores.register(at: now)
     }

@@ -27,6 +27,8 @@ public enum Trouble: Equatable, Sendable {
     case refused(reason: String)
     /// The guard does not answer or is gone.
     case guardUnavailable
+    /// A standby that gets the processor too late, or has too much to kill, to hold a lease.
+    case starved
     /// A leader whose command does not run, or is ending.
     case commandNotRunning
     case stopping
@@ -46,6 +48,7 @@ extension LeaseMachine {
         case .standby:
             var trouble: Trouble?
             if let refusedBecause { trouble = .refused(reason: refusedBecause) }
+            if !canHold { trouble = .starved }
             if !inTouch { trouble = .outOfTouch(reason: lastLoss) }
             if !guarded { trouble = .guardUnavailable }
             return Status(

@@ -287,6 +287,8 @@ public enum Notice: Equatable, Sendable {
     case loginsRefused(Duration)
     /// Late by more than half of the margin: the child lives shorter for it.
     indirect case starving(Shortage)
+    /// The lease is not claimed, as no child could be killed in time.
+    indirect case cannotHold(Shortage)
     /// No child is started, or it was given up.
     indirect case starved(Shortage, pause: Duration)
 }

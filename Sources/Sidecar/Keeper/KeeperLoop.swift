@@ -271,6 +271,8 @@ extension Trouble {
         case .outOfTouch(let reason): "no contact with the database" + (reason.map { ": \($0)" } ?? "")
         case .refused(let reason): reason
         case .guardUnavailable: "the guard does not answer"
+        case .starved:
+            "it could not kill the command in time, so it does not claim the lease: raise the CPU limit or --ttl (the log has figures)"
         case .commandNotRunning: "the command does not run"
         case .stopping: "it is stopping"
         }

@@ -143,6 +143,11 @@ struct Narrator {
                 .error,
                 "\(starvation(shortage)), too much for that TTL: the command could not be killed before another node starts its own; giving the lease up and staying out for \(Durations.text(pause)); \(Self.remedy)"
             )
+        case .cannotHold(let shortage):
+            return (
+                .error,
+                "\(starvation(shortage)), too much for that TTL: the command could not be killed before another node starts its own; not claiming the lease while that lasts; \(Self.remedy)"
+            )
         case .guardSilent: return (.error, "the guard does not answer: killing it")
         case .guardUndead:
             return (
@@ -188,7 +193,8 @@ struct Narrator {
     private func starvation(_ shortage: Shortage) -> String {
         let strain = shortage.strain
         let killing = strain.killing
-        var text = "the processor comes late: lateness \(shortage.lateness.milliseconds)ms"
+        let headline = shortage.lateness >= killing ? "the processor comes late" : "there is too much to kill in time"
+        var text = "\(headline): lateness \(shortage.lateness.milliseconds)ms"
         if killing > .zero {
             text +=
                 ", and killing \(strain.tasks) processes and threads with \(strain.memory / 1_000_000) MB would take about \(killing.milliseconds)ms of \(strain.processors)m CPU"

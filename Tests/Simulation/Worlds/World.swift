@@ -215,7 +215,8 @@ final class World: Stage {
         if judge.violation == nil {
             for keeper in keepers where keeper.isRunning && !heldBack.contains(keeper.host.index) {
                 let status = keeper.machine.status(at: keeper.host.clock(at: now))
-                if status.role == .standby, !status.healthy, !isYoung(keeper, since: peace) {
+                // One that was late is unfit for a while, and in touch all the same.
+                if status.role == .standby, case .outOfTouch = status.trouble, !isYoung(keeper, since: peace) {
                     judge.blame("\(keeper.name) is out of touch")
                 }
             }
