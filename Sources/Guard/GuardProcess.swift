@@ -60,12 +60,21 @@ public struct GuardProcess: Sendable {
         }
         // While the guard still waits at the gate: soon it cannot be looked into any more (`hidepid`), not even by us.
         let guardian = GuardProcess(
-            pid: pid, channel: keeperEnd, children: ProcessFiles().children(of: pid, thread: pid),
+            pid: pid, channel: keeperEnd, children: childrenFile(of: pid),
             descriptor: clinux_pidfd_open(pid))
         // The child runs as the same user. It must not read the password out of our memory or environment (ptrace(2),
         // proc(5)), nor take our end of the channel with pidfd_getfd(2).
         _ = clinux_set_dumpable(0)
         return guardian
+    }
+
+    /// The kernel makes its own buffer for such a file at the first read, and later may have no memory for it.
+    private static func childrenFile(of pid: pid_t) -> Int32 {
+        let file = ProcessFiles().children(of: pid, thread: pid)
+        var list = PidList()
+        list.begin(file)
+        _ = list.next()
+        return file
     }
 
     /// Were one of them closed, the next file opened would become the child's standard input or output.

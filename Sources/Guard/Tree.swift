@@ -211,7 +211,10 @@ public struct Tree: ~Copyable {
         while budget > 0 {
             switch phase {
             case .begin: begin()
-            case .children: if lookAtChildren(&budget) { phase = .descendants }
+            case .children:
+                guard lookAtChildren(&budget) else { continue }
+                // Where the list cannot be read, whoever can be found otherwise is killed all the same.
+                if children.hasFailed || ownThreads.hasFailed { beginScan() } else { phase = .descendants }
             case .descendants:
                 guard lookAtDescendants(&budget) else { continue }
                 // A tree whose processes do nothing but fork and exit has new ones by now.
