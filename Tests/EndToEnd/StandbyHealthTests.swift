@@ -38,6 +38,8 @@ extension DatabaseMatrix {
                 let said = standby.log.components(separatedBy: "not ready, as").count - 1
                 #expect(said == 1, "\(standby.log)")
 
+                // Repaired in time, the leader would just go on.
+                try scenario.gone(pair.tree.id)
                 try admin.rows("ALTER TABLE sidecar.lease REPLICA IDENTITY DEFAULT")
                 _ = try scenario.leader(after: pair.tree.id, members: 1)
                 try eventually("it is ready again") { try standby.probe("ready") == .code(0) }
