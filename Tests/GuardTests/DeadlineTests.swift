@@ -105,7 +105,9 @@ extension RealTrees {
             host.order("start 1 100000")
             await host.hears("empty 1")
             #expect(host.tree.isEmpty, "called empty over a living daemon")
-            #expect(host.line("leftBehind") == "leftBehind 1 1 TreeShapes")
+            // Its name is missing where it was gone before it could be read.
+            let said = host.line("leftBehind")
+            #expect(said == "leftBehind 1 1 TreeShapes" || said == "leftBehind 1 1 ", "\(said ?? "nothing")")
             #expect(host.story == ["started", "killing 1 childExited", "exited 1 \(42 << 8)", "empty 1"])
         }
 

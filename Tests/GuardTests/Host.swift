@@ -49,7 +49,13 @@ final class Host {
         ]
         environment += [strdup("PATH=/usr/bin:/bin"), nil]
         var pid: pid_t = 0
-        let result = posix_spawn(&pid, line[0], &actions, &attributes, &arguments, &environment)
+        var result = posix_spawn(&pid, line[0], &actions, &attributes, &arguments, &environment)
+        // What a storm has left behind may fill the machine's process table for a while.
+        let patience = BootClock.now() + .seconds(120)
+        while result == EAGAIN, BootClock.now() < patience {
+            poll(nil, 0, 50)
+            result = posix_spawn(&pid, line[0], &actions, &attributes, &arguments, &environment)
+        }
         close(orders[0])
         close(answers[1])
         for text in arguments + environment { free(text) }
