@@ -32,7 +32,7 @@ struct ProcessFiles: ~Copyable {
     var isUsable: Bool { directory >= 0 }
 
     /// Of another pid namespace's /proc every pid would name somebody else.
-    private static func isOwn() -> Bool {
+    static func isOwn() -> Bool {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16) { target in
             guard let base = target.baseAddress else { return false }
             let length = readlink("/proc/self", base, 15)

@@ -145,6 +145,9 @@ public struct Tree: ~Copyable {
     /// Whether processes can be seen: /proc is mounted and is that of our pid namespace. Otherwise a tree cannot be killed.
     public var isUsable: Bool { files.isUsable }
 
+    /// Whether /proc shows this process's own PID namespace. Of another one's, every pid would name somebody else.
+    public static var seesOwnProcesses: Bool { ProcessFiles.isOwn() }
+
     /// The first few processes that the last whole sweep saw alive.
     public var survivors: [SeenProcess] { lastLiving.all }
     /// The same; where there are none, the first few that are dead and yet cannot be reaped, because somebody traces them.

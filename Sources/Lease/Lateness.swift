@@ -94,14 +94,18 @@ extension LeaseMachine {
         lateness.total(at: now, timing: settings.timing) * 2 > settings.timing.margin
     }
 
-    /// Late by more than the margin: no child may be started, and one that runs is given up.
+    /// The most that a machine may be late by and still lead. Its keeper must notice the deadline, be patient with a guard that
+    /// is silent, notice that too, and kill: late three times, where twice is kept back. The margin pays for the rest.
+    private var bearable: Duration { settings.timing.margin - patienceWithGuard }
+
+    /// Late by more than is bearable: no child may be started, and one that runs is given up.
     func isStarved(at now: Instant) -> Bool {
-        lateness.total(at: now, timing: settings.timing) > settings.timing.margin
+        lateness.total(at: now, timing: settings.timing) > bearable
     }
 
-    /// Whether a lease that is claimed now could be held: late by less than the margin, as far as is remembered. Whoever claims
-    /// and loses at once keeps others out.
-    var canHold: Bool { lateness.worstRemembered + lateness.strain.killing <= settings.timing.margin }
+    /// Whether a lease that is claimed now could be held: as far as is remembered. Whoever claims and loses at once keeps others
+    /// out.
+    var canHold: Bool { lateness.worstRemembered + lateness.strain.killing <= bearable }
 
     mutating func strained(_ strain: Strain, at now: Instant) {
         lateness.note(strain, at: now, timing: settings.timing)

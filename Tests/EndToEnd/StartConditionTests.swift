@@ -85,19 +85,24 @@ extension ProcessMatrix {
             }
         }
 
-        @Test(.enabled(if: getuid() == 0, "only root may mount")) func withoutProcItSaysSoInOneLine() throws {
+        @Test(
+            .enabled(if: getuid() == 0, "only root may mount"),
+            arguments: [
+                (["--mount"], "mount -t tmpfs none /proc && ", "cannot read /proc"),
+                (["--pid", "--fork", "--kill-child"], "", "/proc shows another PID namespace"),
+            ])
+        func withoutItsOwnProcItSaysSoInOneLine(unshared: [String], before: String, problem: String) throws {
             let directory = try makeTemporaryDirectory("sidecar-start")
             defer { try? FileManager.default.removeItem(atPath: directory) }
             let run = "run --database-url postgresql://u@127.0.0.1:1/d --ready-file \(directory)/ready -- true"
             let process = try SpawnedProcess(
-                [
-                    "unshare", "--mount", "sh", "-c",
-                    "mount -t tmpfs none /proc && exec \(SidecarProcess.binary) \(run)",
-                ],
+                ["unshare"] + unshared + ["sh", "-c", "\(before)exec \(SidecarProcess.binary) \(run)"],
                 environment: SidecarProcess.cleanEnvironment, output: directory + "/log")
             defer { if process.exit == nil { process.signal(SIGKILL) } }
             #expect(try process.waitForExit() == .code(71), "\(process.output)")
-            #expect(process.output.hasPrefix("sidecar: cannot read /proc") && process.output.contains("mount /proc"))
+            #expect(
+                process.output.hasPrefix("sidecar: \(problem)") && process.output.contains("mount"), "\(process.output)"
+            )
             #expect(process.output.split(separator: "\n").count == 1, "\(process.output)")
         }
 

@@ -78,6 +78,12 @@ import Testing
         #expect(!driver.log.suffix(8).contains { if case .send(_, .claim) = $0 { true } else { false } })
     }
 
+    @Test("R2: the patience with a silent guard is no time to be late in", arguments: [(1890, false), (1910, true)])
+    func patienceIsTheMargins(lateness: Int, givenUp: Bool) throws {
+        var driver = try Self.asked()
+        #expect(Self.pong(&driver, Strain(lateness: .milliseconds(lateness))).kills == givenUp)
+    }
+
     @Test("R2: no child is started by a guard that is late by more than the margin") func refusesToStart() throws {
         var driver = try Driver()
         driver.feed(.guardAnswered(.strained(Strain(tasks: 500, processors: 100))))

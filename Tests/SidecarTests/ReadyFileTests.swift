@@ -2,6 +2,8 @@
 
 import Clock
 import Foundation
+import Synchronization
+import TestSupport
 import Testing
 
 @testable import Sidecar
@@ -138,6 +140,43 @@ import Testing
         first.release()
         #expect(!FileManager.default.fileExists(atPath: file.path + ".lock"))
         try ReadyFileLock(file, node: "node-2").release()
+    }
+
+    @Test("A lock whose file was cleaned away is taken again, or is another sidecar's by then, and left alone")
+    func cleanedAway() throws {
+        let path = file.path + ".lock"
+        let manager = FileManager.default
+        let first = try ReadyFileLock(file, node: "node-1")
+        try manager.removeItem(atPath: path)
+        try first.keep()
+        #expect(throws: Failure.self, "made again, and locked") { try ReadyFileLock(file, node: "node-2") }
+        try manager.removeItem(atPath: path)
+        let second = try ReadyFileLock(file, node: "node-2")
+        #expect(throws: Failure.self, "the other one's now") { try first.keep() }
+        first.release()
+        #expect(manager.fileExists(atPath: path), "not its own to remove")
+        try second.keep()
+        second.release()
+        #expect(!manager.fileExists(atPath: path))
+    }
+
+    @Test("A publisher writes no more where another sidecar has taken over the file, and removes nothing of it")
+    func publisherGivesWay() throws {
+        let said = Mutex<[String]>([])
+        let publisher = try Publisher(file: file, lock: ReadyFileLock(file, node: "node-1")) { line in
+            said.withLock { $0.append(line) }
+        }
+        let other = state(deadline: BootClock.now() + .seconds(60))
+        try FileManager.default.removeItem(atPath: file.path + ".lock")
+        let second = try ReadyFileLock(file, node: "node-2")
+        #expect(file.write(other) == 0)
+        var mine = other
+        mine.node = "node-1"
+        publisher.publish(Publisher.Picture(ready: mine, live: mine))
+        try eventually("it complains") { said.withLock { $0.contains { $0.contains("another sidecar's") } } }
+        publisher.remove(waitingMilliseconds: 10_000)
+        #expect(file.read() == .state(other))
+        second.release()
     }
 
     @Test("What is left of a holder that was killed is no lock, and what is no lock is left alone") func noLock() throws

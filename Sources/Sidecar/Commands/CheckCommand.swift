@@ -161,6 +161,7 @@ struct CheckCommand: ExitingCommand {
             Query(
                 """
                 SELECT pg_has_role('pg_signal_backend', 'USAGE') AS may,
+                    pg_has_role(session_user, current_user, 'USAGE') AS inherits,
                     (SELECT me.rolsuper FROM pg_roles AS me WHERE me.rolname = current_user) AS super
                 """))
         let (facts, user) = (tool.facts, tool.facts.login)
@@ -168,7 +169,7 @@ struct CheckCommand: ExitingCommand {
             report.good("fencing", "may end the sessions of any role's child")
         } else if rights.bool(0, "may") == true {
             report.good("fencing", "may end the sessions of any role's child, but for a superuser's")
-        } else if facts.login != facts.user {
+        } else if facts.login != facts.user, rights.bool(0, "inherits") != true {
             report.warn(
                 "fencing",
                 "works as \"\(facts.user)\", which may not end the sessions of \"\(user)\", as whom it logs in: GRANT pg_signal_backend, pg_read_all_stats TO \"\(facts.grantee)\", or let \"\(user)\" inherit the rights of \"\(facts.user)\""

@@ -95,6 +95,13 @@ struct RunCommand: ParsableCommand {
                     "cannot read /proc/self/stat: \(errorText(errno)): mount /proc, where the guard finds the processes "
                     + "that it must be able to kill")
         }
+        guard Tree.seesOwnProcesses else {
+            throw Failure(
+                code: Failure.operatingSystem,
+                message:
+                    "/proc shows another PID namespace, so the guard could not find the processes that it must be able "
+                    + "to kill: mount the /proc of this one")
+        }
         let environment = Environment.current
         let settings = try RunSettings(options: options, command: command, environment: environment)
         if let code = Executable.problem(name, path: environment["PATH"]) { throw code }

@@ -54,7 +54,7 @@ final class Publisher: Sendable {
     }
 
     private func writeForever() -> Never {
-        var complained = false
+        var complained: String?
         var ready = false
         while true {
             EventFlag.wait(wakeUp)
@@ -66,25 +66,38 @@ final class Publisher: Sendable {
             switch next {
             case .idle, .removed: break
             case .write(let picture):
-                var problem: Int32 = 0
-                if let live = picture.live { problem = file.live.write(live) } else { file.live.remove() }
-                if let state = picture.ready {
-                    problem = max(problem, file.write(state))
-                    ready = true
-                } else if ready || problem == 0 {
-                    file.remove()
-                    ready = false
-                }
-                if problem != 0, !complained {
-                    onError("cannot write the readiness file \(file.path): \(errorText(problem)); probes will say no")
-                }
-                complained = problem != 0
+                let problem = write(picture, wasReady: &ready)
+                if let problem, problem != complained { onError(problem) }
+                complained = problem
             case .remove:
-                file.remove()
-                file.live.remove()
+                // What is another sidecar's by now is not ours to remove.
+                if (try? lock.keep()) != nil {
+                    file.remove()
+                    file.live.remove()
+                }
                 lock.release()
                 order.withLock { $0 = .removed }
             }
         }
+    }
+
+    /// - Returns: why it could not be written.
+    private func write(_ picture: Picture, wasReady: inout Bool) -> String? {
+        do {
+            try lock.keep()
+        } catch {
+            return "\((error as? Failure)?.message ?? "\(error)"); this sidecar no longer writes it"
+        }
+        var problem: Int32 = 0
+        if let live = picture.live { problem = file.live.write(live) } else { file.live.remove() }
+        if let state = picture.ready {
+            problem = max(problem, file.write(state))
+            wasReady = true
+        } else if wasReady || problem == 0 {
+            file.remove()
+            wasReady = false
+        }
+        guard problem != 0 else { return nil }
+        return "cannot write the readiness file \(file.path): \(errorText(problem)); probes will say no"
     }
 }

@@ -4,39 +4,76 @@
 import CLinux
 import Glibc
 import Postgres
+import Synchronization
 
 /// The right to write one readiness file.
-///
-/// Its descriptor is closed once, by whoever releases it; after that nothing is locked and nobody asks.
 final class ReadyFileLock: Sendable {
     /// -1 where no lock could be had because the folder cannot be written: then the readiness file cannot be either, which is
     /// said when it is tried.
-    private let file: Int32
-    private let path: String
+    private let file: Mutex<Int32>
+    private let ready: ReadyFile
+    private let node: String
 
     private static let mark = "sidecar"
+
+    private var path: String { ready.path + ".lock" }
 
     /// Takes the lock.
     /// - Throws: `Failure` 78 when another sidecar holds it, or when what is at its place is no such lock.
     init(_ ready: ReadyFile, node: String) throws {
-        path = ready.path + ".lock"
-        file = try ready.folderForWriting() ? Self.take(path, ready) : -1
-        guard file >= 0 else { return }
+        self.ready = ready
+        self.node = node
+        file = Mutex(-1)
+        let taken = try ready.folderForWriting() ? Self.take(ready, node: node) : -1
+        file.withLock { $0 = taken }
+    }
+
+    /// Before each writing. What cleans temporary folders may have removed the lock's file, and then another sidecar can take the
+    /// lock of a new one: such a file is made again, and one that is in use is shown to be.
+    /// - Throws: `Failure` 78 when the readiness file is another sidecar's by now.
+    func keep() throws {
+        try file.withLock { file in
+            guard file >= 0 else { return }
+            if Self.isAtItsPlace(file, path) {
+                futimens(file, nil)
+                return
+            }
+            let again = try Self.take(ready, node: node)
+            guard again >= 0 else { return }
+            close(file)
+            file = again
+        }
+    }
+
+    /// Removes the file, if it is still this one, and drops the lock.
+    func release() {
+        file.withLock { file in
+            guard file >= 0 else { return }
+            if Self.isAtItsPlace(file, path) { unlink(path) }
+            close(file)
+            file = -1
+        }
+    }
+
+    private static func isAtItsPlace(_ file: Int32, _ path: String) -> Bool {
+        var opened = stat()
+        var there = stat()
+        return fstat(file, &opened) == 0 && lstat(path, &there) == 0 && there.st_ino == opened.st_ino
+            && there.st_dev == opened.st_dev
+    }
+
+    private static func take(_ ready: ReadyFile, node: String) throws -> Int32 {
+        let file = try lock(ready.path + ".lock", ready)
+        guard file >= 0 else { return -1 }
         // Not as the umask would have it: a sidecar of another user must see that it is locked.
         fchmod(file, 0o644)
-        let holder = Array("\(Self.mark) pid \(getpid()), node \(node)\n".utf8)
+        let holder = Array("\(mark) pid \(getpid()), node \(node)\n".utf8)
         // For people only; a lock that another user left behind is not ours to write.
         if ftruncate(file, 0) == 0 { _ = pwrite(file, holder, holder.count, 0) }
+        return file
     }
 
-    /// Removes the file and drops the lock.
-    func release() {
-        guard file >= 0 else { return }
-        unlink(path)
-        close(file)
-    }
-
-    private static func take(_ path: String, _ ready: ReadyFile) throws -> Int32 {
+    private static func lock(_ path: String, _ ready: ReadyFile) throws -> Int32 {
         // A holder that ends removes the file: a lock on what is not at its place any more is none.
         for _ in 0..<100 {
             let flags = O_NOFOLLOW | O_NONBLOCK
@@ -67,8 +104,7 @@ final class ReadyFileLock: Sendable {
                     "the readiness file \(ready.path) is another sidecar's (\(holder.isEmpty ? "it has just started" : holder)): "
                         + "give each a --ready-file of its own")
             }
-            var there = stat()
-            if lstat(path, &there) == 0, there.st_ino == opened.st_ino, there.st_dev == opened.st_dev { return file }
+            if isAtItsPlace(file, path) { return file }
             close(file)
         }
         return -1

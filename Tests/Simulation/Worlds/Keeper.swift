@@ -311,13 +311,14 @@ final class Keeper: Alarmed {
         }
     }
 
-    /// The guard is condemned and does not die: what is below it is killed all the same.
+    /// The guard is condemned: what is below it, or was, is killed without waiting for its end.
     private func sweepBelowGuardLater() {
         world.after(killTime()) { [self] in
-            guard guardian.state == .undead, state != .dead else { return }
+            guard state != .dead else { return }
             guard isRunning else { return world.after(millisecond) { [self] in sweepBelowGuardLater() } }
             guardian.tree?.die()
-            hear(.nothingAliveBelowGuard)
+            // The end of one that dies is told otherwise.
+            if guardian.state == .undead { hear(.nothingAliveBelowGuard) }
         }
     }
 
