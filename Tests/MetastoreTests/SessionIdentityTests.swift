@@ -97,7 +97,7 @@ import Testing
         _ = try leader.lead()
         try leader.ask(.unlock)
         _ = try thief.session.query(
-            Query("SELECT pg_advisory_lock($1::bigint)", ["\(LeaseKey.lock("test"))"]), limit: .seconds(20))
+            Query("SELECT pg_advisory_lock(\(LeaseKey.lock("test")))"), limit: .seconds(20))
         thief.session.send(
             .script("SET statement_timeout = 0; SELECT pg_sleep(600)"), now: BootClock.now(), limit: .seconds(600))
         try eventually("it works") {
@@ -117,7 +117,7 @@ import Testing
         let seen = try standby.record()
         try leader.ask(.unlock)
         _ = try thief.session.query(
-            Query("SELECT pg_advisory_lock($1::bigint)", ["\(LeaseKey.lock("test"))"]), limit: .seconds(20))
+            Query("SELECT pg_advisory_lock(\(LeaseKey.lock("test")))"), limit: .seconds(20))
         let again = try Node(again: leader, server)
         #expect(try again.renewal(.resume(epoch)) == .lockBusy)
         #expect(try again.renewal(.resume(epoch, ours: [], lock: .waived)) == .renewed(beat: 1, fenced: 0))
