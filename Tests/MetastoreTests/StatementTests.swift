@@ -46,6 +46,16 @@ import Testing
         #expect(try other.record().epoch > epoch)
     }
 
+    @Test("R4: a claim's epoch is above every epoch that its maker knows") func claimAbove() throws {
+        let node = try Node(server)
+        try node.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))
+        let far = Int64(9_000_000_000_000)
+        guard case .claimed(let epoch, _) = try node.claim(try node.record(), above: far) else {
+            throw UnreadableReply(what: "a claim")
+        }
+        #expect(epoch == Epoch(far + 1))
+    }
+
     @Test("R4: of two claims on the same record one wins, and the loser keeps no lock") func oneClaimWins() throws {
         let (one, two) = (try Node(server, "one"), try Node(server, "two"))
         try one.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))
