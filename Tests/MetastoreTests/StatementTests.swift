@@ -197,6 +197,10 @@ import Testing
         seen.beat += 1
         #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.zero))) == .terminated(0))
         seen.beat -= 1
+        let epoch = seen.epoch
+        seen.epoch = Epoch(epoch.rawValue + 1)
+        #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.zero))) == .terminated(0))
+        seen.epoch = epoch
         // The holder as the record names it goes at once.
         #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.seconds(3600)))) == .terminated(1))
         try eventually("the lock is free") { try lockHolders() == "0" }
