@@ -34,7 +34,7 @@ let package = Package(
             name: "MetastoreTests", dependencies: ["Metastore", "Postgres", "Lease", "Clock", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Postgres", "TestSupport"],
+            name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Metastore", "Postgres", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
