@@ -77,6 +77,17 @@ struct ToolSession {
         }
     }
 
+    /// Asks and reads the answer.
+    /// - Throws: `Failure` with the server's reason, or when the answer cannot be read.
+    func ask<Answer>(_ statement: some TypedStatement<Answer>) throws -> Answer {
+        let result = try query(statement.query)
+        do throws(UnreadableReply) {
+            return try statement.read(result)
+        } catch {
+            throw Failure.unavailable("cannot read \(error.what) from the database")
+        }
+    }
+
     private static func failure(_ error: PreparationError) -> Failure {
         switch error {
         case .notAllowed, .tablesNotAllowed: Failure(code: Failure.noPermission, message: error.description)
