@@ -66,7 +66,8 @@ let package = Package(
             name: "KeeperTests", dependencies: ["Keeper", "Clock", "Postgres", "Settings", "TestSupport", "Text"],
             swiftSettings: strict),
         .testTarget(
-            name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Guard", "Lease", "Outlets", "Postgres", "Text"],
+            name: "SidecarTests",
+            dependencies: ["Sidecar", "Clock", "Guard", "Lease", "Outlets", "Postgres", "Settings", "Text", arguments],
             swiftSettings: strict),
 
         // The built binary against faults of every kind, and what it takes to bring them about and to judge.
