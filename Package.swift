@@ -63,7 +63,8 @@ let package = Package(
         .testTarget(
             name: "SettingsTests", dependencies: ["Settings", "Clock", "Postgres", "Text"], swiftSettings: strict),
         .testTarget(
-            name: "KeeperTests", dependencies: ["Keeper", "Clock", "Postgres", "Settings", "TestSupport", "Text"],
+            name: "KeeperTests",
+            dependencies: ["Keeper", "Clock", "Lease", "Postgres", "Settings", "TestSupport", "Text"],
             swiftSettings: strict),
         .testTarget(
             name: "SidecarTests",

@@ -30,6 +30,10 @@ package struct RunSettings {
     package var identity: Identity { machine.identity }
     package var timing: Timing { machine.timing }
 
+    /// What somebody should know who started it: each is a warning.
+    package var cautions: [String] { unknownVariables + [database.caution].compactMap(\.self) }
+    private let unknownVariables: [String]
+
     /// - Throws: `Failure` with exit code 78.
     package init(_ given: SettingReader, command: [String]) throws {
         let timing = try Self.timing(given)
@@ -60,6 +64,7 @@ package struct RunSettings {
         logLevel = try given.value(\.logLevel)
         logFormat = try given.value(\.logFormat)
         database = try given.database()
+        unknownVariables = UnknownVariables.warnings(given.environment)
         // This process has one thread yet, and the guard, hence the command, an environment of its own.
         ConnectionSettings.leaveServiceFile()
     }

@@ -23,6 +23,7 @@ struct CheckCommand: ExitingCommand {
         do {
             settings = try RunSettings(given, command: [])
         } catch let failure as Failure {
+            for warning in UnknownVariables.warnings(given.environment) { report.warn("settings", warning) }
             report.bad("settings", failure.message)
             return failure.code
         }
@@ -30,7 +31,7 @@ struct CheckCommand: ExitingCommand {
             "settings",
             "lease \(settings.identity.lease), node \(settings.identity.node), TTL \(Durations.text(settings.timing.ttl)), database from \(settings.database.origin)"
         )
-        if let caution = settings.database.caution { report.warn("settings", caution) }
+        for caution in settings.cautions { report.warn("settings", caution) }
         checkProcessor(Resources(), settings.timing, &report)
         do {
             try checkServer(settings, &report)

@@ -61,10 +61,20 @@ struct RunCommand: ParsableCommand {
                     + "to kill: mount the /proc of this one")
         }
         let given = options.reader()
-        let settings = try RunSettings(given, command: command)
+        let settings = try read(given)
         if let code = Executable.problem(name, path: given.environment["PATH"]) { throw code }
         let commandIndex = Int(clinux_argc()) - command.count
         return try keep(settings, guardProcess: guardProcess, commandIndex: commandIndex)
+    }
+
+    /// The settings. Where one is wrong, a slip in a variable's name may be why; there is no log yet that could say so.
+    private func read(_ given: SettingReader) throws -> RunSettings {
+        do {
+            return try RunSettings(given, command: command)
+        } catch {
+            for warning in UnknownVariables.warnings(given.environment) { Console.complain(warning) }
+            throw error
+        }
     }
 
     private func keep(_ settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int) throws -> Int32 {
@@ -90,7 +100,7 @@ struct RunCommand: ParsableCommand {
         log.info(
             "sidecar \(Version.current) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )
-        if let caution = settings.database.caution { log.warning("\(caution)") }
+        for caution in settings.cautions { log.warning("\(caution)") }
         var loop = KeeperLoop(
             settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, log: log, signals: signals,
             watchdog: watchdog, publisher: publisher)
