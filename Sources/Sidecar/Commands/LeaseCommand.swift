@@ -27,18 +27,16 @@ struct LeaseCommand: ParsableCommand {
 }
 
 struct LeaseOptions: ParsableArguments {
-    @OptionGroup var database: DatabaseOptions
-    @Option(help: "Name of the lease (SIDECAR_LEASE; default airflow-scheduler).")
-    var lease: String?
+    @OptionGroup var settings: SettingOptions<ForLease>
     @Option(name: .shortAndLong, help: "table, wide or json.")
     var output: LeaseFormat = .table
 
     /// A session on a database that has the schema, and the lease's name.
     func open() throws -> (tool: ToolSession, lease: String) {
-        let environment = Environment.current
-        let name = try leaseName(lease, environment: environment)
+        let given = settings.reader()
+        let name = try given.value(\.lease)
         let tool = try ToolSession.open(
-            try database.source(environment), purpose: .look, allowPooler: try database.poolerAllowed(environment))
+            try given.database(), purpose: .look, allowPooler: try given.value(\.allowSessionPooler))
         guard tool.facts.schemaVersion > 0 else {
             throw Failure.configuration(
                 "database \"\(tool.facts.database)\" has no schema \"sidecar\" yet: start `sidecar run`, or create it with `sidecar migrate`"
