@@ -48,7 +48,7 @@ let package = Package(
         .executableTarget(name: "tracer", path: "Tests/Support/Tracer"),
         .executableTarget(name: "survivor", dependencies: ["CLibPQ"], path: "Tests/Support/Survivor"),
         .testTarget(
-            name: "TestSupportTests", dependencies: ["TestSupport"], path: "Tests/Support/TestSupportTests",
+            name: "TestSupportTests", dependencies: ["TestSupport", "Clock"], path: "Tests/Support/TestSupportTests",
             swiftSettings: strict),
         .testTarget(
             name: "EndToEnd", dependencies: ["TestSupport", "Clock"], path: "Tests/EndToEnd", swiftSettings: strict),

@@ -90,3 +90,11 @@ python_for() {
     done
     return 0
 }
+
+# simulation_build [--product NAME]: builds the simulation's package, or one program of it; prints only what went wrong.
+simulation_build() {
+    local log
+    log=$(swift build "${SIMULATION[@]}" "$@" 2>&1) || { printf '%s\n' "$log" >&2; exit 1; }
+}
+simulation_folder() { swift build "${SIMULATION[@]}" --show-bin-path; }
+SIMULATION=(--package-path "$ROOT/Tests/Simulation" --scratch-path "$ROOT/.build/simulation" -c release -Xswiftc -static-stdlib)

@@ -46,7 +46,7 @@ extension ProcessMatrix {
         }
 
         /// Time to kill must not depend on them. At this TTL the keeper is patient for 50 ms.
-        @Test func aHostFullOfProcessesCostsNoGuard() async throws {
+        @Test(.alone) func aHostFullOfProcessesCostsNoGuard() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let leader = try scenario.start("a", options: ["--ttl", "1s", "--margin", "200ms"])
                 let tree = try scenario.leader().tree

@@ -1,6 +1,7 @@
 // Waiting for a condition with a deadline. This is the only place in the tests that sleeps: a test says what it waits
 // for, gets on as soon as that is true, and fails with those words when it never becomes true.
 
+import Clock
 import Foundation
 
 /// A condition that did not become true in time.
@@ -9,13 +10,14 @@ public struct NeverHappened: Error, CustomStringConvertible {
     public let description: String
 }
 
-/// Waits until `condition` holds, looking every 10 ms.
+/// Waits until `condition` holds, looking every 10 ms, or less often where a look is expensive and nothing hangs on it.
 ///
 /// The timeout is for broken code only and therefore generous: no test should come near it on a slow machine. A machine that
 /// stands still for a while uses up half a second of it, however long that was: what is waited for stood still, too.
 /// - Throws: `NeverHappened` after `timeout`, and whatever the condition throws.
 public func eventually(
-    _ what: String, timeout: Duration = .seconds(30), _ condition: () throws -> Bool
+    _ what: String, timeout: Duration = .seconds(30), every interval: Duration = .milliseconds(10),
+    _ condition: () throws -> Bool
 ) throws {
     let clock = ContinuousClock()
     var waited = Duration.zero
@@ -25,7 +27,7 @@ public func eventually(
         if try condition() { return }
         waited += RunningTime.now - began
         guard waited < timeout else { throw NeverHappened(description: "\(what): not within \(timeout)") }
-        waited += min(clock.measure { usleep(10_000) }, RunningTime.longestStep)
+        waited += min(clock.measure { usleep(useconds_t(interval.nanoseconds / 1000)) }, RunningTime.longestStep)
     }
 }
 
