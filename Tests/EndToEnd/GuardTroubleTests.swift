@@ -119,7 +119,7 @@ extension ProcessMatrix {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 // A setuid program that then becomes root for good.
                 let helper = scenario.directory + "/setpriv"
-                try FileManager.default.copyItem(atPath: "/usr/bin/setpriv", toPath: helper)
+                try copyProgram("/usr/bin/setpriv", to: helper)
                 for path in [scenario.directory, scenario.recordings] { chmod(path, 0o777) }
                 chmod(helper, 0o4755)
                 let become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
