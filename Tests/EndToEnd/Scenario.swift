@@ -61,6 +61,7 @@ final class Scenario {
     /// - Returns: how long the machine stood still, where `body` found faults that may be due to that.
     private func carryOut(_ sourceLocation: SourceLocation, _ body: (Scenario) throws -> Void) -> Duration? {
         defer { witness.end() }
+        witness.watchThisThread()
         let excused = Mutex<Duration?>(nil)
         withKnownIssue("the machine stood still", isIntermittent: true, sourceLocation: sourceLocation) {
             do { try body(self) } catch {

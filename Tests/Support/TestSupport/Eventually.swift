@@ -19,16 +19,44 @@ public func eventually(
     _ what: String, timeout: Duration = .seconds(30), every interval: Duration = .milliseconds(10),
     _ condition: () throws -> Bool
 ) throws {
-    let clock = ContinuousClock()
-    var waited = Duration.zero
-    while true {
+    var patience = Patience(what, timeout)
+    while try !patience.sees(condition) {
+        patience.slept(ContinuousClock().measure { usleep(useconds_t(interval.nanoseconds / 1000)) })
+    }
+}
+
+/// The same for a test that leaves its thread to others while it waits.
+public func eventually(
+    awaiting what: String, timeout: Duration = .seconds(30), every interval: Duration = .milliseconds(10),
+    _ condition: () throws -> Bool
+) async throws {
+    var patience = Patience(what, timeout)
+    while try !patience.sees(condition) {
+        patience.slept(await ContinuousClock().measure { try? await Task.sleep(for: interval) })
+    }
+}
+
+/// How long something has been waited for.
+private struct Patience {
+    private let what: String
+    private let timeout: Duration
+    private var waited = Duration.zero
+
+    init(_ what: String, _ timeout: Duration) {
+        self.what = what
+        self.timeout = timeout
+    }
+
+    mutating func sees(_ condition: () throws -> Bool) throws -> Bool {
         // A condition may block for a time of its own, which counts; only a sleep is known to be short.
         let began = RunningTime.now
-        if try condition() { return }
+        if try condition() { return true }
         waited += RunningTime.now - began
         guard waited < timeout else { throw NeverHappened(description: "\(what): not within \(timeout)") }
-        waited += min(clock.measure { usleep(useconds_t(interval.nanoseconds / 1000)) }, RunningTime.longestStep)
+        return false
     }
+
+    mutating func slept(_ duration: Duration) { waited += min(duration, RunningTime.longestStep) }
 }
 
 /// The time in which this process was let run, as a thread sees it that has hardly anything to do. With a lock that

@@ -19,6 +19,7 @@ public final class StallWitness: Sendable {
         var longest = Duration.zero
         var stalls: [ClosedRange<Instant>] = []
         var watched: [pid_t] = []
+        var threads: [String] = []
         var ended = false
     }
     private let shared = Mutex(Shared())
@@ -28,18 +29,17 @@ public final class StallWitness: Sendable {
         startThread("witness") { [self] in
             var last = BootClock.now()
             var asked = last
-            var waits: [pid_t: Waiting] = [:]
+            var waits: [String: Waiting] = [:]
             while !shared.withLock({ $0.ended }) {
                 usleep(10_000)
                 let now = BootClock.now()
                 note(last...now)
                 last = now
                 guard now.since(asked) >= Self.askedEvery else { continue }
-                for pid in shared.withLock({ $0.watched }) {
-                    for each in [pid] + Self.children(of: pid) {
-                        let waited = waits[each, default: Waiting()].add(Self.waited(each), keeping: Self.answers)
-                        if waited > Self.shortest { note((now - waited)...now) }
-                    }
+                let (watched, threads) = shared.withLock { ($0.watched, $0.threads) }
+                for each in watched.flatMap({ [$0] + Self.children(of: $0) }).map({ "/proc/\($0)" }) + threads {
+                    let waited = waits[each, default: Waiting()].add(Self.waited(each), keeping: Self.answers)
+                    if waited > Self.shortest { note((now - waited)...now) }
                 }
                 asked = now
             }
@@ -57,7 +57,15 @@ public final class StallWitness: Sendable {
     /// Also counts the time in which that process, or a child of it, was ready to run and did not.
     public func watch(_ pid: pid_t) { shared.withLock { $0.watched.append(pid) } }
 
-    /// The longest time in which the thread did not run, or of a second in which a watched process did not.
+    /// Also counts the time in which the calling thread was ready to run and did not: who looks late judges wrongly.
+    public func watchThisThread() {
+        guard let thread = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/thread-self") else {
+            return
+        }
+        shared.withLock { $0.threads.append("/proc/" + thread) }
+    }
+
+    /// The longest time in which the thread did not run, or of a second in which what is watched did not.
     public var longest: Duration { shared.withLock { $0.longest } }
 
     /// Whether it could not run for longer than `least` (30 ms or more), at some time of these.
@@ -101,9 +109,9 @@ public final class StallWitness: Sendable {
         }
     }
 
-    /// For how long that process's main thread has been ready to run without running, in nanoseconds since its start.
-    private static func waited(_ pid: pid_t) -> Int64? {
-        let words = String(decoding: ProcessTable.read("/proc/\(pid)/schedstat") ?? [], as: UTF8.self).split(
+    /// For how long a thread, or a process's main thread, has been ready to run without running, in nanoseconds since its start.
+    private static func waited(_ folder: String) -> Int64? {
+        let words = String(decoding: ProcessTable.read(folder + "/schedstat") ?? [], as: UTF8.self).split(
             separator: " ")
         return words.count > 1 ? Int64(words[1]) : nil
     }
