@@ -105,7 +105,12 @@ extension ProcessMatrix {
 
         @Test func whatTheCommandLeavesBehindIsNamed() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
-                let script = "sleep 1000 & setsid sleep 1001 & echo started; exit 0"
+                // Until it executes its command, what a shell forks bears the shell's name.
+                let script = """
+                    sleep 1000 & first=$!
+                    setsid sleep 1001 & second=$!
+                    for pid in $first $second; do until [ "$(cat /proc/$pid/comm)" = sleep ]; do sleep 0.02; done; done
+                    """
                 let leader = try scenario.start("a", options: ["--once"], command: ["sh", "-c", script])
                 #expect(try leader.waitForExit() == .code(0), "\(scenario.report)")
                 #expect(leader.log.contains("left 2 processes behind, killed now: sleep (pid "), "\(scenario.report)")
