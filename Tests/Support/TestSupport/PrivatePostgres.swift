@@ -96,8 +96,7 @@ public final class PrivatePostgres: Sendable {
                     "--no-sync",
                 ])
         case .copy(let template):
-            // The first segment of the log is 16 MB, most of it zeros.
-            try run(ServerUser.prefix + ["cp", "-a", "--sparse=always", template.directory + "/data", data])
+            try run(ServerUser.prefix + ["cp", "-a", template.directory + "/data", data])
         case .baseBackup(let primary):
             try run(
                 ServerUser.prefix + [
