@@ -223,8 +223,8 @@ def rights(leader, standby):
 
 def checks_of_helm(manifest):
     test = Pod("t", manifest, "Pod")
-    tally.attempt("helm test's pod: check", *test.once("check"))
     tally.attempt("helm test's pod: the binary is brought", *test.once("sidecar-binary"))
+    tally.attempt("helm test's pod: check", *test.once("check"))
     tally.attempt("helm test's pod: lease", *test.once("lease"))
 
 
