@@ -45,18 +45,18 @@ import Testing
         #expect(await seen.besideOneAlone == 0)
     }
 
-    @Test func theEarlyComeFirstAndTheLonelyLast() async {
+    @Test func theEarlyComeFirstAndTheLonelyLast() async throws {
         let places = Places(2)
         let seen = Seen()
-        await withTaskGroup(of: Void.self) { group in
-            await places.with(.alone) {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            try await places.with(.alone) {
                 for need in [Places.Need.alone, .usual, .early, .alone, .usual, .early] {
                     let waiting = places.queue
                     group.addTask { await places.with(need) { await seen.begins(need) } }
-                    while places.queue == waiting { await Task.yield() }
+                    try await eventually(awaiting: "\(need) waits", timeout: .seconds(5)) { places.queue > waiting }
                 }
             }
-            await group.waitForAll()
+            try await group.waitForAll()
         }
         let order = await seen.order
         // Two at a time may change places with each other, not with those that come after both.
