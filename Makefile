@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint size tsan fuzz airflow-test simulate compare-guard chaos test-deploy image
+.PHONY: help demo test test-all build lint size tsan fuzz airflow-test simulate compare-guard chaos test-deploy image
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -14,9 +14,18 @@ help: ## Say what there is
 demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2.10.5, DATABASE_URL=postgresql://...)
 	@scripts/demo
 
-test: ## Run everything: lint, unit tests, simulation, fuzzers, fault matrix, real Airflow, chaos (STEPS="unit airflow" for less)
+# What a contributor waits for: ten minutes on two cores, builds and all.
+TEST := lint build size unit simulation guardmodel corpus endtoend
+# The same, with more worlds and new inputs for the fuzzers, and what takes long, root, containers or PyPI.
+TEST_ALL := lint build size unit worlds guardmodel endtoend probe fuzz airflow deploy chaos tsan
+
+test: ## Test a change: lint, unit tests, simulation, guard model, fuzzers' corpus, fault matrix (STEPS="unit endtoend" for less)
 	@scripts/install-deps build postgres tests tools
-	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(or $(STEPS),lint build size unit simulation guardmodel fuzz endtoend probe airflow deploy chaos)
+	@scripts/test $(or $(STEPS),$(TEST))
+
+test-all: ## Test everything: that, long fuzzing, real Airflow, containers, chaos, ThreadSanitizer (an hour)
+	@scripts/install-deps build postgres tests tools
+	@FUZZ_SECONDS=$(or $(SECONDS),60) scripts/test $(TEST_ALL)
 
 build: ## Build the release binary, .build/sidecar
 	@scripts/install-deps build

@@ -98,6 +98,7 @@ let package = Package(
             swiftSettings: strict),
         .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
         .executableTarget(name: "StartHolder", path: "Tests/Support/StartHolder"),
-        .testTarget(name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard"], swiftSettings: strict),
+        .testTarget(
+            name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard", "TestSupport"], swiftSettings: strict),
     ]
 )

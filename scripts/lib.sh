@@ -13,15 +13,7 @@ die() {
 }
 
 # A TCP port that nobody listens on now. Somebody may take it before we do; whoever starts a server on it tells.
-free_port() {
-    local port i
-    for i in {1..50}; do
-        port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
-        # A refused connection is a free port. The kernel hands out ephemeral ports from 32768 up: below is safe from them.
-        (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
-    done
-    die "found no free TCP port on 127.0.0.1"
-}
+free_port() { PYTHONPATH=$ROOT/Tests/Support/python python3 -B -c 'from sidecartest import machine; print(machine.free_port())'; }
 
 # wait_until SECONDS COMMAND...: true as soon as COMMAND is, false when it was not for that long. A try counts for half a second
 # at most, so that time in which this machine ran nobody does not count; two minutes more than asked for are the end all the same.
@@ -37,39 +29,13 @@ wait_until() {
     done
 }
 
+# sidecartest MODULE ARG...: a program of the tests' Python package, which knows processes and private servers.
+sidecartest() { PYTHONPATH=$ROOT/Tests/Support/python python3 -B -m "sidecartest.$1" "${@:2}"; }
+
 # Every descendant of a process, itself included, as PID:START. A PID comes back in time; with its start time it does not.
-tree() {
-    local pid
-    for pid in $(ps -eo pid=,ppid= | awk -v root="$1" '
-        { parent[$1] = $2 }
-        END {
-            for (pid in parent)
-                for (up = pid; up in parent; up = parent[up])
-                    if (up == root) { print pid; break }
-        }'); do
-        start_time "$pid" && echo "$pid:$started"
-    done
-}
-
-# Sets `started` to when a process started, in clock ticks since boot; false when it is gone or a zombie.
-start_time() {
-    local stat
-    { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
-    # The command name, in parentheses, may hold blanks and parentheses of its own.
-    # shellcheck disable=SC2086 # split into fields on purpose
-    set -- ${stat##*) }
-    started=${20}
-    [[ $1 != Z && $1 != X ]]
-}
-
+tree() { sidecartest machine tree "$1"; }
 # Prints those of PID:START... that are still alive.
-alive() {
-    local each
-    for each in "$@"; do
-        start_time "${each%%:*}" && [[ $started == "${each##*:}" ]] && echo "${each%%:*}"
-    done
-    return 0
-}
+alive() { (($# == 0)) || sidecartest machine alive "$@"; }
 
 # The folder of PostgreSQL's server programs, newest first; empty when there are none.
 postgres_bin() {
@@ -90,3 +56,11 @@ python_for() {
     done
     return 0
 }
+
+# simulation_build [--product NAME]: builds the simulation's package, or one program of it; prints only what went wrong.
+simulation_build() {
+    local log
+    log=$(swift build "${SIMULATION[@]}" "$@" 2>&1) || { printf '%s\n' "$log" >&2; exit 1; }
+}
+simulation_folder() { swift build "${SIMULATION[@]}" --show-bin-path; }
+SIMULATION=(--package-path "$ROOT/Tests/Simulation" --scratch-path "$ROOT/.build/simulation" -c release -Xswiftc -static-stdlib)

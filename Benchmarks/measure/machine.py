@@ -8,6 +8,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Without autovacuum nothing but the measured sessions commits. Without fsync, which is off already, the disk is not measured.
+SERVER = {"autovacuum": "off", "full_page_writes": "on", "max_connections": "100"}
+
 
 def find_binary() -> Path:
     given = os.environ.get("SIDECAR_BINARY")

@@ -12,12 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from sidecartest.machine import now
+
 # The command, and a daemon in a session of its own that the command leaves behind when it ends.
 CHILD = 'setsid sleep 100000 & echo "$SIDECAR_NODE $SIDECAR_EPOCH $$ $!" >"$BENCH_FIFO"; exec sleep 100000'
-
-
-def now() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def seconds(duration: str) -> float:

@@ -4,7 +4,9 @@ import random
 import signal
 import time
 
-from .sidecars import Group, now, seconds
+from sidecartest.machine import now
+
+from .sidecars import Group, seconds
 from .text import DISTRIBUTION, distribution, milliseconds, table
 
 TITLE = "Take-overs: one leader, one standby; from the signal until the other's child has started"

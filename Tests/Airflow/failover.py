@@ -18,13 +18,21 @@ import threading
 from pathlib import Path
 
 import psycopg2
-from machine import Missing, Tally, alive, children, command, environment, eventually, local_ports, now, started, tree, tries
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Support/python"))
+from sidecartest import ROOT
+from sidecartest.machine import alive, children, command, environment, eventually, local_ports, now, started, tree, tries
+from sidecartest.postgres import Postgres
+from sidecartest.tally import Tally
+
 SIDECAR = ROOT / ".build/sidecar"
 LEASE = "airflow-scheduler"
 # A leader gives up after four fifths of it: long enough that a machine that stands still for a while is not taken for a fault.
 TTL = 15
+
+
+class Missing(Exception):
+    """Something that the rest of the scenario needs did not come in time."""
 
 
 class Sidecar:
@@ -80,7 +88,8 @@ class Place:
         self.version, self.folder = version, folder
         self.record = folder / "record"
         self.parts, self.sidecars = [], []
-        self.url = subprocess.check_output([ROOT / "scripts/postgres", "start", folder / "postgres"], text=True).strip()
+        self.postgres = Postgres(folder / "postgres").start()
+        self.url = self.postgres.url
         self.connection = psycopg2.connect(self.url)
         self.connection.autocommit = True
         settings = subprocess.check_output(
@@ -131,7 +140,7 @@ class Place:
         for pid in alive(left):
             os.kill(pid, signal.SIGKILL)
         self.connection.close()
-        subprocess.run([ROOT / "scripts/postgres", "stop", self.folder / "postgres"])
+        self.postgres.stop()
 
     # What the database says.
 

@@ -158,7 +158,7 @@ extension DatabaseMatrix {
                 #expect(mkfifo(login.path, 0o600) == 0)
                 try scenario.setPassword(Self.secrets[1])
                 try scenario.dropSessions()
-                try eventually("its child is dead") { ProcessTable.processes(with: ["SIDECAR_NODE": "a"]).isEmpty }
+                try eventually("its child is dead") { sidecar.tree.isEmpty }
                 try eventually("the loop turns on") {
                     sidecar.log.components(separatedBy: "lost the lease").count > 1
                 }

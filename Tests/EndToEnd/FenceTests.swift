@@ -238,7 +238,7 @@ private struct Evidence {
             """
             SELECT count(*) = \(sessions) AND count(*) FILTER (WHERE state = 'idle in transaction') > 0
                 AND (SELECT count(DISTINCT pid) = \(sessions - 1) FROM effect WHERE epoch = \(epoch))
-            FROM pg_stat_activity WHERE application_name LIKE 'sidecar:\(epoch):%'
+            FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'sidecar:\(epoch):%'
             """) == "t"
     }
 

@@ -129,8 +129,10 @@ extension ProcessMatrix {
                 let leader = try scenario.start("a", command: command)
                 let old = try scenario.leader().tree
                 let session = try scenario.session()
-                let sessionsOfOld =
-                    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'sidecar:\(old.id.epoch):%'"
+                let sessionsOfOld = """
+                    SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND application_name LIKE 'sidecar:\(old.id.epoch):%'
+                    """
                 try eventually("the child's session carries its label") { try session.value(sessionsOfOld) == "1" }
                 let standby = try scenario.start("b", command: command)
 

@@ -71,7 +71,7 @@ extension ProcessMatrix {
             }
         }
 
-        @Test(arguments: [SIGTERM, SIGKILL])
+        @Test(.alone, arguments: [SIGTERM, SIGKILL])
         func aTreeThatForksWhileItIsKilledIsGoneBeforeTheNextStarts(_ number: Int32) async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let pair = try scenario.pair(child: ["--members", "daemon,storm"])

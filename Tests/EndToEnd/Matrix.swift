@@ -1,16 +1,54 @@
-// The two rows of scenarios that run side by side; within a row one follows the other, because more than two at a time
-// make two cores too noisy for a TTL of three seconds. Faults of processes share a server; so do those of rows and
-// networks; faults of the server itself each get their own.
+// Which scenarios run side by side. They mostly wait for time to pass, so there are three for each processor (`Places`); what
+// takes the whole machine runs alone, at the end. Most scenarios share one server; where the server is what fails, or where
+// roles are made, which belong to a whole server, a scenario has its own.
 
 import Synchronization
 import TestSupport
 import Testing
 
 /// Faults of keepers, guards and children.
-@Suite(.serialized) struct ProcessMatrix {}
+@Suite(.onStage) struct ProcessMatrix {}
 
 /// Faults of the database and of the network, and the commands that look at both.
-@Suite(.serialized) struct DatabaseMatrix {}
+@Suite(.onStage) struct DatabaseMatrix {}
+
+/// Lets a test case begin when there is a place for it.
+struct OnStage: SuiteTrait, TestTrait, TestScoping {
+    private static let places = Places(Places.usualCount)
+
+    let isRecursive = true
+
+    func provideScope(
+        for test: Test, testCase: Test.Case?, performing function: @Sendable () async throws -> Void
+    ) async throws {
+        let need = test.traits.compactMap { ($0 as? Needs)?.need }.first ?? .usual
+        try await Self.places.with(need) {
+            // Testing tells of tests as started that still wait for a place; who looks for one that hangs reads this.
+            print("on stage: \(test.name)")
+            let clock = ContinuousClock()
+            let began = clock.now
+            defer { print("off stage: \(test.name) after \(began.duration(to: clock.now))") }
+            try await function()
+        }
+    }
+}
+
+/// What a test needs that needs more than a place.
+struct Needs: TestTrait {
+    let need: Places.Need
+}
+
+extension Trait where Self == OnStage {
+    /// Runs as soon as there is a place.
+    static var onStage: OnStage { OnStage() }
+}
+
+extension Trait where Self == Needs {
+    /// It takes long: first of all.
+    static var early: Needs { Needs(need: .early) }
+    /// It takes every processor, or fills the table of processes: last of all, and with nobody beside it.
+    static var alone: Needs { Needs(need: .alone) }
+}
 
 /// The server that scenarios share when it is not the one that fails.
 enum Servers {
@@ -19,13 +57,12 @@ enum Servers {
     static func shared() throws -> PrivatePostgres {
         try server.withLock { server in
             if let server { return server }
-            let started = try PrivatePostgres.started(maxConnections: 100)
+            let started = try PrivatePostgres.started(maxConnections: 300)
             server = started
             return started
         }
     }
 }
-
 extension Scenario {
     /// Two sidecars, one of which leads: says which.
     func pair(options: [String] = [], child: [String] = Scenario.allShapes, asInit: Bool = false) throws -> Pair {

@@ -9,7 +9,7 @@ import Testing
 
 extension DatabaseMatrix {
     @Suite struct StandbyHealth {
-        @Test func whoseClaimsAreRefusedIsNotReadyAndSaysWhy() async throws {
+        @Test(.early) func whoseClaimsAreRefusedIsNotReadyAndSaysWhy() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let pair = try scenario.pair(child: [])
                 let admin = try scenario.session()
@@ -73,7 +73,7 @@ extension DatabaseMatrix {
             }
         }
 
-        @Test func aFloodOfNotificationsCostsNoLease() async throws {
+        @Test(.alone) func aFloodOfNotificationsCostsNoLease() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let pair = try scenario.pair(child: [])
                 let flood = try Flood(scenario, sessions: 8)

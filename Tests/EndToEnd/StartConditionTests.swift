@@ -31,9 +31,9 @@ extension ProcessMatrix {
         @Test func withoutATerminalSIGHUPGoesToTheCommand() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let file = scenario.directory + "/reloaded"
-                let script = "trap 'echo yes >> \(file)' HUP; while :; do sleep 0.1; done"
+                let script = "trap 'echo yes >> \(file)' HUP; echo the trap is set; while :; do sleep 0.1; done"
                 let sidecar = try scenario.start("a", command: ["sh", "-c", script])
-                try eventually("the command runs") { sidecar.log.contains("the command runs") }
+                try eventually("the command runs") { sidecar.log.contains("the trap is set") }
                 try eventually("it is told to reload") {
                     sidecar.signalKeeper(SIGHUP)
                     return FileManager.default.fileExists(atPath: file)

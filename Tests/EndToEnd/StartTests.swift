@@ -39,8 +39,7 @@ extension ProcessMatrix {
             defer { try? FileManager.default.removeItem(atPath: directory) }
             // Its own way into the build folder may not be open to others.
             let binary = directory + "/sidecar"
-            try FileManager.default.copyItem(atPath: SidecarProcess.binary, toPath: binary)
-            chmod(binary, 0o755)
+            try copyProgram(SidecarProcess.binary, to: binary)
             chmod(directory, 0o755)
             let process = try SpawnedProcess(
                 ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", binary, "lease", "--database-url"]

@@ -13,7 +13,9 @@ extension DatabaseMatrix {
             "perl", "-e", "for (1..31) { last unless fork } my $held = 'x' x 20_000_000; 1 while 1",
         ]
 
-        @Test(.enabled(if: CPULimit.isPossible, "needs a control group with a CPU limit that may be made: root"))
+        @Test(
+            .early,
+            .enabled(if: CPULimit.isPossible, "needs a control group with a CPU limit that may be made: root"))
         func aStarvedLeadersTreeIsDeadBeforeTheNextStarts() async throws {
             for _ in 1...3 {
                 try await Scenario.run(on: try Servers.shared()) { scenario in

@@ -65,7 +65,7 @@ extension DatabaseMatrix {
         }
 
         /// A record that another run of the server wrote waits for the longest TTL that was seen.
-        @Test func aVisitorWithALongTTLDoesNotSlowDownLaterTakeovers() async throws {
+        @Test(.early) func aVisitorWithALongTTLDoesNotSlowDownLaterTakeovers() async throws {
             let postgres = try PrivatePostgres.started()
             defer { postgres.remove() }
             try await Scenario.run(on: postgres) { scenario in

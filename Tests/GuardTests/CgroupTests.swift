@@ -2,11 +2,12 @@
 // and cgroup v2; elsewhere it is skipped, as the guard does without, too.
 
 import Glibc
+import TestSupport
 import Testing
 
 extension RealTrees {
     @Suite struct CgroupTests {
-        static let mount = Processes.text("/proc/self/mountinfo").split(separator: "\n")
+        static let mount = ProcessTable.text("/proc/self/mountinfo").split(separator: "\n")
             .first { $0.contains(" - cgroup2 ") }.map { String($0.split(separator: " ")[4]) }
 
         /// A group for the host of one test.
@@ -31,10 +32,10 @@ extension RealTrees {
                 unlink(forks)
                 rmdir(path)
             }
-            let host = try Host([Products.path("TreeShapes"), shape, forks], prelude: "echo $$ > \(path)/cgroup.procs")
+            let host = try Host([builtProduct("TreeShapes"), shape, forks], prelude: "echo $$ > \(path)/cgroup.procs")
             await host.startShape()
             let group = "\(path)/sidecar-\(host.guardPid)-1"
-            #expect(Processes.text(group + "/cgroup.procs").contains("\(host.commandPid)\n"))
+            #expect(ProcessTable.text(group + "/cgroup.procs").contains("\(host.commandPid)\n"))
             host.order("kill 1")
             await host.hears("empty 1")
             #expect(host.tree.isEmpty)

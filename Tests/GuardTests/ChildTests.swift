@@ -2,6 +2,7 @@
 
 import Clock
 import Glibc
+import TestSupport
 import Testing
 
 extension RealTrees {
@@ -14,7 +15,7 @@ extension RealTrees {
         }
 
         @Test func `tells the pid of the command and its exit status`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "exit", "/dev/shm/\(getpid())-forks", "7"])
+            let host = try Host([builtProduct("TreeShapes"), "exit", "/dev/shm/\(getpid())-forks", "7"])
             host.order("start 1 100000")
             await host.hears("empty 1")
             #expect(host.story == ["started", "killing 1 childExited", "exited 1 \(7 << 8)", "empty 1"])
@@ -29,7 +30,7 @@ extension RealTrees {
         }
 
         @Test func `sends a signal to the command's own process`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "exit-on-term"])
+            let host = try Host([builtProduct("TreeShapes"), "exit-on-term"])
             await host.startShape()
             host.order("signal 1 15")
             await host.hears("exited 1 \(9 << 8)")
@@ -64,7 +65,7 @@ extension RealTrees {
         }
 
         @Test func `runs the command in a session of its own, out of the guard's`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "plain"])
+            let host = try Host([builtProduct("TreeShapes"), "plain"])
             await host.startShape()
             #expect(getsid(host.commandPid) == host.commandPid)
             #expect(getsid(host.guardPid) == host.guardPid)
@@ -96,12 +97,12 @@ extension RealTrees {
             host.order("ping 1")
             await host.hears("pong 1")
             await host.eventually("the shell to have written") {
-                Processes.text("/proc/\(host.commandPid)/comm") == "sleep\n"
+                ProcessTable.text("/proc/\(host.commandPid)/comm") == "sleep\n"
             }
             host.order("ping 2")
             await host.hears("pong 2")
             #expect(host.story == ["started"])
-            #expect(Processes.isAlive(host.commandPid))
+            #expect(ProcessTable.isAlive(host.commandPid))
         }
 
         @Test func `does not start after the deadline`() async throws {
@@ -113,11 +114,11 @@ extension RealTrees {
         }
 
         @Test func `refuses a start over a living tree and leaves that alone`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "plain"])
+            let host = try Host([builtProduct("TreeShapes"), "plain"])
             await host.startShape()
             host.order("start 2 100000")
             await host.hears("notStarted 2 treeAlive")
-            #expect(Processes.isAlive(host.commandPid))
+            #expect(ProcessTable.isAlive(host.commandPid))
             host.order("kill 1")
             await host.hears("empty 1")
             host.order("start 1 100000")
@@ -127,12 +128,12 @@ extension RealTrees {
         }
 
         @Test func `ignores orders for another start`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "exit-on-term"])
+            let host = try Host([builtProduct("TreeShapes"), "exit-on-term"])
             await host.startShape()
             for order in ["kill 2", "kill 0", "extend 2 900000", "signal 2 15", "ping 1"] { host.order(order) }
             await host.hears("pong 1")
             #expect(host.story == ["started"])
-            #expect(Processes.isAlive(host.commandPid))
+            #expect(ProcessTable.isAlive(host.commandPid))
         }
 
         @Test func `shows ps neither the password nor the command`() async throws {
@@ -140,12 +141,12 @@ extension RealTrees {
             let host = try Host(
                 options: options, ["/bin/sh", "-c", "echo \"saw $2\"; sleep 1000", "sh", "--database-url", "kept"])
             await host.hears("ready")
-            let shown = Processes.text("/proc/\(host.guardPid)/cmdline")
+            let shown = ProcessTable.text("/proc/\(host.guardPid)/cmdline")
             // `pkill -f` with words of the command must not find the guard.
             #expect(shown.split(separator: "\0") == ["sidecar-guard"])
             host.order("scrub")
             await host.hears("done")
-            let kept = Processes.text("/proc/\(host.pid)/cmdline")
+            let kept = ProcessTable.text("/proc/\(host.pid)/cmdline")
             #expect(!kept.contains("secret") && kept.contains("--database-url\0***"))
             #expect(kept.contains("--database-url=***") && kept.contains("--database-url\0kept"))
             host.order("start 1 100000")

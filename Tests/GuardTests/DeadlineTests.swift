@@ -3,6 +3,7 @@
 
 import Clock
 import Glibc
+import TestSupport
 import Testing
 
 extension RealTrees {
@@ -14,7 +15,7 @@ extension RealTrees {
         static let storms = ["chains", "session-chains", "bomb", "session-bomb"]
 
         @Test(arguments: shapes) func `kills every tree when ordered`(_ shape: String) async throws {
-            let host = try Host([Products.path("TreeShapes"), shape])
+            let host = try Host([builtProduct("TreeShapes"), shape])
             await host.startShape()
             #expect(!host.tree.isEmpty)
             host.order("kill 1")
@@ -26,7 +27,7 @@ extension RealTrees {
         @Test(arguments: storms) func `kills trees that never stop forking`(_ shape: String) async throws {
             let forks = "/dev/shm/guard-test-\(getpid())-\(shape)"
             defer { unlink(forks) }
-            let host = try Host([Products.path("TreeShapes"), shape, forks])
+            let host = try Host([builtProduct("TreeShapes"), shape, forks])
             await host.startShape()
             await host.eventually("a thousand forks") { Self.count(forks) > 1000 }
             host.order("kill 1")
@@ -45,7 +46,7 @@ extension RealTrees {
 
         @Test(arguments: ["plain", "stubborn", "daemon", "stopped"])
         func `kills at the deadline, and not before`(_ shape: String) async throws {
-            let host = try Host([Products.path("TreeShapes"), shape])
+            let host = try Host([builtProduct("TreeShapes"), shape])
             let sent = BootClock.now()
             await host.startShape(milliseconds: 700)
             await host.hears("killing 1 deadline")
@@ -55,7 +56,7 @@ extension RealTrees {
         }
 
         @Test func `lives on while it is extended`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "plain"])
+            let host = try Host([builtProduct("TreeShapes"), "plain"])
             let sent = BootClock.now()
             await host.startShape(milliseconds: 1500)
             host.order("extend 1 2500")
@@ -66,7 +67,7 @@ extension RealTrees {
         }
 
         @Test func `an order may bring the deadline nearer`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "plain"])
+            let host = try Host([builtProduct("TreeShapes"), "plain"])
             await host.startShape(milliseconds: 900_000)
             host.order("extend 1 1")
             await host.hears("extended 1")
@@ -76,7 +77,7 @@ extension RealTrees {
         }
 
         @Test func `accepts no extension once it kills`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "sessions"])
+            let host = try Host([builtProduct("TreeShapes"), "sessions"])
             await host.startShape()
             host.order("kill 1")
             host.order("extend 1 900000")
@@ -88,7 +89,7 @@ extension RealTrees {
         }
 
         @Test func `a deadline met while its orders waited unread is not extended by them`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "plain"])
+            let host = try Host([builtProduct("TreeShapes"), "plain"])
             await host.startShape(milliseconds: 500)
             kill(host.guardPid, SIGSTOP)
             host.order("extend 1 900000")
@@ -101,7 +102,7 @@ extension RealTrees {
         }
 
         @Test func `kills what the command leaves behind`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon-left"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon-left"])
             host.order("start 1 100000")
             await host.hears("empty 1")
             #expect(host.tree.isEmpty, "called empty over a living daemon")
@@ -112,17 +113,17 @@ extension RealTrees {
         }
 
         @Test func `says empty only when the last process has truly ended`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "slow-left"])
+            let host = try Host([builtProduct("TreeShapes"), "slow-left"])
             await host.startShape()
             let processes = host.tree
             #expect(processes.count == 2)
             host.order("signal 1 15")
             await host.hears("empty 1")
-            #expect(processes.filter { Processes.isAlive($0) } == [], "called empty over a dying process")
+            #expect(processes.filter { ProcessTable.isAlive($0) } == [], "called empty over a dying process")
         }
 
         @Test func `starts again after every kind of end`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon"])
             for generation in 1...5 {
                 host.order("start \(generation) 100000")
                 await host.hears("started \(generation)")

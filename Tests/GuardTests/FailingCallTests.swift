@@ -2,16 +2,17 @@
 
 import Clock
 import Glibc
+import TestSupport
 import Testing
 
 extension RealTrees {
     @Suite struct FailingCallTests {
         private static func timerless(_ error: Int32) -> String {
-            "exec \(Products.path("StartHolder")) timerless \(error) \"$@\""
+            "exec \(builtProduct("StartHolder")) timerless \(error) \"$@\""
         }
 
         @Test func `a timer that cannot be set: nothing is started`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"], prelude: Self.timerless(EINVAL))
+            let host = try Host([builtProduct("TreeShapes"), "daemon"], prelude: Self.timerless(EINVAL))
             host.order("start 1 100000")
             await host.hears("empty 1")
             #expect(host.story == ["notStarted 1 cannotFork(22)", "empty 1"])
@@ -19,7 +20,7 @@ extension RealTrees {
         }
 
         @Test func `a timer that never goes off: the child dies at its deadline all the same`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"], prelude: Self.timerless(0))
+            let host = try Host([builtProduct("TreeShapes"), "daemon"], prelude: Self.timerless(0))
             let sent = BootClock.now()
             await host.startShape(milliseconds: 1500)
             // Nobody talks to the guard: what wakes it is its own.

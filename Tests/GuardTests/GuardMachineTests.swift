@@ -2,6 +2,7 @@
 // child outlives a tick at its deadline, and "empty" is the last word and follows only the kernel's.
 
 import Clock
+import TestSupport
 import Testing
 
 @testable import Guard
@@ -150,7 +151,7 @@ import Testing
     }
 
     @Test(arguments: 0..<300) func `keeps its promises under random events`(_ seed: UInt64) {
-        var random = Seeded(state: seed)
+        var random = SeededGenerator(seed: seed)
         var machine = GuardMachine()
         var now: Int64 = 0
         var living: Set<Int32> = []
@@ -206,18 +207,5 @@ import Testing
             default: break
             }
         }
-    }
-}
-
-/// A seed names one run for good (SplitMix64).
-struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
     }
 }

@@ -3,16 +3,17 @@
 
 import Clock
 import Glibc
+import TestSupport
 import Testing
 
 extension RealTrees {
     @Suite struct HeldStartTests {
         static let mayTrace: Bool = {
             var pid: pid_t = 0
-            var arguments: [UnsafeMutablePointer<CChar>?] = [strdup(Products.path("StartHolder")), nil]
+            var arguments: [UnsafeMutablePointer<CChar>?] = [strdup(builtProduct("StartHolder")), nil]
             defer { free(arguments[0]) }
             var status: Int32 = -1
-            guard posix_spawn(&pid, Products.path("StartHolder"), nil, nil, &arguments, nil) == 0,
+            guard posix_spawn(&pid, builtProduct("StartHolder"), nil, nil, &arguments, nil) == 0,
                 waitpid(pid, &status, 0) == pid
             else { return false }
             return status == 0
@@ -22,7 +23,7 @@ extension RealTrees {
         func `a child that comes to its exec after the deadline gives up`() async throws {
             let host = try Host(["/bin/echo", "ran"])
             await host.hears("ready")
-            host.order("spawn \(Products.path("StartHolder")) \(host.guardPid) 700")
+            host.order("spawn \(builtProduct("StartHolder")) \(host.guardPid) 700")
             await host.hears("holder ready")
             host.order("start 1 400")
             await host.hears("holder held")

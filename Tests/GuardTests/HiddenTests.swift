@@ -3,6 +3,7 @@
 
 import CLinux
 import Glibc
+import TestSupport
 import Testing
 
 extension RealTrees {
@@ -32,7 +33,7 @@ extension RealTrees {
         /// A setuid program: nobody may look into it, and it may be killed by whoever started it.
         private func helper() throws -> String {
             let path = "/var/tmp/guard-test-\(getpid())-helper"
-            let bytes = try #require(Processes.bytes("/bin/sleep"))
+            let bytes = try #require(ProcessTable.bytes("/bin/sleep"))
             let file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o755)
             try #require(file >= 0 && write(file, bytes, bytes.count) == bytes.count)
             close(file)
@@ -48,7 +49,7 @@ extension RealTrees {
             defer { unlink(helper) }
             let forks = "/dev/shm/guard-test-\(getpid())-hidden"
             let host = try Host(
-                [Products.path("TreeShapes"), "secretive", forks, helper], prelude: Self.asNobody(hidepid: hidepid))
+                [builtProduct("TreeShapes"), "secretive", forks, helper], prelude: Self.asNobody(hidepid: hidepid))
             defer { unlink(forks) }
             await host.startShape()
             // One that is being executed shows no environment for a moment.
@@ -63,7 +64,7 @@ extension RealTrees {
         func `guard killed: the keeper's sweep finds what hidepid hides`() async throws {
             let forks = "/dev/shm/guard-test-\(getpid())-hidden"
             let host = try Host(
-                [Products.path("TreeShapes"), "secretive", forks], prelude: Self.asNobody(hidepid: "2"))
+                [builtProduct("TreeShapes"), "secretive", forks], prelude: Self.asNobody(hidepid: "2"))
             defer { unlink(forks) }
             await host.startShape()
             kill(host.guardPid, SIGKILL)
@@ -78,7 +79,7 @@ extension RealTrees {
         func `guard that does not die: what hidepid hides below it is killed`() async throws {
             let forks = "/dev/shm/guard-test-\(getpid())-hidden"
             let host = try Host(
-                [Products.path("TreeShapes"), "secretive", forks], prelude: Self.asNobody(hidepid: "invisible"))
+                [builtProduct("TreeShapes"), "secretive", forks], prelude: Self.asNobody(hidepid: "invisible"))
             defer { unlink(forks) }
             await host.startShape()
             let freezer = try Freezer()
@@ -88,12 +89,12 @@ extension RealTrees {
             host.order("sweep-below")
             await host.hears("swept")
             #expect(host.tree.isEmpty)
-            #expect(Processes.isAlive(host.guardPid))
+            #expect(ProcessTable.isAlive(host.guardPid))
         }
 
         @Test(.enabled(if: canBeNobody, "needs root, to become somebody else"))
         func `the child gets neither memory nor environment nor files of guard and keeper`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "thief"], prelude: Self.asNobody(hidepid: nil))
+            let host = try Host([builtProduct("TreeShapes"), "thief"], prelude: Self.asNobody(hidepid: nil))
             await host.startShape()
             let stolen = await host.hears("stolen").split(whereSeparator: { " ,".contains($0) }).compactMap { Int($0) }
             #expect(stolen.count == 3 && stolen[0] == 0 && stolen[1] == 0)

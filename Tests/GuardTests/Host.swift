@@ -4,6 +4,7 @@
 import CLinux
 import Clock
 import Glibc
+import TestSupport
 import Testing
 
 /// All that run real trees, one after the other: they would only take each other's processors.
@@ -42,7 +43,7 @@ final class Host {
         posix_spawnattr_setsigmask(&attributes, &blocked)
         _ = Glibc.signal(SIGUSR2, SIG_IGN)
         let enter = prelude.map { ["/bin/sh", "-c", $0 + " && exec \"$@\"", "sh"] } ?? []
-        let line = enter + [Products.path("GuardHost")] + options + ["--"] + command
+        let line = enter + [builtProduct("GuardHost")] + options + ["--"] + command
         var arguments: [UnsafeMutablePointer<CChar>?] = line.map { strdup($0) } + [nil]
         var environment: [UnsafeMutablePointer<CChar>?] = [
             strdup(mark), strdup("KEPT=inherited"), strdup("CHANGED=old"),
@@ -121,24 +122,16 @@ final class Host {
         return line(prefix) ?? ""
     }
 
-    /// Waits until `condition` holds; fails with the timeline. A machine that stands still for a while uses up half a second
-    /// of the limit, however long that was.
+    /// Waits until `condition` holds; fails with the timeline.
     func eventually(
         _ what: String, within limit: Duration = .seconds(30), _ location: SourceLocation = #_sourceLocation,
         _ condition: () -> Bool
     ) async {
-        var waited = Duration.zero
-        var last = BootClock.now()
-        while !condition() {
-            let now = BootClock.now()
-            waited += min(now.since(last), .milliseconds(500))
-            last = now
-            guard waited < limit else {
-                let timeline = lines.map { "\($0.time.nanoseconds / 1_000_000) ms: \($0.text)" }.joined(separator: "\n")
-                Issue.record("waited in vain for \(what)\n\(timeline)\nalive: \(tree)", sourceLocation: location)
-                return
-            }
-            try? await Task.sleep(for: .milliseconds(3))
+        do {
+            try await TestSupport.eventually(awaiting: what, timeout: limit, every: .milliseconds(3), condition)
+        } catch {
+            let timeline = lines.map { "\($0.time.nanoseconds / 1_000_000) ms: \($0.text)" }.joined(separator: "\n")
+            Issue.record("waited in vain: \(error)\n\(timeline)\nalive: \(tree)", sourceLocation: location)
         }
     }
 
@@ -155,7 +148,7 @@ final class Host {
     }
 
     func guardDies(_ location: SourceLocation = #_sourceLocation) async {
-        await eventually("the guard to be gone", location) { !Processes.isAlive(guardPid) }
+        await eventually("the guard to be gone", location) { !ProcessTable.isAlive(guardPid) }
     }
 
     func signal(_ number: Int32) {
@@ -171,7 +164,7 @@ final class Host {
         isReaped = true
     }
 
-    private func marked() -> [pid_t] { Processes.all().filter { Processes.environment(of: $0).contains(mark[...]) } }
+    private func marked() -> [pid_t] { ProcessTable.pids(with: mark) }
 
     private func pump() {
         var part = [UInt8](repeating: 0, count: 65536)

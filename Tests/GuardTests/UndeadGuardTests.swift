@@ -2,6 +2,7 @@
 // all the same, and the guard itself, with the zombies that it cannot reap, must not count.
 
 import Glibc
+import TestSupport
 import Testing
 
 extension RealTrees {
@@ -22,15 +23,16 @@ extension RealTrees {
         func `traced and killed: the keeper kills what is below it`(_ shape: String) async throws {
             let forks = "/dev/shm/guard-test-\(getpid())-undead"
             defer { unlink(forks) }
-            let host = try Host([Products.path("TreeShapes"), shape, forks])
+            let host = try Host([builtProduct("TreeShapes"), shape, forks])
             await host.startShape()
-            host.order("spawn \(Products.path("StartHolder")) hold \(host.guardPid)")
+            host.order("spawn \(builtProduct("StartHolder")) hold \(host.guardPid)")
             await host.hears("holder ready")
             host.order("kill-guard")
             host.order("sweep-below")
             await host.hears("swept", within: .seconds(120))
-            #expect(host.tree.allSatisfy { Processes.name($0) == "StartHolder" }, "called empty over living processes")
-            #expect(Processes.isAlive(host.guardPid), "it died: nothing was shown")
+            #expect(
+                host.tree.allSatisfy { ProcessTable.name($0) == "StartHolder" }, "called empty over living processes")
+            #expect(ProcessTable.isAlive(host.guardPid), "it died: nothing was shown")
         }
 
         @Test(
@@ -39,17 +41,17 @@ extension RealTrees {
         func `traced and dead, so that nobody reaps it: the keeper's sweep ends`(_ shape: String) async throws {
             let forks = "/dev/shm/guard-test-\(getpid())-undead"
             defer { unlink(forks) }
-            let host = try Host([Products.path("TreeShapes"), shape, forks])
+            let host = try Host([builtProduct("TreeShapes"), shape, forks])
             await host.startShape()
             // Not a child of the host, which the sweep would kill.
             let holder = try Holder(host.guardPid)
-            await host.eventually("the guard is held") { Processes.status(host.guardPid, "State") == "t" }
+            await host.eventually("the guard is held") { ProcessTable.status(host.guardPid, "State") == "t" }
             host.order("kill-guard")
-            await host.eventually("the guard to be dead") { Processes.isZombie(host.guardPid) }
+            await host.eventually("the guard to be dead") { ProcessTable.isZombie(host.guardPid) }
             host.order("sweep-but-guard")
             await host.hears("swept")
             #expect(host.tree.isEmpty)
-            #expect(Processes.isZombie(host.guardPid), "it was reaped: nothing was shown")
+            #expect(ProcessTable.isZombie(host.guardPid), "it was reaped: nothing was shown")
             holder.end()
         }
 
@@ -57,7 +59,7 @@ extension RealTrees {
             .enabled(if: canFreeze, "needs root and a freezer (cgroup v1)"),
             arguments: ["stubborn", "daemon", "subreaper"])
         func `frozen and killed: the keeper kills what is below it`(_ shape: String) async throws {
-            let host = try Host([Products.path("TreeShapes"), shape])
+            let host = try Host([builtProduct("TreeShapes"), shape])
             await host.startShape()
             let freezer = try Freezer()
             defer { freezer.thaw() }
@@ -66,13 +68,13 @@ extension RealTrees {
             host.order("sweep-below")
             await host.hears("swept")
             #expect(host.tree.isEmpty)
-            #expect(Processes.isAlive(host.guardPid), "it died: nothing was shown")
-            #expect(Processes.isZombie(host.commandPid), "somebody has reaped the command")
+            #expect(ProcessTable.isAlive(host.guardPid), "it died: nothing was shown")
+            #expect(ProcessTable.isZombie(host.commandPid), "somebody has reaped the command")
         }
 
         @Test(.enabled(if: canFreeze, "needs root and a freezer (cgroup v1)"))
         func `a start that waits in the channel comes to nothing`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon"])
             await host.hears("ready")
             let freezer = try Freezer()
             try await freezer.freeze(host.guardPid)
@@ -93,7 +95,7 @@ private final class Holder {
     private var pid: pid_t = 0
 
     init(_ guardian: pid_t) throws {
-        let words = [Products.path("StartHolder"), "hold", "\(guardian)", "dead"]
+        let words = [builtProduct("StartHolder"), "hold", "\(guardian)", "dead"]
         var arguments: [UnsafeMutablePointer<CChar>?] = words.map { word in strdup(word) } + [nil]
         defer { for text in arguments { free(text) } }
         try #require(posix_spawn(&pid, words[0], nil, nil, &arguments, nil) == 0)
@@ -116,7 +118,7 @@ struct Freezer {
     private let path: String
 
     init() throws {
-        let mount = Processes.text("/proc/self/mountinfo").split(separator: "\n")
+        let mount = ProcessTable.text("/proc/self/mountinfo").split(separator: "\n")
             .first { $0.contains(" - cgroup ") && $0.hasSuffix("freezer") }.map { String($0.split(separator: " ")[4]) }
         guard let mount else { throw Missing() }
         path = "\(mount)/guard-test-\(getpid())-\(Int.random(in: 0...Int.max))"
@@ -127,7 +129,7 @@ struct Freezer {
         try write("\(pid)", "tasks")
         try write("FROZEN", "freezer.state")
         for _ in 0..<2000 {
-            if Processes.text(path + "/freezer.state") == "FROZEN\n" { return }
+            if ProcessTable.text(path + "/freezer.state") == "FROZEN\n" { return }
             try await Task.sleep(for: .milliseconds(3))
         }
         throw Missing()

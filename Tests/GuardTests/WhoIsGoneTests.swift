@@ -3,6 +3,7 @@
 
 import Clock
 import Glibc
+import TestSupport
 import Testing
 
 extension RealTrees {
@@ -11,7 +12,7 @@ extension RealTrees {
         func `keeper killed: the guard kills the tree and exits`(_ shape: String) async throws {
             let forks = "/dev/shm/guard-test-\(getpid())-who"
             defer { unlink(forks) }
-            let host = try Host([Products.path("TreeShapes"), shape, forks])
+            let host = try Host([builtProduct("TreeShapes"), shape, forks])
             await host.startShape()
             host.signal(SIGKILL)
             // The guard first: its end says more than a look at the tree, whose processes may be gone before one can look.
@@ -20,7 +21,7 @@ extension RealTrees {
         }
 
         @Test func `keeper's whole group killed: the guard is not in it`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon"])
             await host.startShape()
             host.signalGroup(SIGKILL)
             await host.treeDies()
@@ -35,7 +36,7 @@ extension RealTrees {
         }
 
         @Test func `keeper stopped: the deadline kills, and is told afterwards`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon"])
             await host.startShape(milliseconds: 600)
             host.signal(SIGSTOP)
             await host.treeDies()
@@ -45,7 +46,7 @@ extension RealTrees {
         }
 
         @Test func `keeper that does not read: what happened to the child is not lost`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon"])
             await host.startShape(milliseconds: 3000)
             host.order("deaf")
             host.order("flood")
@@ -58,11 +59,11 @@ extension RealTrees {
         }
 
         @Test func `guard killed: the kernel kills the command, the keeper the rest`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "stubborn"])
+            let host = try Host([builtProduct("TreeShapes"), "stubborn"])
             await host.startShape()
             #expect(host.tree.count == 3)
             kill(host.guardPid, SIGKILL)
-            await host.eventually("the command to be dead") { !Processes.isAlive(host.commandPid) }
+            await host.eventually("the command to be dead") { !ProcessTable.isAlive(host.commandPid) }
             await host.hears("closed")
             #expect(host.tree.count == 2, "these are the keeper's to kill")
             host.order("sweep")
@@ -74,7 +75,7 @@ extension RealTrees {
         func `guard killed: whatever the tree, the keeper's sweep ends it`(_ shape: String) async throws {
             let forks = "/dev/shm/guard-test-\(getpid())-who"
             defer { unlink(forks) }
-            let host = try Host([Products.path("TreeShapes"), shape, forks])
+            let host = try Host([builtProduct("TreeShapes"), shape, forks])
             await host.startShape()
             kill(host.guardPid, SIGKILL)
             await host.hears("closed")
@@ -86,7 +87,7 @@ extension RealTrees {
 
         @Test(arguments: ["deep", "daemon", "sessions", "groups", "subreaper"])
         func `guard killed, no children files: the keeper's sweep ends it`(_ shape: String) async throws {
-            let host = try Host([Products.path("TreeShapes"), shape])
+            let host = try Host([builtProduct("TreeShapes"), shape])
             await host.startShape()
             kill(host.guardPid, SIGKILL)
             await host.hears("closed")
@@ -96,7 +97,7 @@ extension RealTrees {
         }
 
         @Test func `guard killed with orders unread: what it had said is still heard`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon"])
             await host.startShape()
             host.order("deaf")
             host.order("kill 1")
@@ -104,7 +105,7 @@ extension RealTrees {
             host.order("ping 1")
             host.order("settle")
             await host.hears("settled")
-            await host.eventually("the guard to have said all") { Processes.isSettled(host.guardPid) }
+            await host.eventually("the guard to have said all") { ProcessTable.isSettled(host.guardPid) }
             kill(host.guardPid, SIGSTOP)
             host.order("ping 2")
             host.order("settle")
@@ -119,7 +120,7 @@ extension RealTrees {
         }
 
         @Test func `guard stopped: the keeper kills it and clears up`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon"])
             await host.startShape()
             kill(host.guardPid, SIGSTOP)
             host.order("ping 5")
@@ -133,17 +134,17 @@ extension RealTrees {
 
         @Test(arguments: [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGPIPE, SIGALRM, SIGSEGV])
         func `a stray signal does not make the guard drop its tree`(_ number: Int32) async throws {
-            let host = try Host([Products.path("TreeShapes"), "plain"])
+            let host = try Host([builtProduct("TreeShapes"), "plain"])
             await host.startShape()
             kill(host.guardPid, number)
             host.order("ping 5")
             await host.hears("pong 5")
-            #expect(Processes.isAlive(host.commandPid))
+            #expect(ProcessTable.isAlive(host.commandPid))
         }
 
         @Test(arguments: ["00", "53 43 47 01 ff", "53 43 47 02 01 00 00 00 00 00 00 00 00", "53 43 47 01 41"])
         func `nonsense on the channel: the guard kills the tree and exits`(_ bytes: String) async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon"])
             await host.startShape()
             host.order("raw " + bytes)
             await host.hears("closed")
@@ -153,7 +154,7 @@ extension RealTrees {
         }
 
         @Test func `channel closed by a living keeper: the guard kills the tree and exits`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "daemon"])
+            let host = try Host([builtProduct("TreeShapes"), "daemon"])
             await host.startShape()
             host.order("shut")
             await host.treeDies()
@@ -161,13 +162,13 @@ extension RealTrees {
         }
 
         @Test func `the keeper's sweep can spare its guard`() async throws {
-            let host = try Host([Products.path("TreeShapes"), "plain"])
+            let host = try Host([builtProduct("TreeShapes"), "plain"])
             await host.startShape()
             host.order("spawn sleep 1000")
             let hook = await host.hears("spawned ").split(separator: " ").last.flatMap { pid_t($0) } ?? -1
             host.order("sweep-others")
             await host.hears("swept")
-            #expect(!Processes.isAlive(hook))
+            #expect(!ProcessTable.isAlive(hook))
             host.order("ping 5")
             await host.hears("pong 5")
             #expect(host.tree.count == 2)

@@ -8,10 +8,13 @@ import Synchronization
 /// A thread on each processor, which sleeps and looks how late it wakes.
 final class Processors: Sendable {
     private let stalls = Mutex<[ClosedRange<Instant>]>([])
+    private let began = BootClock.now()
+    private let count: Int
 
     init() {
         var allowed = [UInt8](repeating: 0, count: 128)
         _ = Self.affinity("sched_getaffinity")?(0, allowed.count, &allowed)
+        count = allowed.reduce(0) { $0 + $1.nonzeroBitCount }
         for number in 0..<allowed.count * 8 where allowed[number / 8] >> (number % 8) & 1 == 1 {
             let seat = Unmanaged.passRetained(Seat(self, number))
             var thread = pthread_t()
@@ -31,6 +34,16 @@ final class Processors: Sendable {
             stalls.contains { $0.upperBound > begin && $0.upperBound.since($0.lowerBound) > limit }
         }
     }
+
+    /// For how much of the time until now they stood still, in per cent.
+    var stillShare: Int64 {
+        let still = stalls.withLock { $0.reduce(Duration.zero) { $0 + $1.upperBound.since($1.lowerBound) } }
+        let all = BootClock.now().since(began).milliseconds * Int64(max(count, 1))
+        return all > 0 ? still.milliseconds * 100 / all : 0
+    }
+
+    /// Whether the machine had too little time for this.
+    var wereBusy: Bool { stillShare >= 5 }
 
     private typealias Affinity = @convention(c) (pid_t, Int, UnsafeMutablePointer<UInt8>) -> Int32
 

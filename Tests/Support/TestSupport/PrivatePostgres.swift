@@ -1,4 +1,4 @@
-// A PostgreSQL of a test's own: made by initdb in a fresh temporary directory, on a free port, gone when the test is.
+// A PostgreSQL of a test's own: made in a fresh temporary directory, on a free port, gone when the test is.
 // A supervising shell is the postmaster's parent; it reads orders from a socket, and when that closes, however the test
 // process ended, it kills the postmaster and removes the directory.
 
@@ -43,14 +43,35 @@ public final class PrivatePostgres: Sendable {
     ///   - settings: further lines of postgresql.conf; values are quoted here.
     ///   - hba: the lines of pg_hba.conf, tried first to last. By default everybody on this machine is trusted.
     ///   - primary: when given, this server is made a streaming standby of that one, which must be running.
-    public init(
+    public convenience init(
         maxConnections: Int = 50, settings: [String: String] = [:],
         hba: [String] = ["local all all trust", "host all all samehost trust", "local replication all trust"],
         standbyOf primary: PrivatePostgres? = nil
     ) throws {
+        try self.init(
+            from: primary.map { .baseBackup($0) } ?? .copy(try Self.template.get()), maxConnections: maxConnections,
+            settings: settings, hba: hba)
+    }
+
+    /// Where a server's files come from.
+    private enum Origin {
+        case initdb
+        case copy(PrivatePostgres)
+        case baseBackup(PrivatePostgres)
+    }
+
+    /// What initdb makes, which takes a second of a processor; all others are copies. Never started.
+    private static let template = Result {
+        try PrivatePostgres(from: .initdb, maxConnections: 1, settings: [:], hba: [])
+    }
+
+    private init(from origin: Origin, maxConnections: Int, settings: [String: String], hba: [String]) throws {
         let directory = try makeTemporaryDirectory("sidecar-postgres")
         self.directory = directory
-        let connections = max(maxConnections, primary?.maxConnections ?? 0)
+        let connections =
+            if case .baseBackup(let primary) = origin { max(maxConnections, primary.maxConnections) } else {
+                maxConnections
+            }
         self.maxConnections = connections
         configuration = [
             "max_connections": "\(connections)", "fsync": "off", "listen_addresses": "127.0.0.1",
@@ -67,16 +88,19 @@ public final class PrivatePostgres: Sendable {
         state.withLock { $0.supervisor = (ours, supervisor) }
         let data = directory + "/data"
         if geteuid() == 0 { try run(["chown", ServerUser.name, directory]) }
-        if let primary {
-            try run(
-                ServerUser.prefix + [
-                    serverBinary("pg_basebackup"), "-D", data, "-R", "-d", primary.socketURL(), "-c", "fast",
-                    "--no-sync",
-                ])
-        } else {
+        switch origin {
+        case .initdb:
             try run(
                 ServerUser.prefix + [
                     serverBinary("initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C",
+                    "--no-sync",
+                ])
+        case .copy(let template):
+            try run(ServerUser.prefix + ["cp", "-a", template.directory + "/data", data])
+        case .baseBackup(let primary):
+            try run(
+                ServerUser.prefix + [
+                    serverBinary("pg_basebackup"), "-D", data, "-R", "-d", primary.socketURL(), "-c", "fast",
                     "--no-sync",
                 ])
         }

@@ -3,6 +3,7 @@
 
 import Clock
 import Foundation
+import Synchronization
 
 /// One recorded process.
 public struct RecordedProcess: Sendable {
@@ -58,25 +59,18 @@ public struct Recording: Sendable {
     public let nonsense: [String]
 
     /// Reads every log of `directory`. A missing folder is an empty recording.
-    public init(directory: String) {
-        var byTree: [RecordedTree.ID: [RecordedProcess]] = [:]
-        var nonsense: [String] = []
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-        for name in names.sorted() where name.hasSuffix(".log") {
-            guard let data = FileManager.default.contents(atPath: directory + "/" + name),
-                let log = RecorderLog(name: name, text: String(decoding: data, as: UTF8.self))
-            else { continue }
-            nonsense += log.nonsense.map { "\(name): \($0)" }
-            byTree[log.tree, default: []].append(log.process)
-        }
-        trees = byTree.map { id, processes in
+    public init(directory: String) { self = RecordingReader(directory: directory).read() }
+
+    fileprivate init(_ logs: [RecorderLog]) {
+        let processes = logs.compactMap { log in log.process.map { (log, $0) } }
+        nonsense = processes.flatMap { log, _ in log.nonsense.map { "\(log.name): \($0)" } }
+        trees = Dictionary(grouping: processes) { $1.tree }.map { id, members in
             RecordedTree(
                 id: id,
-                processes: processes.sorted {
+                processes: members.map(\.1.process).sorted {
                     ($0.shape == "main" ? 0 : 1, $0.start) < ($1.shape == "main" ? 0 : 1, $1.start)
                 })
         }.sorted { $0.start < $1.start }
-        self.nonsense = nonsense
     }
 
     /// The trees that `node` ran, in order.
@@ -106,53 +100,98 @@ public struct Recording: Sendable {
     }
 }
 
-/// One log file, read.
-private struct RecorderLog {
-    let tree: RecordedTree.ID
-    let process: RecordedProcess
-    let nonsense: [String]
+/// Reads what the recorders of one folder write, again and again: each time only what is new.
+public final class RecordingReader: Sendable {
+    private let directory: String
+    private let logs = Mutex<[String: RecorderLog]>([:])
 
-    /// Nil when there is no sign of life in it (yet), or when the name is not one of the recorder's.
-    init?(name: String, text: String) {
+    /// A missing folder is an empty recording.
+    public init(directory: String) { self.directory = directory }
+
+    /// All that was written until now.
+    public func read() -> Recording {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+        return logs.withLock { logs in
+            for name in names where name.hasSuffix(".log") {
+                if logs[name] == nil, let log = RecorderLog(name: name) { logs[name] = log }
+                logs[name]?.readOn(in: directory)
+            }
+            return Recording(logs.values.sorted { $0.name < $1.name })
+        }
+    }
+}
+
+/// One log file, as far as it has been read.
+private struct RecorderLog {
+    let name: String
+    private let epoch: String
+    private let instance: String
+    private let shape: String
+    private let pid: Int
+
+    /// Where the first line begins that has not been read.
+    private var offset = 0
+    private var main: Int?
+    private var start: Instant?
+    private var last: Instant?
+    private var stop: Instant?
+    private var signals: [Int] = []
+    private var intruders: [(at: Instant, who: String)] = []
+    private var environment: [String: String] = [:]
+    private(set) var nonsense: [String] = []
+
+    /// Nil when the name is not one of the recorder's.
+    init?(name: String) {
         // <epoch>-<instance, itself with dashes>-<shape>-<pid>.log
         let words = name.dropLast(".log".count).split(separator: "-").map(String.init)
         guard words.count >= 4, let pid = Int(words[words.count - 1]) else { return nil }
+        self.name = name
+        self.pid = pid
+        epoch = words[0]
+        instance = words[1..<(words.count - 2)].joined(separator: "-")
+        shape = words[words.count - 2]
+    }
 
-        var main: Int?
-        var start: Instant?
-        var last: Instant?
-        var stop: Instant?
-        var signals: [Int] = []
-        var intruders: [(at: Instant, who: String)] = []
-        var environment: [String: String] = [:]
-        var nonsense: [String] = []
-        // A line that SIGKILL cut short has no newline at its end and is no sign of anything.
-        for line in text.split(separator: "\n", omittingEmptySubsequences: true).dropLast(text.hasSuffix("\n") ? 0 : 1)
-        {
-            let words = line.split(separator: " ").map(String.init)
-            let number = words.count > 1 ? Int64(words[1]) : nil
-            let instant = number.map { Instant(nanoseconds: $0) }
-            switch words.first {
-            case "main" where number != nil: main = number.map { Int($0) }
-            case "start" where instant != nil: start = start ?? instant
-            case "alive" where instant != nil: break
-            case "stop" where instant != nil: stop = instant
-            case "signal" where number != nil && words.count == 3: signals.append(Int(number ?? 0))
-            case "intruder" where words.count == 3:
-                intruders.append((instant ?? Instant(nanoseconds: 0), words[2]))
-            case "env":
-                let pair = line.dropFirst("env ".count).split(separator: "=", maxSplits: 1).map(String.init)
-                if pair.count == 2 { environment[pair[0]] = pair[1] }
-            default: nonsense.append(String(line))
-            }
-            if let instant, ["start", "alive", "stop"].contains(words[0]) { last = max(last ?? instant, instant) }
-        }
+    /// The process and its tree; nil when there is no sign of life in the log (yet).
+    var process: (tree: RecordedTree.ID, process: RecordedProcess)? {
         guard let start, let last, let main else { return nil }
-        tree = RecordedTree.ID(
-            epoch: words[0], instance: words[1..<(words.count - 2)].joined(separator: "-"), main: main)
-        process = RecordedProcess(
-            shape: words[words.count - 2], pid: pid, start: start, last: last, stop: stop, signals: signals,
-            intruders: intruders, environment: environment)
-        self.nonsense = nonsense
+        return (
+            RecordedTree.ID(epoch: epoch, instance: instance, main: main),
+            RecordedProcess(
+                shape: shape, pid: pid, start: start, last: last, stop: stop, signals: signals, intruders: intruders,
+                environment: environment)
+        )
+    }
+
+    /// Reads the lines that were added. One that SIGKILL cut short has no newline at its end and is no sign of anything.
+    mutating func readOn(in directory: String) {
+        guard let file = FileHandle(forReadingAtPath: directory + "/" + name) else { return }
+        defer { try? file.close() }
+        guard (try? file.seek(toOffset: UInt64(offset))) != nil, let added = try? file.readToEnd(),
+            let end = added.lastIndex(of: UInt8(ascii: "\n"))
+        else { return }
+        offset += end + 1 - added.startIndex
+        for line in added[..<end].split(separator: UInt8(ascii: "\n")) {
+            take(String(decoding: line, as: UTF8.self))
+        }
+    }
+
+    private mutating func take(_ line: String) {
+        let words = line.split(separator: " ").map(String.init)
+        let number = words.count > 1 ? Int64(words[1]) : nil
+        let instant = number.map { Instant(nanoseconds: $0) }
+        switch words.first {
+        case "main" where number != nil: main = number.map { Int($0) }
+        case "start" where instant != nil: start = start ?? instant
+        case "alive" where instant != nil: break
+        case "stop" where instant != nil: stop = instant
+        case "signal" where number != nil && words.count == 3: signals.append(Int(number ?? 0))
+        case "intruder" where words.count == 3: intruders.append((instant ?? Instant(nanoseconds: 0), words[2]))
+        case "env":
+            let pair = line.dropFirst("env ".count).split(separator: "=", maxSplits: 1).map(String.init)
+            if pair.count == 2 { environment[pair[0]] = pair[1] }
+        default: nonsense.append(line)
+        }
+        if let instant, ["start", "alive", "stop"].contains(words[0]) { last = max(last ?? instant, instant) }
     }
 }

@@ -47,6 +47,12 @@ public func run(_ command: [String]) throws -> String {
     return text.hasSuffix("\n") ? String(text.dropLast()) : text
 }
 
+/// Copies a program so that every user may execute it. Not by this process: what it has open for writing, a child that another
+/// test forks at that moment keeps open until its exec, and a program that is open for writing cannot be executed.
+public func copyProgram(_ program: String, to copy: String) throws {
+    try run(["install", "-m", "755", program, copy])
+}
+
 /// A fresh directory that every user may enter.
 public func makeTemporaryDirectory(_ name: String) throws -> String {
     let parent = ProcessInfo.processInfo.environment["TMPDIR"] ?? "/tmp"

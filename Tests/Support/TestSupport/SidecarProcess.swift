@@ -19,7 +19,8 @@ public final class SidecarProcess: Sendable {
     public let node: String
     public let lease: String
     public let readyFile: String
-    private let process: SpawnedProcess
+    /// The keeper; or, as PID 1 of a namespace, the unshare(1) that is its parent.
+    public let process: SpawnedProcess
     private let inOwnNamespace: Bool
 
     /// The binary under test: SIDECAR_BINARY, else the one built with these tests.

@@ -125,6 +125,9 @@ public final class SpawnedProcess: Sendable {
     }
 }
 
+/// A built program of this package.
+public func builtProduct(_ name: String) -> String { builtProducts + "/" + name }
+
 /// The folder of the built products: where this test bundle lies.
 public let builtProducts: String = {
     let path = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""

@@ -1,6 +1,7 @@
 // The programs that stand in for a crowded machine and for a debugger: they must hold what they promise to hold, and let go
 // of it whatever becomes of them.
 
+import Clock
 import Foundation
 import TestSupport
 import Testing
@@ -71,6 +72,32 @@ import Testing
             _ = try tracer.waitForExit()
             try eventually("it goes on") { processState(held.pid) == "S" }
             #expect(!isDead(held.pid))
+        }
+    }
+}
+
+@Suite struct StallWitnessTests {
+    /// A process that is ready to run and is not let run counts as a machine that stood still.
+    @Test(.enabled(if: FileManager.default.fileExists(atPath: "/proc/self/schedstat"), "this kernel counts no waiting"))
+    func whoWaitsForAProcessorIsSeen() async throws {
+        try await onOwnThread {
+            let directory = try makeTemporaryDirectory("witness")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            let busy = "perl -e '1 while 1'"
+            // Four of the least priority on one processor: each waits for three quarters of the time.
+            let rivals = try (1...4).map {
+                try SpawnedProcess(
+                    ["/bin/sh", "-c", "exec taskset -c 0 nice -n 19 \(busy)"],
+                    environment: SidecarProcess.cleanEnvironment, output: "\(directory)/\($0)")
+            }
+            defer { for rival in rivals { rival.signal(SIGKILL) } }
+            let witness = StallWitness()
+            defer { witness.end() }
+            let began = BootClock.now()
+            witness.watch(rivals[0].pid)
+            try eventually("it is seen to wait") {
+                witness.stalled(longerThan: .milliseconds(500), during: began...BootClock.now())
+            }
         }
     }
 }

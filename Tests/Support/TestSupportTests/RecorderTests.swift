@@ -136,3 +136,34 @@ import Testing
         }
     }
 }
+
+@Suite struct RecordingReaderTests {
+    /// What is read bit by bit is what is read at once, and a line is taken when it is whole.
+    @Test func itReadsOnlyWhatIsNewAndWholeLines() throws {
+        let directory = try makeTemporaryDirectory("reader")
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let reader = RecordingReader(directory: directory)
+        #expect(reader.read().trees.isEmpty)
+        let path = directory + "/7-a-b-main-42.log"
+        var written = ""
+        func add(_ text: String) throws {
+            written += text
+            try written.write(toFile: path, atomically: false, encoding: .utf8)
+        }
+        try add("env SIDECAR_NODE=x\nmain 42\n")
+        #expect(reader.read().trees.isEmpty, "no sign of life yet")
+        try add("start 100\nalive 200\nali")
+        #expect(reader.read().trees.first?.last == Instant(nanoseconds: 200))
+        try add("ve 300\nsignal 15 310\nwhat is this\nintruder 320 who\nstop 40")
+        let tree = try #require(reader.read().trees.first)
+        #expect(tree.last == Instant(nanoseconds: 300) && tree.main?.stop == nil)
+        try add("0\n")
+        for recording in [reader.read(), Recording(directory: directory)] {
+            let tree = try #require(recording.trees.first)
+            #expect(tree.id.lockName == "7-a-b-42" && tree.node == "x")
+            #expect(tree.start == Instant(nanoseconds: 100) && tree.main?.stop == Instant(nanoseconds: 400))
+            #expect(tree.main?.signals == [15] && tree.main?.intruders.map(\.who) == ["who"])
+            #expect(recording.nonsense == ["7-a-b-main-42.log: what is this"])
+        }
+    }
+}

@@ -1,27 +1,14 @@
-"""What the Airflow tests need to know of the machine: process trees, who owns which connection, deadlines, and a tally."""
+"""This machine as the tests see it: the clock of processes, waiting with a deadline, process trees, who owns which connection.
+
+    python3 -m sidecartest.machine tree PID          a process and all its descendants, one PID:START a line
+    python3 -m sidecartest.machine start PID         its PID:START, while it runs
+    python3 -m sidecartest.machine alive PID:START...    the PIDs of those that still run
+"""
 
 import os
+import socket
+import sys
 import time
-
-
-class Tally:
-    """Counts checks and prints each as one line."""
-
-    def __init__(self):
-        self.passed = 0
-        self.failed = 0
-
-    def check(self, what, holds, detail=""):
-        if holds:
-            self.passed += 1
-        else:
-            self.failed += 1
-        print(f"{'ok  ' if holds else 'FAIL'}  {what}{f' ({detail})' if detail != '' else ''}", flush=True)
-        return bool(holds)
-
-
-class Missing(Exception):
-    """Something that the rest of a scenario needs did not come in time."""
 
 
 def now():
@@ -50,6 +37,19 @@ def eventually(seconds, condition, interval=0.05):
         if result:
             break
     return result
+
+
+def free_port():
+    """A TCP port of 127.0.0.1 that was free a moment ago. Not one that the kernel may give to a client meanwhile."""
+    for _ in range(50):
+        port = 20000 + int.from_bytes(os.urandom(2), "little") % 12000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    sys.exit("found no free TCP port on 127.0.0.1")
 
 
 def _stat(pid):
@@ -134,3 +134,22 @@ def local_ports(processes):
                     if fields[9] in inodes:
                         ports.add(int(fields[1].rpartition(":")[2], 16))
     return ports
+
+
+def main(verb, *names):
+    if verb == "tree":
+        found = tree(int(names[0]))
+        print("".join(f"{pid}:{found[pid]}\n" for pid in alive(found)), end="")
+    elif verb == "start":
+        stat = _stat(names[0])
+        if not stat or stat[2] in "ZX":
+            sys.exit(1)
+        print(f"{names[0]}:{stat[1]}")
+    elif verb == "alive":
+        print("".join(f"{pid}\n" for pid in alive({int(pid): int(start) for pid, start in (each.split(":") for each in names)})), end="")
+    else:
+        sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,25 +1,7 @@
-#!/usr/bin/env python3
-"""What the test of the chart asks of rendered manifests. Needs PyYAML.
-
-  chart-pod.py judge FILE                      says what breaks a promise of the chart; exit code 1 when something does
-  chart-pod.py run FILE WORKLOAD CONTAINER POD FOLDER [KEY=VALUE...]
-                                               the arguments of `podman run` that make the container as the kubelet would,
-                                               one a line: command, user, root file system, capabilities, variables, volumes.
-                                               KEY=VALUE are the keys of secrets; FOLDER holds the pod's emptyDirs
-  chart-pod.py probe FILE WORKLOAD CONTAINER startup|readiness|liveness
-                                               the command of a probe, one argument a line
-  chart-pod.py grace FILE WORKLOAD             terminationGracePeriodSeconds
-  chart-pod.py restricted OVERLAY              what the Pod Security Standard `restricted`, or a quota, misses in its init containers
-  chart-pod.py documented VALUES README        which values the README does not name
-  chart-pod.py pod OVERLAY IMAGE               the pod that the official chart makes of its overlay, as far as the overlay goes
-  chart-pod.py completed PART                  a page's part of a Deployment with what it leaves out; says what of it would not work
-
-WORKLOAD is a kind: Deployment or Pod.
-"""
+"""What the test of the charts asks of rendered manifests, which are read as the API server reads them. Needs PyYAML."""
 
 import json
 import os
-import sys
 
 import yaml
 
@@ -31,7 +13,7 @@ class Once(yaml.SafeLoader):
         names = [key.value for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
-                sys.exit(f"line {node.start_mark.line + 1}: the key {name} is there twice")
+                raise ValueError(f"line {node.start_mark.line + 1}: the key {name} is there twice")
         return super().construct_mapping(node, deep)
 
 
@@ -60,7 +42,7 @@ def pod_spec(document):
 def workload(path, kind):
     found = [each for each in documents(path) if each["kind"] == kind]
     if len(found) != 1:
-        sys.exit(f"{len(found)} documents of kind {kind} in {path}")
+        raise ValueError(f"{len(found)} documents of kind {kind} in {path}")
     return found[0]
 
 
@@ -68,7 +50,7 @@ def container(spec, name):
     for each in spec.get("initContainers", []) + spec["containers"]:
         if each["name"] == name:
             return each
-    sys.exit(f"no container {name}")
+    raise ValueError(f"no container {name}")
 
 
 def seconds(text):
@@ -182,6 +164,7 @@ def judge_deployment(document, others, bad):
 
 
 def judge(path):
+    """What breaks a promise of the chart."""
     found, everything = [], documents(path)
     for document in everything:
         say = lambda text, kind=document["kind"]: found.append(f"{kind}: {text}")
@@ -193,14 +176,15 @@ def judge(path):
             judge_deployment(document, [each for each in everything if each is not document], say)
         if document["kind"] == "ServiceAccount" and document.get("automountServiceAccountToken") is not False:
             say("mounts its token")
-    print("\n".join(found), end="\n" if found else "")
-    return bool(found)
+    return found
 
 
-def run(path, kind, name, pod, folder, *secrets):
+def run(path, kind, name, pod, folder, secrets):
+    """The arguments of `podman run` that make the container as the kubelet would: command, user, root file system, capabilities,
+    variables, volumes. `secrets` are the values of secrets by their keys; `folder` holds the pod's emptyDirs."""
     document = workload(path, kind)
     spec = pod_spec(document)
-    main, secrets = container(spec, name), dict(each.split("=", 1) for each in secrets)
+    main = container(spec, name)
     context = {**spec.get("securityContext", {}), **main.get("securityContext", {})}
     arguments = ["--hostname", pod]
     if "runAsUser" in context:
@@ -227,7 +211,7 @@ def run(path, kind, name, pod, folder, *secrets):
     for mount in main.get("volumeMounts", []):
         source = volumes[mount["name"]].get("emptyDir")
         if source is None:
-            sys.exit(f"volume {mount['name']} is no emptyDir")
+            raise ValueError(f"volume {mount['name']} is no emptyDir")
         mode = "ro" if mount.get("readOnly") else "rw"
         if source.get("medium") == "Memory":
             size = source["sizeLimit"].replace("Mi", "m")
@@ -239,7 +223,7 @@ def run(path, kind, name, pod, folder, *secrets):
             arguments += ["--volume", f"{on_host}:{mount['mountPath']}:{mode}"]
     if "command" in main:
         arguments += ["--entrypoint", json.dumps(main["command"])]
-    print("\n".join(arguments + [main["image"]] + main.get("args", [])))
+    return arguments + [main["image"]] + main.get("args", [])
 
 
 def keys(values, schema_free=("resources", "podSecurityContext")):
@@ -250,15 +234,15 @@ def keys(values, schema_free=("resources", "podSecurityContext")):
             yield key
 
 
-def documented(values, readme):
+def undocumented(values, readme):
+    """Which values the README does not name."""
     with open(readme, encoding="utf-8") as file:
         text = file.read()
-    missing = [each for each in keys(documents(values)[0]) if f"`{each}`" not in text]
-    print("\n".join(missing), end="\n" if missing else "")
-    return bool(missing)
+    return [each for each in keys(documents(values)[0]) if f"`{each}`" not in text]
 
 
-def restricted(path):
+def not_restricted(path):
+    """What the Pod Security Standard `restricted`, or a quota, misses in an overlay's init containers."""
     missing = []
     for each in documents(path)[0]["scheduler"]["extraInitContainers"]:
         context, resources = each.get("securityContext", {}), each.get("resources", {})
@@ -270,12 +254,11 @@ def restricted(path):
             ("requests", set(resources.get("requests", {})) == {"cpu", "memory"}),
             ("limits", set(resources.get("limits", {})) == {"cpu", "memory"}),
         ) if not there]
-    print("\n".join(missing), end="\n" if missing else "")
-    return bool(missing)
+    return missing
 
 
 def official(path, image):
-    """How templates/scheduler/scheduler-deployment.yaml of the official chart places what the overlay sets."""
+    """The pod that the official chart makes of its overlay: how its templates/scheduler/scheduler-deployment.yaml places it."""
     values = documents(path)[0]["scheduler"]
     spec = {
         "terminationGracePeriodSeconds": values["terminationGracePeriodSeconds"],
@@ -292,10 +275,11 @@ def official(path, image):
         }],
         "volumes": values["extraVolumes"] + [{"name": "logs", "emptyDir": {}}],
     }
-    yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "scheduler"}, "spec": spec}, sys.stdout)
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "scheduler"}, "spec": spec})
 
 
 def completed(path):
+    """A page's part of a Deployment with what it leaves out, and what of it would not work."""
     part, found = documents(path)[0], []
     template = part["spec"]["template"]
     labels = {"app": "scheduler"}
@@ -317,33 +301,13 @@ def completed(path):
     run = [mount["name"] for mount in each["volumeMounts"] if mount["mountPath"] == "/run/sidecar"]
     if [volumes.get(name, {}).get("emptyDir", {}).get("medium") for name in run] != ["Memory"]:
         found.append("/run/sidecar is not in memory")
-    yaml.safe_dump(part, sys.stdout)
-    print("\n".join(found), end="\n" if found else "", file=sys.stderr)
-    return bool(found)
+    return yaml.safe_dump(part), found
 
 
-def main(verb, *rest):
-    if verb == "judge":
-        return judge(*rest)
-    if verb == "run":
-        return run(*rest)
-    if verb == "probe":
-        path, kind, name, probe = rest
-        print("\n".join(container(pod_spec(workload(path, kind)), name)[probe + "Probe"]["exec"]["command"]))
-        return 0
-    if verb == "grace":
-        print(pod_spec(workload(*rest))["terminationGracePeriodSeconds"])
-        return 0
-    if verb == "documented":
-        return documented(*rest)
-    if verb == "restricted":
-        return restricted(*rest)
-    if verb == "pod":
-        return official(*rest)
-    if verb == "completed":
-        return completed(*rest)
-    sys.exit(__doc__)
+def probe(path, kind, name, which):
+    """The command of a probe: startup, readiness or liveness."""
+    return container(pod_spec(workload(path, kind)), name)[which + "Probe"]["exec"]["command"]
 
 
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+def grace(path, kind):
+    return pod_spec(workload(path, kind))["terminationGracePeriodSeconds"]

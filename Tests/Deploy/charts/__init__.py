@@ -1,0 +1,1 @@
+"""The test of the charts in helm/: see Tests/Deploy/chart."""
