@@ -22,13 +22,22 @@ public struct Strain: Equatable, Sendable {
         self.processors = processors
     }
 
+    /// What ending one process or thread costs, in time of one processor.
+    private static let microsecondsPerTask = 500.0
+    /// What giving back a megabyte of their memory costs.
+    private static let microsecondsPerMegabyte = 100.0
+    /// Beyond this, in microseconds, no TTL is long enough anyway.
+    private static let longestKilling = 3_600_000_000.0
+
     /// How long the kernel is about to take to end all that is there, once it is told to. Ending is work, done in the tree's
     /// own share of the processor: measured were 0.4 ms a process and 0.07 to 0.1 ms a megabyte.
     public var killing: Duration {
         guard processors > 0 else { return .zero }
         let tasks = Int64(clamping: max(self.tasks, 0))
-        let work = Double(tasks) * 500 + Double(max(memory, 0)) / 1_000_000 * 100
-        return .microseconds(Int64(min(work * 1000 / Double(processors), 3_600_000_000)))
+        let work =
+            Double(tasks) * Self.microsecondsPerTask
+            + Double(max(memory, 0)) / 1_000_000 * Self.microsecondsPerMegabyte
+        return .microseconds(Int64(min(work * 1000 / Double(processors), Self.longestKilling)))
     }
 }
 
@@ -84,28 +93,24 @@ struct Lateness: Equatable, Sendable {
 
 extension LeaseMachine {
     /// Until when a renewal that was sent at `sentAt` lets the child live, as far as is known now (R2). What was measured is
-    /// subtracted twice, since the next time may be worse.
+    /// subtracted more than once, since the next time may be worse.
     func deadline(sentAt: Instant, at now: Instant) -> Instant {
-        sentAt + (settings.timing.life - lateness.total(at: now, timing: settings.timing) * 2)
+        sentAt + (settings.timing.life - lateness.total(at: now, timing: settings.timing) * Timing.latenessFactor)
     }
 
     /// Late by so much that people have to know.
     func isLate(at now: Instant) -> Bool {
-        lateness.total(at: now, timing: settings.timing) * 2 > settings.timing.margin
+        lateness.total(at: now, timing: settings.timing) > settings.timing.tellingLateness
     }
-
-    /// The most that a machine may be late by and still lead. Its keeper must notice the deadline, be patient with a guard that
-    /// is silent, notice that too, and kill: late three times, where twice is kept back. The margin pays for the rest.
-    private var bearable: Duration { settings.timing.margin - patienceWithGuard }
 
     /// Late by more than is bearable: no child may be started, and one that runs is given up.
     func isStarved(at now: Instant) -> Bool {
-        lateness.total(at: now, timing: settings.timing) > bearable
+        lateness.total(at: now, timing: settings.timing) > settings.timing.bearableLateness
     }
 
     /// Whether a lease that is claimed now could be held: as far as is remembered. Whoever claims and loses at once keeps others
     /// out.
-    var canHold: Bool { lateness.worstRemembered + lateness.strain.killing <= bearable }
+    var canHold: Bool { lateness.worstRemembered + lateness.strain.killing <= settings.timing.bearableLateness }
 
     mutating func strained(_ strain: Strain, at now: Instant) {
         lateness.note(strain, at: now, timing: settings.timing)

@@ -140,7 +140,7 @@ extension LeaseMachine {
     /// R6: a stranger on the lock is waited for during the first half of the life that is left. Then the lease is worth
     /// more than the lock: the record still says that it is ours.
     private func lockDemand(_ leadership: Leadership, at now: Instant) -> LockDemand {
-        now + settings.timing.life / 2 < leadership.deadline ? .needed : .waived
+        now + settings.timing.lifeWorthTheLock < leadership.deadline ? .needed : .waived
     }
 
     mutating func leaderGot(_ reply: Reply, sentAt: Instant, through session: SessionID, at now: Instant) {
@@ -153,7 +153,8 @@ extension LeaseMachine {
         case (.held, .renewal(.lockBusy)):
             // Somebody else's lock is not a loss while the record still says us (R6).
             reportOnce(.stranger, .lockHeldByStranger)
-            change { $0.renewAt = now + .milliseconds(100) }
+            let again = now + settings.timing.lockRetryPause
+            change { $0.renewAt = again }
         case (.lost(_, let then), .done):
             if case .none = leadership.tree { settle(then, at: now) }
         case (.lost, .renewal(.renewed)):
@@ -188,8 +189,8 @@ extension LeaseMachine {
         guard case .leading(let leadership) = role else { return }
         switch leadership.standing {
         case .held:
-            let pause = min(settings.timing.renewInterval / 4, .milliseconds(250))
-            change { $0.renewAt = now + pause }
+            let again = now + settings.timing.renewRetryPause
+            change { $0.renewAt = again }
         case .releasing(let then):
             report(.releaseRefused)
             settle(then, at: now)

@@ -110,16 +110,17 @@ extension LeaseMachine {
             chores.add(.historyBegin(epoch, previousRenewedAgo: .zero))
             lead(epoch, beat: beat, fenced: fenced, sentAt: sentAt, through: session, at: now)
         case .renewal(.lockBusy):
+            let again = now + settings.timing.lockRetryPause
             update { standby in
                 standby.ownBusySince = standby.ownBusySince ?? now
-                standby.intention = .observe(at: now + .milliseconds(100))
+                standby.intention = .observe(at: again)
             }
         case .terminated(let count):
             if count > 0 { report(.holdersTerminated(count)) } else { reportOnce(.stranger, .lockHeldByStranger) }
-            let interval = settings.timing.renewInterval
+            let pause = count > 0 ? settings.timing.terminationPause : settings.timing.failurePause
             update { standby in
                 // First look again: the record may have moved meanwhile, and then the watch starts anew.
-                standby.claimPausesUntil = now + (count > 0 ? .milliseconds(50) : interval / 2)
+                standby.claimPausesUntil = now + pause
                 standby.lockWasTried = false
                 standby.intention = .observe(at: now)
             }
@@ -141,7 +142,7 @@ extension LeaseMachine {
         // Whoever stays out of the lease leaves its own record to others, too: a renewal would keep them out.
         if isOwn(record, at: observation.server), canHold, now >= (standby.coolsUntil ?? now) {
             // A lock that stays busy is a stranger's: from then on the record is anyone's, and so is what R4 says of it.
-            guard let busy = standby.ownBusySince, now >= busy + settings.timing.ttl else {
+            guard let busy = standby.ownBusySince, now >= busy + settings.timing.ownRecordPatience else {
                 return update { $0.intention = .resumeOwn(record.epoch) }
             }
         } else {
@@ -174,7 +175,8 @@ extension LeaseMachine {
     /// record: nothing before our own TTL, whatever the record's is. Nil when nobody is in the way.
     private func inTheWay(_ standby: Standby, of watch: Watch, at now: Instant) -> Standby.Intention? {
         guard standby.lockWasTried, let since = standby.lockBusySince,
-            watch.basis(at: now, largestTTL: largestTTL) == .expired, now >= watch.firstSeen + settings.timing.ttl
+            watch.basis(at: now, largestTTL: largestTTL) == .expired,
+            now >= watch.firstSeen + settings.timing.holderPatience
         else { return nil }
         let waited = now.since(since)
         if waited >= largestTTL * Timing.ttlsUntilLockIsWaived { return .claimUnlocked }
@@ -188,7 +190,7 @@ extension LeaseMachine {
         refused(
             .take, reason: "the lease's record was made and is not shown: a row filter (row-level security) hides it",
             lasting: false, at: now)
-        let again = now + settings.timing.renewInterval / 2
+        let again = now + settings.timing.failurePause
         update { $0.intention = .observe(at: again) }
     }
 
@@ -211,8 +213,9 @@ extension LeaseMachine {
     private func pollPause(_ record: Record, age: Duration) -> Duration {
         let own = settings.timing.renewInterval
         guard record.holder != nil, !record.released else { return own }
-        let due = record.renewInterval - age + .milliseconds(20)
-        return due > .milliseconds(20) ? min(due, own) : min(record.renewInterval, own) / 4
+        let untilRenewal = record.renewInterval - age
+        guard untilRenewal > .zero else { return settings.timing.overduePollPause(holder: record.renewInterval) }
+        return min(untilRenewal + settings.timing.pollDelay, own)
     }
 
     private mutating func claimed(
@@ -233,8 +236,9 @@ extension LeaseMachine {
         case .lockBusy:
             // Another claimer, most likely: look again. Who holds the lock of a record that is merely released is about
             // to let go, or is not the one in the record (R4): `observed` terminates holders of expired ones only.
+            let again = now + settings.timing.lockRetryPause
             update { standby in
-                standby.claimPausesUntil = now + .milliseconds(100)
+                standby.claimPausesUntil = again
                 standby.lockWasTried = true
                 standby.lockBusySince = standby.lockBusySince ?? now
                 standby.intention = .observe(at: now)
@@ -248,7 +252,7 @@ extension LeaseMachine {
     }
 
     mutating func standbyFailed(_ statement: Statement, at now: Instant) {
-        let pause = settings.timing.renewInterval / 2
+        let pause = settings.timing.failurePause
         update { standby in
             standby.claimPausesUntil = now + pause
             switch statement {
@@ -265,7 +269,7 @@ extension LeaseMachine {
         if let chore = chores.next() {
             send(.auxiliary(chore), at: now)
         } else if now >= chores.registerAt {
-            chores.registerAt = now + settings.timing.ttl / 2
+            chores.registerAt = now + settings.timing.registerInterval
             send(.auxiliary(.register(leading: leading, healthy: status(at: now).healthy)), at: now)
         }
     }

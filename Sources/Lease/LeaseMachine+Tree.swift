@@ -3,14 +3,10 @@
 import Clock
 
 extension LeaseMachine {
-    /// How long the guard may owe an answer when it must kill (R12). The margin pays for it: a quarter, so that clock rates
-    /// and killing have the rest.
-    var patienceWithGuard: Duration { min(.milliseconds(100), settings.timing.margin / 4) }
-
     /// When a guard that must kill has owed its answer for too long. One that is known to be late has longer, as far as its
     /// deadline was brought forward for it (R2): to kill it would only make more work for the same few processors.
     private func answerDue(at now: Instant) -> Instant {
-        let due = now + patienceWithGuard
+        let due = now + settings.timing.patienceWithGuard
         guard case .leading(let leadership) = role else { return due }
         // The keeper wakes as late for it once more.
         let paid = leadership.grantedAt + (settings.timing.life - lateness.worstRemembered)
@@ -21,11 +17,11 @@ extension LeaseMachine {
     mutating func ask(at now: Instant) {
         lastToken += 1
         probeAt = nil
-        guardian = .asked(lastToken, since: now, by: now + settings.timing.ttl)
+        guardian = .asked(lastToken, since: now, by: now + settings.timing.patienceWithIdleGuard)
         actions.append(.order(.ping(lastToken)))
     }
 
-    /// At the deadline, or after a loss, the guard has `patienceWithGuard` to answer (R12).
+    /// At the deadline, or after a loss, the guard has `Timing.patienceWithGuard` to answer (R12).
     mutating func demandAnswer(at now: Instant) {
         switch guardian {
         case .answering, .asked:
@@ -118,11 +114,10 @@ extension LeaseMachine {
         if case .pong(let token) = answer {
             guard case .asked(token, let since, _) = guardian else { return }
             guardian = .answering
-            // A little later than a renewal would ask.
-            probeAt = now + settings.timing.renewInterval * 5 / 4
+            probeAt = now + settings.timing.guardProbeInterval
             answered(after: now.since(since), at: now)
             // It may yet be stopped in the middle of killing.
-            if mustKill { askAgainAt = now + patienceWithGuard }
+            if mustKill { askAgainAt = now + settings.timing.patienceWithGuard }
             return
         }
         if case .strained(let strain) = answer { return strained(strain, at: now) }

@@ -21,15 +21,15 @@ public struct LeaseMachine: Sendable {
         public let once: Bool
         /// Kill the child at the first lost session instead of resuming.
         public let killOnSessionLoss: Bool
-        /// How long the command's exec may take. Longer, and it hangs (a file system that does not answer): it is killed and
-        /// counts as a failed start, so that another node gets its turn.
+        /// How long the command's exec may take; see `Timing.usualStartLimit`.
         public let startLimit: Duration
         /// End after nothing but refused logins for so long; nil: never.
         public let authFailureLimit: Duration?
 
         public init(
             identity: Identity, timing: Timing, restarts: RestartPolicy, grace: Duration, once: Bool = false,
-            killOnSessionLoss: Bool = false, startLimit: Duration = .seconds(30), authFailureLimit: Duration? = nil
+            killOnSessionLoss: Bool = false, startLimit: Duration = Timing.usualStartLimit,
+            authFailureLimit: Duration? = nil
         ) {
             self.identity = identity
             self.timing = timing
@@ -222,8 +222,7 @@ extension LeaseMachine {
             failures = 0
         case .down, .idle, .busy: failures = 0
         }
-        let wait = min(Duration.milliseconds(50) * (1 << min(failures, 10)), settings.timing.renewInterval)
-        link = .down(retryAt: now + wait, failures: failures)
+        link = .down(retryAt: now + settings.timing.reconnectPause(afterFailures: failures), failures: failures)
         lastLoss = reason
         report(.sessionLost(reason: reason))
         switch role {
@@ -290,11 +289,11 @@ extension LeaseMachine {
     private mutating func dropSession(at now: Instant) {
         guard let id = link.session else { return }
         actions.append(.closeSession(id))
-        link = .down(retryAt: now + settings.timing.renewInterval / 4, failures: 0)
+        link = .down(retryAt: now + settings.timing.reopenPause, failures: 0)
     }
 
     private mutating func pauseChores(at now: Instant) {
-        chores.pause(until: now + largestTTL * 4)
+        chores.pause(until: now + largestTTL * Timing.ttlsOfAuxiliaryPause)
     }
 
     /// Sends if the session is idle; says whether it did.
@@ -318,7 +317,7 @@ extension LeaseMachine {
     /// The lease is settled: say good-bye, if the session allows, and end.
     mutating func leave(_ exit: Exit, at now: Instant) {
         chores.add(.leave)
-        role = .leaving(exit, by: now + settings.timing.callLimit)
+        role = .leaving(exit, by: now + settings.timing.farewellLimit)
     }
 
     private mutating func pumpLeaving(_ exit: Exit, by: Instant, at now: Instant) {

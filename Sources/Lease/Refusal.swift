@@ -54,10 +54,11 @@ extension LeaseMachine {
             refusal = Refusal(step: step, reason: reason, lasting: lasting, times: 1, at: now)
         }
         // While claims are being refused there is nothing to rehearse.
-        rehearseAt = now + (refusedBecause == nil ? settings.timing.renewInterval : settings.timing.ttl)
+        rehearseAt =
+            now + (refusedBecause == nil ? settings.timing.rehearsalRetryPause : settings.timing.refusedRehearsalPause)
         // Details differ from time to time (a failing row): another reason is said again, but not every time.
         guard let reason = refusedBecause, reason != before,
-            before == nil || now.since(refusalSaidAt ?? now) >= settings.timing.ttl * 6
+            before == nil || now.since(refusalSaidAt ?? now) >= settings.timing.refusalNoticeInterval
         else { return }
         refusalSaidAt = now
         report(.refused(reason: reason))

@@ -12,7 +12,7 @@ import Testing
         driver.guardAnswers = false
         // Lost: the guard must kill now, and is asked whether it does.
         driver.advance(driver.machine.settings.timing.life)
-        let actions = driver.advance(driver.machine.patienceWithGuard)
+        let actions = driver.advance(driver.machine.settings.timing.patienceWithGuard)
         return (driver, actions)
     }
 
