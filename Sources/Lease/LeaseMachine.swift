@@ -56,13 +56,8 @@ public struct LeaseMachine: Sendable {
     /// The sessions this process has had, as the server names them, oldest first. A record that another session renewed is
     /// not ours, whatever it says of the holder: of two copies of one sidecar only one goes on (R5, R6, R9).
     var backends: [BackendID] = []
-    /// The last epoch that was led.
-    var ledEpoch: Epoch?
-    /// The epoch over which a claim was sent whose answer never came: a record of a later one that names us, and that
-    /// nobody has touched since, may be ours (R9).
-    var claimInDoubt: Epoch?
-    /// The last epoch in which a release was sent (R7, R9).
-    var releaseSent: Epoch?
+    /// Which records may be ours although we lead nothing (R9).
+    var ownEpochs = OwnEpochs()
     var restarts = Restarts()
     var chores: Chores
     var notifications = Notifications()
@@ -217,8 +212,7 @@ extension LeaseMachine {
             pauseChores(at: now)
             failures = 0
         case .busy(_, .claim(let seen, _, _), _):
-            // It may have succeeded all the same (R9).
-            claimInDoubt = seen.epoch
+            ownEpochs.claimUnanswered(over: seen.epoch)
             failures = 0
         case .down, .idle, .busy: failures = 0
         }

@@ -74,10 +74,10 @@ extension Keeper {
         case .ownTTL: record.ttl = timing.ttl
         case .suspendedClaimed: record.suspended = false
         case .ownRecordAfterRelease, .ownRecordAfterReleaseUnaided:
-            if record.holder == identity.instance { machine.releaseSent = nil }
+            if record.holder == identity.instance { machine.ownEpochs.released = nil }
         case .anyRecordAfterClaimInDoubt:
-            if record.holder == identity.instance, machine.claimInDoubt != nil {
-                machine.claimInDoubt = Epoch(0)
+            if record.holder == identity.instance, machine.ownEpochs.claimedOver != nil {
+                machine.ownEpochs.claimedOver = Epoch(0)
                 record.beat = 0
             }
         case .watchAcrossSessions:
@@ -195,7 +195,7 @@ extension Keeper {
         guard let leadership, case .held(.windDown(let then)) = leadership.standing,
             case .idle(let id) = machine.link, leadership.holds == id, leadership.tree.start != nil
         else { return }
-        machine.releaseSent = leadership.epoch
+        machine.ownEpochs.releaseSent(in: leadership.epoch)
         machine.change { $0.standing = .releasing(then) }
         let release = Statement.release(leadership.epoch, beat: leadership.beat)
         machine.link = .busy(id, release, sentAt: now)

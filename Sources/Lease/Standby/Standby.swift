@@ -166,9 +166,9 @@ extension LeaseMachine {
     /// release of that epoch. A record that merely names us was written by hands, or by a copy of this process.
     private func isOwn(_ record: Record, at server: ServerID) -> Bool {
         guard record.holder == settings.identity.instance, !record.released, record.server == server,
-            releaseSent != record.epoch, let backend = record.backend, backends.contains(backend)
+            let backend = record.backend, backends.contains(backend)
         else { return false }
-        return ledEpoch == record.epoch || mayHaveClaimed(record)
+        return ownEpochs.include(record)
     }
 
     /// R4: what to do about the holder of the lock of a record that ran out. Its session is what still holds hands off the
@@ -192,12 +192,6 @@ extension LeaseMachine {
             lasting: false, at: now)
         let again = now + settings.timing.failurePause
         update { $0.intention = .observe(at: again) }
-    }
-
-    /// R9: what a claim of ours whose answer was lost would have written.
-    private func mayHaveClaimed(_ record: Record) -> Bool {
-        guard let claimInDoubt else { return false }
-        return record.epoch > claimInDoubt && record.beat == 0
     }
 
     private mutating func noteStanding(_ watch: Watch, at now: Instant) {

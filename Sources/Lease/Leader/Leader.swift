@@ -14,8 +14,7 @@ extension LeaseMachine {
         _ epoch: Epoch, beat: Int64, fenced: Int, sentAt: Instant, through session: SessionID, at now: Instant
     ) {
         if epoch.isPlausible { highestEpoch = max(highestEpoch, epoch) }
-        ledEpoch = epoch
-        claimInDoubt = nil
+        ownEpochs.leads(epoch)
         allowed(.take, at: now)
         said = said.intersection([.starving])
         if fenced > 0 { report(.sessionsFenced(fenced)) }
@@ -117,7 +116,7 @@ extension LeaseMachine {
         else { return }
         if case .windDown(let then) = purpose, case .none = leadership.tree {
             if leadership.holds == session {
-                releaseSent = leadership.epoch
+                ownEpochs.releaseSent(in: leadership.epoch)
                 change { $0.standing = .releasing(then) }
                 send(.release(leadership.epoch, beat: leadership.beat), at: now)
             } else if now >= leadership.renewAt {
