@@ -163,7 +163,7 @@ import Testing
             $0.intention = .observe(at: driver.now + .seconds(1))
         }
         driver.machine.link = .idle(driver.session)
-        driver.machine.chores.registerAt = driver.now + .seconds(1)
+        driver.machine.auxiliaries.registerAt = driver.now + .seconds(1)
         driver.machine.rehearseAt = nil
         #expect(driver.machine.nextWake > driver.now)
     }

@@ -95,55 +95,45 @@ extension LeaseMachine {
     /// Until when a renewal that was sent at `sentAt` lets the child live, as far as is known now (R2). What was measured is
     /// subtracted more than once, since the next time may be worse.
     func deadline(sentAt: Instant, at now: Instant) -> Instant {
-        sentAt + (settings.timing.life - lateness.total(at: now, timing: settings.timing) * Timing.latenessFactor)
+        sentAt + (timing.life - lateness.total(at: now, timing: timing) * Timing.latenessFactor)
     }
 
     /// Late by so much that people have to know.
     func isLate(at now: Instant) -> Bool {
-        lateness.total(at: now, timing: settings.timing) > settings.timing.tellingLateness
+        lateness.total(at: now, timing: timing) > timing.tellingLateness
     }
 
     /// Late by more than is bearable: no child may be started, and one that runs is given up.
     func isStarved(at now: Instant) -> Bool {
-        lateness.total(at: now, timing: settings.timing) > settings.timing.bearableLateness
+        lateness.total(at: now, timing: timing) > timing.bearableLateness
     }
 
     /// Whether a lease that is claimed now could be held: as far as is remembered. Whoever claims and loses at once keeps others
     /// out.
-    var canHold: Bool { lateness.worstRemembered + lateness.strain.killing <= settings.timing.bearableLateness }
+    var canHold: Bool { lateness.worstRemembered + lateness.strain.killing <= timing.bearableLateness }
 
-    mutating func strained(_ strain: Strain, at now: Instant) {
-        lateness.note(strain, at: now, timing: settings.timing)
+    mutating func strained(_ strain: Strain, at now: Instant, _ effects: inout [Action]) {
+        lateness.note(strain, at: now, timing: timing)
+        giveUpIfStarved(at: now, &effects)
     }
 
-    mutating func answered(after duration: Duration, at now: Instant) {
-        lateness.noteAnswer(after: duration, at: now, timing: settings.timing)
-        regrant(at: now)
+    mutating func answered(after duration: Duration, at now: Instant, _ effects: inout [Action]) {
+        lateness.noteAnswer(after: duration, at: now, timing: timing)
+        regrant(at: now, &effects)
+        giveUpIfStarved(at: now, &effects)
     }
 
     /// A life that was granted before the guard was known to be this late is cut short.
-    private mutating func regrant(at now: Instant) {
-        guard case .leading(let leadership) = role, case .held = leadership.standing else { return }
-        if isLate(at: now) { reportOnce(.starving, .starving(shortage(at: now))) }
+    private mutating func regrant(at now: Instant, _ effects: inout [Action]) {
+        guard let leadership, case .held = leadership.standing else { return }
+        if isLate(at: now) { reportOnce(.starving, .starving(shortage(at: now)), &effects) }
         let deadline = deadline(sentAt: leadership.grantedAt, at: now)
-        if deadline < leadership.deadline { grant(until: deadline, at: now) }
-    }
-
-    /// A new deadline, for the machine and for the guard; one that has passed already is a loss.
-    mutating func grant(until deadline: Instant, at now: Instant) {
-        guard case .leading(let leadership) = role else { return }
-        change { $0.deadline = deadline }
-        guard deadline > now else { return expire(at: now) }
-        switch leadership.tree {
-        case .starting(let start, _), .running(let start), .draining(let start, _):
-            actions.append(.order(.extend(start, deadline: deadline)))
-        case .none, .dying, .fallen: break
-        }
+        if deadline < leadership.deadline { grant(until: deadline, at: now, &effects) }
     }
 
     func shortage(at now: Instant) -> Shortage {
         Shortage(
-            lateness: lateness.worst(at: now, timing: settings.timing), strain: lateness.strain,
-            ttl: settings.timing.ttl)
+            lateness: lateness.worst(at: now, timing: timing), strain: lateness.strain,
+            ttl: timing.ttl)
     }
 }

@@ -117,7 +117,7 @@ final class Keeper: Alarmed {
 
     /// It waits with an idle session and a guard that has answered, and nothing is under way between them.
     var isAtRest: Bool {
-        guard isWaiting, !host.isSuspended, guardian.isAtRest, pipe.isEmpty, machine.guardian == .answering,
+        guard isWaiting, !host.isSuspended, guardian.isAtRest, pipe.isEmpty, machine.guardian.hasAnswered,
             case .idle = machine.link, case .running = leadership?.tree
         else { return false }
         return true

@@ -149,12 +149,14 @@ extension Keeper {
             machine.change { $0.holds = nil }
         case .renewForSilentGuard:
             guard case .held = leadership?.standing, case .asked = machine.guardian else { return }
-            machine.guardian = .answering
+            machine.guardian = .answered(at: now)
         case .silentGuardSpared:
             guard case .asked(let token, let since, _) = machine.guardian else { return }
             machine.guardian = .asked(token, since: since, by: now + .seconds(1_000_000))
         case .guardsDeathAwaited: actions.removeAll { $0 == .killBelowGuard }
-        case .guardAskedOnce: machine.askAgainAt = nil
+        case .guardAskedOnce:
+            guard case .lost = leadership?.standing, machine.guardian.hasAnswered else { return }
+            machine.guardian = .answered(at: now + .seconds(1_000_000))
         case .patienceBeyondMargin:
             guard case .lost = leadership?.standing, case .asked(let token, let since, _) = machine.guardian else {
                 return

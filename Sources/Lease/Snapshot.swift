@@ -1,4 +1,4 @@
-// What the machine can tell about itself: when it must be looked at again, and what the readiness file says.
+// What the machine can tell about itself, for the readiness file, the registry and the logs.
 
 import Clock
 
@@ -37,11 +37,11 @@ public enum Trouble: Equatable, Sendable {
 extension LeaseMachine {
     /// A picture of now.
     public func status(at now: Instant) -> Status {
-        let contact = (lastContact ?? now) + settings.timing.ttl
+        let contact = (lastContact ?? now) + timing.ttl
         let inTouch = lastContact != nil && now < contact
         let guarded: Bool
         switch guardian {
-        case .answering, .asked: guarded = true
+        case .unasked, .answered, .asked: guarded = true
         case .condemned, .fallen, .gone: guarded = false
         }
         switch role {
@@ -65,40 +65,5 @@ extension LeaseMachine {
         case .leaving, .ended:
             return Status(role: .stopping, epoch: nil, trouble: .stopping, validUntil: now, isGuarded: guarded)
         }
-    }
-
-    /// When to call `handle(.tick)` at the latest, if nothing else happens before.
-    public var nextWake: Instant {
-        var wake = Instant(nanoseconds: .max)
-        func at(_ instant: Instant) { wake = min(wake, instant) }
-        if case .asked(_, _, let by) = guardian { at(by) }
-        if let askAgainAt { at(askAgainAt) }
-        if let nextProbe { at(nextProbe) }
-        var idle = false
-        switch link {
-        case .down(let retryAt, _): at(retryAt)
-        case .idle: idle = true
-        case .opening, .busy: break
-        }
-        switch role {
-        case .standby(let standby): if idle, let next = self.wake(standby) { at(next) }
-        case .leading(let leadership):
-            if case .held(let purpose) = leadership.standing {
-                at(leadership.deadline)
-                var empty = false
-                if case .none = leadership.tree { empty = true }
-                if idle, guardian == .answering || (purpose != .run && empty) { at(leadership.renewAt) }
-                if idle { at(chores.registerAt) }
-            }
-            switch leadership.tree {
-            case .draining(_, let killAt): at(killAt)
-            case .starting(_, let by): at(by)
-            case .none(let startAt) where guardian == .answering && leadership.standing == .held(.run): at(startAt)
-            default: break
-            }
-        case .leaving(_, let by): at(by)
-        case .ended: break
-        }
-        return wake
     }
 }

@@ -1,0 +1,159 @@
+// The child under a leadership: its start, what the guard says of it, its end, and what follows (restart, another node's turn,
+// the end of the sidecar). All of it through the guard: the machine only knows what the guard has said of the current start.
+
+import Clock
+
+extension LeaseMachine {
+    mutating func startChild(at now: Instant, _ effects: inout [Action]) {
+        guard let leadership else { return }
+        lastStart = StartID(lastStart.rawValue + 1)
+        report(.starting(lastStart), &effects)
+        effects.append(.order(.start(lastStart, deadline: leadership.deadline, epoch: leadership.epoch)))
+        let tree = Tree.starting(lastStart, by: now + settings.startLimit)
+        self.leadership?.tree = tree
+    }
+
+    /// The exec takes too long to be waited for: a failed start, with back-off like any failure of the child.
+    mutating func killHungStart(_ start: StartID, _ effects: inout [Action]) {
+        report(.startHung(after: settings.startLimit), &effects)
+        effects.append(.order(.kill(start)))
+        leadership?.tree = .dying(start, .exited(.failedStart))
+    }
+
+    mutating func killAfterGrace(_ start: StartID, _ effects: inout [Action]) {
+        kill(start, reason: "still running after the grace period", &effects)
+        planExit(.stopped(killed: true))
+    }
+
+    mutating func kill(_ start: StartID, reason: String, _ effects: inout [Action]) {
+        report(.killing(reason: reason), &effects)
+        effects.append(.order(.kill(start)))
+        leadership?.tree = .dying(start, .killed)
+    }
+
+    mutating func guardAnswered(_ answer: GuardAnswer, at now: Instant, _ effects: inout [Action]) {
+        switch answer {
+        case .pong(let token): return guardAnswered(token: token, at: now, &effects)
+        case .strained(let strain): return strained(strain, at: now, &effects)
+        default: break
+        }
+        guard let tree = leadership?.tree, let current = tree.start else { return }
+        heardOfTree(at: now)
+        switch answer {
+        case .strained, .pong: break
+        case .started(current, let pid):
+            report(.started(current, pid: pid), &effects)
+            if case .starting = tree { leadership?.tree = .running(current) }
+            auxiliaries.register(at: now)
+        case .notStarted(current, let why): notStarted(current, why, &effects)
+        case .exited(current, let exit):
+            report(.childExited(exit, asked: tree.isEnding), &effects)
+            if case .dying = tree { break }
+            leadership?.tree = .dying(current, .exited(exit))
+        case .killing(current, let byDeadline): guardKills(current, byDeadline: byDeadline, at: now, &effects)
+        case .empty(current):
+            report(.treeEmpty, &effects)
+            treeEmptied(at: now, &effects)
+        case .leftBehind(current, let count, let processes):
+            report(.leftBehind(count: count, processes), &effects)
+        case .surviving(current, let processes): report(.surviving(processes), &effects)
+        // Answers to another start (R12).
+        case .started, .notStarted, .exited, .killing, .empty, .leftBehind, .surviving: break
+        }
+    }
+
+    private mutating func notStarted(_ start: StartID, _ why: NotStarted, _ effects: inout [Action]) {
+        switch why {
+        case .cannotExecute(let errno):
+            report(.cannotExecute(errno: errno), &effects)
+            leadership?.tree = .dying(start, .cannotExecute(errno: errno))
+        case .cannotFork(let errno):
+            // The machine is short of something: with back-off, as after any failure of the child.
+            report(.cannotFork(errno: errno), &effects)
+            leadership?.tree = .dying(start, .exited(.failedStart))
+        case .deadlinePassed: leadership?.tree = .dying(start, .killed)
+        case .refused: condemnGuard(&effects)
+        }
+    }
+
+    private mutating func guardKills(
+        _ start: StartID, byDeadline: Bool, at now: Instant, _ effects: inout [Action]
+    ) {
+        if byDeadline { report(.killing(reason: "the guard's deadline passed"), &effects) }
+        if case .dying = leadership?.tree { return }
+        leadership?.tree = .dying(start, .killed)
+        // It is not started again before this machine has recovered.
+        if byDeadline, isLate(at: now), leadership?.standing == .held(.run) {
+            leadership?.standing = .held(.windDown(.recover))
+        }
+    }
+
+    private mutating func treeEmptied(at now: Instant, _ effects: inout [Action]) {
+        var startAt = now
+        if case .dying(_, let outcome) = leadership?.tree, leadership?.standing == .held(.run) {
+            switch outcome {
+            case .killed: break
+            case .cannotExecute(let errno): planExit(.cannotExecute(errno: errno))
+            case .exited(let exit): startAt = afterExit(exit, at: now, &effects)
+            }
+        }
+        leadership?.tree = .none(startAt: startAt)
+    }
+
+    /// The child ended by itself: when to start it again, or the plan to give the lease up.
+    private mutating func afterExit(_ exit: ChildExit, at now: Instant, _ effects: inout [Action]) -> Instant {
+        if settings.once {
+            planExit(.childEnded(exit))
+            return now
+        }
+        switch restarts.noteExit(at: now, policy: settings.restarts) {
+        case .restart(let wait, let attempt):
+            report(.restarting(after: wait, attempt: attempt), &effects)
+            return now + wait
+        case .giveUp:
+            report(.gaveUp(cooldown: settings.restarts.cooldown), &effects)
+            leadership?.standing = .held(.windDown(.coolDown))
+            return now
+        }
+    }
+
+    mutating func stopLeading(at now: Instant, _ effects: inout [Action]) {
+        guard let leadership else { return }
+        switch leadership.tree {
+        case .none, .fallen, .dying:
+            // An end that is planned already keeps its reason, and so its exit code.
+            if !leadership.standing.endsInExit { planExit(.stopped(killed: false)) }
+        case .starting(let start, _), .running(let start):
+            stopping == .now ? killAtOnce(start, &effects) : drain(start, at: now, &effects)
+        case .draining(let start, _): if stopping == .now { killAtOnce(start, &effects) }
+        }
+    }
+
+    private mutating func killAtOnce(_ start: StartID, _ effects: inout [Action]) {
+        planExit(.stopped(killed: true))
+        kill(start, reason: "asked to stop at once", &effects)
+    }
+
+    private mutating func drain(_ start: StartID, at now: Instant, _ effects: inout [Action]) {
+        planExit(.stopped(killed: false))
+        report(.draining(grace: settings.grace), &effects)
+        effects.append(.order(.signal(start, 15)))
+        // SIGCONT: a command that is stopped could not take the SIGTERM, and would cost the whole grace period.
+        effects.append(.order(.signal(start, 18)))
+        let killAt = now + settings.grace
+        leadership?.tree = .draining(start, killAt: killAt)
+    }
+
+    func forward(_ signal: Int32, _ effects: inout [Action]) {
+        switch leadership?.tree {
+        case .starting(let start, _), .running(let start), .draining(let start, _):
+            effects.append(.order(.signal(start, signal)))
+        case .none?, .dying, .fallen, nil: break
+        }
+    }
+}
+
+extension ChildExit {
+    /// A start that came to nothing counts as this exit (71: EX_OSERR).
+    static let failedStart = ChildExit.code(71)
+}
