@@ -25,6 +25,7 @@ build: ## Build the release binary, .build/sidecar
 	@mv -f .build/sidecar.new .build/sidecar
 
 lint: ## Check layout and house rules
+	@scripts/install-deps build tools
 	@scripts/lint
 
 size: build ## Fail when the release binary is over 20 MB
@@ -51,7 +52,7 @@ airflow-test: build ## Prove fail-over with real Airflow (AIRFLOW_VERSIONS="2.10
 	@Tests/Airflow/run $(AIRFLOW_VERSIONS)
 
 image: ## Build the container image sidecar:VERSION (or sidecar-airflow: TARGET=airflow ARGS="--build-arg AIRFLOW_VERSION=2.10.5", ENGINE=docker)
-	@version=$$(sed -n 's/.*version = "\(.*\)"/\1/p' Sources/Sidecar/Program.swift | head -n 1); \
+	@version=$$(sed -n 's/.*current = "\(.*\)"/\1/p' Sources/Text/Version.swift | head -n 1); \
 	$(or $(ENGINE),$(shell command -v podman docker | head -n 1)) build --target $(or $(TARGET),sidecar) \
 		--build-arg "VERSION=$$version" --build-arg "REVISION=$$(git rev-parse HEAD)" \
 		--build-arg "SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct)" --tag "sidecar$(addprefix -,$(filter-out sidecar,$(TARGET))):$$version" $(ARGS) .

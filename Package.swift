@@ -1,10 +1,12 @@
 // swift-tools-version: 6.2
-// The rooms of sidecar and which of them may know which. Lease (the protocol) knows only instants; the guard knows no
-// network; only the executable knows everything.
+// The rooms of sidecar and which of them may know which: docs/contributing/rooms.md shows it as a picture. Lease (the
+// protocol) knows only instants; the guard knows no network; only the executable knows everything.
 
 import PackageDescription
 
 let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+let arguments: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 
 let package = Package(
     name: "sidecar",
@@ -17,27 +19,55 @@ let package = Package(
         .systemLibrary(name: "CLibPQ", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
         .target(name: "CLinux"),
         .target(name: "Clock", swiftSettings: strict),
+        .target(name: "Text", dependencies: ["Clock"], swiftSettings: strict),
         .target(name: "Lease", dependencies: ["Clock"], swiftSettings: strict),
-        .target(name: "Postgres", dependencies: ["CLibPQ", "CLinux", "Clock"], swiftSettings: strict),
-        .target(name: "Metastore", dependencies: ["Postgres", "Lease", "Clock"], swiftSettings: strict),
         .target(name: "Guard", dependencies: ["CLinux", "Clock"], swiftSettings: strict),
+        .target(name: "Helpers", dependencies: ["CLinux", "Clock", "Text"], swiftSettings: strict),
+        .target(name: "Postgres", dependencies: ["CLibPQ", "CLinux", "Clock", "Text"], swiftSettings: strict),
+        .target(name: "Metastore", dependencies: ["Clock", "Lease", "Postgres"], swiftSettings: strict),
+        .target(
+            name: "Outlets",
+            dependencies: ["CLinux", "Clock", "Helpers", "Lease", "Metastore", "Text", logging],
+            swiftSettings: strict),
+        .target(
+            name: "Settings",
+            dependencies: [
+                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Outlets", "Postgres", "Text", logging,
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "Keeper",
+            dependencies: [
+                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Text",
+                logging,
+            ],
+            swiftSettings: strict),
         .executableTarget(
             name: "Sidecar",
             dependencies: [
-                "CLinux", "Clock", "Lease", "Postgres", "Metastore", "Guard",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Logging", package: "swift-log"),
+                "CLinux", "Clock", "Guard", "Keeper", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Text",
+                arguments, logging,
             ],
             swiftSettings: strict),
+
+        .testTarget(name: "TextTests", dependencies: ["Text", "Clock"], swiftSettings: strict),
         .testTarget(name: "LeaseTests", dependencies: ["Lease", "Clock"], swiftSettings: strict),
+        .testTarget(name: "HelpersTests", dependencies: ["Helpers", "Clock", "Text"], swiftSettings: strict),
+        .testTarget(
+            name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "MetastoreTests", dependencies: ["Metastore", "Postgres", "Lease", "Clock", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Postgres", "TestSupport"],
+            name: "OutletsTests", dependencies: ["Outlets", "Clock", "Text", "TestSupport"], swiftSettings: strict),
+        .testTarget(
+            name: "SettingsTests", dependencies: ["Settings", "Clock", "Postgres", "Text"], swiftSettings: strict),
+        .testTarget(
+            name: "KeeperTests", dependencies: ["Keeper", "Clock", "Postgres", "Settings", "TestSupport", "Text"],
             swiftSettings: strict),
         .testTarget(
-            name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
+            name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Guard", "Lease", "Outlets", "Postgres", "Text"],
+            swiftSettings: strict),
 
         // The built binary against faults of every kind, and what it takes to bring them about and to judge.
         .target(
@@ -48,7 +78,7 @@ let package = Package(
         .executableTarget(name: "tracer", path: "Tests/Support/Tracer"),
         .executableTarget(name: "survivor", dependencies: ["CLibPQ"], path: "Tests/Support/Survivor"),
         .testTarget(
-            name: "TestSupportTests", dependencies: ["TestSupport"], path: "Tests/Support/TestSupportTests",
+            name: "TestSupportTests", dependencies: ["TestSupport", "Clock"], path: "Tests/Support/TestSupportTests",
             swiftSettings: strict),
         .testTarget(
             name: "EndToEnd", dependencies: ["TestSupport", "Clock"], path: "Tests/EndToEnd", swiftSettings: strict),
@@ -56,10 +86,7 @@ let package = Package(
         // Random faults, several at once, against the built binary: `make chaos`.
         .executableTarget(
             name: "chaos",
-            dependencies: [
-                "TestSupport", "Clock", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ],
-            path: "Tests/Chaos", swiftSettings: strict),
+            dependencies: ["TestSupport", "Clock", arguments], path: "Tests/Chaos", swiftSettings: strict),
 
         // What the guard's tests need: a process whose main forks a guard, commands of every shape a tree can take.
         .executableTarget(

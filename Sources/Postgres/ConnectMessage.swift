@@ -1,6 +1,8 @@
 // Takes libpq's text for a failed connection apart. libpq gives no error code while connecting, only several lines of
 // prose with the address in front of each, hints for beginners behind, and, in verbose mode, an SQLSTATE inside.
 
+import Text
+
 /// The reason in libpq's text, as one line, and the server's error code in it.
 struct ConnectMessage: Equatable {
     let reason: String

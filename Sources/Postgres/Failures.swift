@@ -1,6 +1,8 @@
 // Everything that can go wrong with a session, as values people can act on: what failed, on which host and port, why.
 // None of them ever holds a password: libpq's texts are taken apart before they get here.
 
+import Text
+
 /// What the server said about a statement or a session (PostgreSQL, "Error and Notice Message Fields").
 public struct ServerError: Error, Sendable, Equatable, CustomStringConvertible {
     /// ERROR, FATAL or PANIC, never translated.

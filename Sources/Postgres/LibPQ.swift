@@ -4,6 +4,7 @@
 
 import CLibPQ
 import Glibc
+import Text
 
 /// One libpq connection, in non-blocking mode from its first moment. Not thread-safe, and not meant to be.
 final class LibPQConnection {

@@ -2,6 +2,7 @@
 // why, with the server's own words where it had the time to say them.
 
 import Clock
+import Text
 
 extension Session {
     /// Reads what is there; `exchange` is the query under way, if one is.

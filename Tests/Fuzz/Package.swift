@@ -9,6 +9,8 @@ let swift: [SwiftSetting] = [
 ]
 let linker: [LinkerSetting] = [.unsafeFlags(["-sanitize=fuzzer,address"])]
 
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
 let package = Package(
     name: "fuzz",
     dependencies: [
@@ -19,26 +21,46 @@ let package = Package(
         .systemLibrary(name: "CLibPQ", path: "Sources/CLibPQ", pkgConfig: "libpq"),
         .target(name: "CLinux", path: "Sources/CLinux"),
         .target(name: "Clock", path: "Sources/Clock", swiftSettings: swift),
+        .target(name: "Text", dependencies: ["Clock"], path: "Sources/Text", swiftSettings: swift),
         .target(name: "Lease", dependencies: ["Clock"], path: "Sources/Lease", swiftSettings: swift),
-        .target(
-            name: "Postgres", dependencies: ["CLibPQ", "CLinux", "Clock"], path: "Sources/Postgres",
-            swiftSettings: swift),
-        .target(
-            name: "Metastore", dependencies: ["Postgres", "Lease", "Clock"], path: "Sources/Metastore",
-            swiftSettings: swift),
         .target(name: "Guard", dependencies: ["CLinux", "Clock"], path: "Sources/Guard", swiftSettings: swift),
+        .target(
+            name: "Helpers", dependencies: ["CLinux", "Clock", "Text"], path: "Sources/Helpers", swiftSettings: swift),
+        .target(
+            name: "Postgres", dependencies: ["CLibPQ", "CLinux", "Clock", "Text"], path: "Sources/Postgres",
+            swiftSettings: swift),
+        .target(
+            name: "Metastore", dependencies: ["Clock", "Lease", "Postgres"], path: "Sources/Metastore",
+            swiftSettings: swift),
+        .target(
+            name: "Outlets", dependencies: ["CLinux", "Clock", "Helpers", "Lease", "Metastore", "Text", logging],
+            path: "Sources/Outlets", swiftSettings: swift),
+        .target(
+            name: "Settings",
+            dependencies: [
+                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Outlets", "Postgres", "Text", logging,
+            ],
+            path: "Sources/Settings", swiftSettings: swift),
+        .target(
+            name: "Keeper",
+            dependencies: [
+                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Text",
+                logging,
+            ],
+            path: "Sources/Keeper", swiftSettings: swift),
         // Here a library, without its entry: libFuzzer has one of its own.
         .target(
             name: "Sidecar",
             dependencies: [
-                "CLinux", "Clock", "Lease", "Postgres", "Metastore", "Guard",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Logging", package: "swift-log"),
+                "CLinux", "Clock", "Guard", "Keeper", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Text",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"), logging,
             ],
             path: "Sources/Sidecar", exclude: ["main.swift"], swiftSettings: swift),
         .executableTarget(
             name: "fuzz",
-            dependencies: ["CLibPQ", "Clock", "Lease", "Postgres", "Metastore", "Guard", "Sidecar"],
+            dependencies: [
+                "CLibPQ", "Clock", "Guard", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Sidecar", "Text",
+            ],
             path: "Targets", swiftSettings: swift + [.unsafeFlags(["-parse-as-library"])], linkerSettings: linker),
     ]
 )

@@ -1,34 +1,12 @@
 // What is shown of texts that were not written here: commands, arguments, log messages, cells of tables.
 
-import Logging
-import Postgres
 import Testing
+import Text
 
 @testable import Sidecar
 
 @Suite("What is shown of others' texts") struct WordsTests {
     private func isOneLine(_ text: String) -> Bool { !text.unicodeScalars.contains { $0.breaksLine } }
-
-    @Test(
-        "Passwords with blanks, quotes and several '@' are hidden whole",
-        arguments: [
-            "'postgresql://u:my hunter2@h/db'", "postgresql://u:a@b hunter2 c@h/db", #"host=h password=my\ hunter2"#,
-            "host=h password=my'hunter2", "host=h password='my' hunter2", "password=a&hunter2", "password=\n hunter2",
-            "a://b password='x@y hunter2'", "postgresql://u:Mypassword=hunter2@h", "password=a://b@hunter2",
-            "postgresql://h@x?password=hunter2", "postgresql://u:x@h postgresql://u:hunter2@h",
-        ])
-    func secrets(text: String) {
-        let shown = Redaction.withoutSecrets(text)
-        #expect(!shown.contains("hunter2") && shown.contains("***"), "\(shown)")
-    }
-
-    @Test("What is no secret stays, and where there is one its place is seen") func shownStill() {
-        #expect(Redaction.withoutSecrets("a password of me@h, 10 s") == "a password of me@h, 10 s")
-        #expect(
-            Redaction.withoutSecrets("postgresql://u:p@h/d?x=1&password=y") == "postgresql://***@h/d?x=1&password=***")
-        #expect(Redaction.withoutSecrets("postgresql://h/d") == "postgresql://h/d")
-        #expect(Redaction.withoutSecrets("x password=") == "x password=***")
-    }
 
     @Test(
         "A command's name that may hold a password is not repeated",
@@ -42,6 +20,14 @@ import Testing
         #expect(!failure.message.contains("hunter2") && isOneLine(failure.message))
         #expect(failure.message.contains("PGPASSWORD=...") == name.hasPrefix("PGPASSWORD"))
         #expect(failure.message.contains("`env`") == name.hasPrefix("PGPASSWORD"))
+    }
+
+    @Test("A command that is not there is told from one that may not be executed") func executables() {
+        #expect(Executable.problem("true", path: "/usr/bin:/bin") == nil)
+        #expect(Executable.problem("no-such-command", path: "/usr/bin:/bin")?.code == 127)
+        #expect(Executable.problem("/etc/passwd", path: nil)?.code == 126)
+        #expect(Executable.problem("/etc", path: nil)?.code == 126)
+        #expect(Executable.problem("passwd", path: "/etc")?.code == 126)
     }
 
     @Test("Other commands' names are, though not at any length") func plainCommandNames() {
@@ -67,26 +53,6 @@ import Testing
             #expect(!line.contains("hunter2") && line.contains("number 3") && line.contains("'plain'"), "\(line)")
             #expect(isOneLine(line))
         }
-    }
-
-    @Test("So are options' values, and nothing else is changed") func values() {
-        #expect(
-            Redaction.message("The value 'u:x@h' is invalid for '-o <output>'", about: ["lease", "--output=u:x@h"])
-                == "The value number 2 is invalid for '-o <output>'")
-        #expect(Redaction.message("a = 'b'\nc '='", about: ["="]) == "a = 'b' c '='")
-        #expect(
-            Redaction.message("2 unexpected arguments: 'a@b', 'xa@b'", about: ["a@b", "xa@b"])
-                == "2 unexpected arguments: number 1, number 2")
-    }
-
-    @Test("A log line is one line of bounded length", arguments: [LogFormat.text, .json])
-    func logLines(format: LogFormat) {
-        let nasty = "a\u{1B}[2J\u{9B}b\r\nc\u{2028}d\u{85}\u{7F}"
-        let line = SinkLogHandler.line(format, level: .info, nasty, details: [("node", nasty)])
-        #expect(isOneLine(line), "\(line.debugDescription)")
-        #expect(line.contains("a[2Jb c d") && line.contains("\\u009b"))
-        let long = SinkLogHandler.line(format, level: .info, String(repeating: "x", count: 1_200_000), details: [])
-        #expect(long.utf8.count < 4200)
     }
 
     @Test("A row of a table is one line") func rows() {

@@ -7,6 +7,8 @@ import Guard
 import Lease
 import Metastore
 import Postgres
+import Settings
+import Text
 
 struct CheckCommand: ExitingCommand {
     static let configuration = CommandConfiguration(
@@ -130,7 +132,7 @@ struct CheckCommand: ExitingCommand {
         _ = try tool.query(
             Preparation.settings(
                 callLimit: timing.callLimit, idleLimit: timing.ttl * 3 / 2, serverVersion: tool.facts.serverVersion))
-        var statements = Statements(identity: settings.identity, timing: timing, version: Program.version)
+        var statements = Statements(identity: settings.identity, timing: timing, version: Version.current)
         statements.database = tool.facts.database
         statements.backend = tool.facts.backend
         let schema = tool.facts.schemaVersion == 0 ? Schema.upgrade(from: 0) : nil

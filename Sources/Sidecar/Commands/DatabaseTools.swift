@@ -4,6 +4,8 @@ import ArgumentParser
 import Clock
 import Metastore
 import Postgres
+import Settings
+import Text
 
 /// `--database-url` and its kin.
 struct DatabaseOptions: ParsableArguments {

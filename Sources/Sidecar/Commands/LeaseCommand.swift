@@ -6,6 +6,8 @@ import Clock
 import Glibc
 import Metastore
 import Postgres
+import Settings
+import Text
 
 enum LeaseFormat: String, CaseIterable, ExpressibleByArgument {
     case table
@@ -61,7 +63,7 @@ struct LeaseShowCommand: ExitingCommand {
             let names = try tool.query(Overview.names).rows.compactMap { $0.first ?? nil }
             let known =
                 names.isEmpty ? "there is none yet: start `sidecar run`" : "known: \(names.joined(separator: ", "))"
-            Program.complain("no lease '\(lease)' in database \"\(tool.facts.database)\" (\(known))")
+            Console.complain("no lease '\(lease)' in database \"\(tool.facts.database)\" (\(known))")
             return 1
         }
         let members = try tool.query(Overview(lease: lease).members)

@@ -4,6 +4,7 @@ import Clock
 import Lease
 import Metastore
 import Postgres
+import Text
 
 /// One lease's record and members, ready to be shown.
 struct LeaseView {

@@ -2,6 +2,8 @@
 
 import ArgumentParser
 import Metastore
+import Settings
+import Text
 
 struct MigrateCommand: ExitingCommand {
     static let configuration = CommandConfiguration(

@@ -2,7 +2,9 @@
 
 import ArgumentParser
 import Clock
-import Postgres
+import Outlets
+import Settings
+import Text
 
 /// What can be asked.
 enum Probe: String, CaseIterable, ExpressibleByArgument {

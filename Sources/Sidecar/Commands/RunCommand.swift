@@ -6,8 +6,11 @@ import CLinux
 import Clock
 import Glibc
 import Guard
+import Keeper
 import Logging
-import Postgres
+import Outlets
+import Settings
+import Text
 
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -130,7 +133,7 @@ struct RunCommand: ParsableCommand {
         }
         let publisher = try Publisher(file: settings.readyFile, lock: lock) { [log] in log.warning("\($0)") }
         log.info(
-            "sidecar \(Program.version) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
+            "sidecar \(Version.current) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )
         if let caution = settings.database.caution { log.warning("\(caution)") }
         var loop = KeeperLoop(
@@ -142,14 +145,30 @@ struct RunCommand: ParsableCommand {
     }
 
     private var options: RunOptions {
-        RunOptions(
-            databaseURL: databaseUrl, databaseURLFile: databaseUrlFile, keepDatabaseURL: keepDatabaseUrl,
-            authFailureLimit: authFailureLimit, lease: lease, node: node, ttl: ttl, renewInterval: renewInterval,
-            margin: margin,
-            grace: grace, readyFile: readyFile, readyWhen: readyWhen, onSessionLoss: onSessionLoss,
-            allowSessionPooler: allowSessionPooler, maxRestarts: maxRestarts, restartWindow: restartWindow,
-            cooldown: cooldown, once: once, childNice: childNice, childOOMScoreAdj: childOomScoreAdj,
-            logLevel: logLevel, logFormat: logFormat)
+        var options = RunOptions()
+        options.databaseURL = databaseUrl
+        options.databaseURLFile = databaseUrlFile
+        options.keepDatabaseURL = keepDatabaseUrl
+        options.authFailureLimit = authFailureLimit
+        options.lease = lease
+        options.node = node
+        options.ttl = ttl
+        options.renewInterval = renewInterval
+        options.margin = margin
+        options.grace = grace
+        options.readyFile = readyFile
+        options.readyWhen = readyWhen
+        options.onSessionLoss = onSessionLoss
+        options.allowSessionPooler = allowSessionPooler
+        options.maxRestarts = maxRestarts
+        options.restartWindow = restartWindow
+        options.cooldown = cooldown
+        options.once = once
+        options.childNice = childNice
+        options.childOOMScoreAdj = childOomScoreAdj
+        options.logLevel = logLevel
+        options.logFormat = logFormat
+        return options
     }
 }
 

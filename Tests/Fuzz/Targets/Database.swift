@@ -5,7 +5,8 @@
 import Glibc
 import Postgres
 
-@testable import Sidecar
+@testable import Settings
+@testable import Text
 
 /// Libpq's URLs and keywords, in our own setting.
 func fuzzDatabase(_ input: UnsafeRawBufferPointer) {

@@ -3,7 +3,8 @@
 
 import Clock
 
-@testable import Sidecar
+@testable import Settings
+@testable import Text
 
 func fuzzDurations(_ input: UnsafeRawBufferPointer) {
     var bytes = Bytes(input)

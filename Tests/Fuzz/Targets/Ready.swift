@@ -4,7 +4,8 @@
 import Clock
 import Glibc
 
-@testable import Sidecar
+@testable import Outlets
+@testable import Text
 
 /// In memory where it can be, so that a run costs the disk nothing.
 private let written = ReadyFile(

@@ -1,0 +1,244 @@
+// Where the lease lives when nobody says: our own setting, else libpq's PG* variables, else the database that Airflow
+// itself is configured with. So that around Airflow no setting of our own is needed.
+
+import Helpers
+import Postgres
+import Text
+
+/// A database and the setting that named it, for messages.
+package struct DatabaseSource: Sendable {
+    /// What can be asked for other credentials while the sidecar runs. What a variable or option says cannot change.
+    package enum Renewal: Equatable, Sendable {
+        case none
+        /// Read before each connect.
+        case file(DatabaseURLFile)
+        /// Run again after a refused login: a `..._CMD` setting of Airflow's.
+        case command
+    }
+
+    package let settings: ConnectionSettings
+    /// For example `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`.
+    package let origin: String
+    package var renewal = Renewal.none
+    /// `PGSERVICE` at the start, which the environment does not have later.
+    var service: String?
+    /// Airflow's own setting where one of libpq's variables went before it: if it names another database, a sidecar without
+    /// that variable leads there.
+    var passedOver: String?
+    /// It is the setting that Airflow itself connects with.
+    package var isAirflows: Bool { origin.hasPrefix("AIRFLOW__") }
+
+    /// What to know when a setting was passed over, or a password file cannot be used.
+    package var caution: String? {
+        let parts = [settings.passwordFileProblem, precedence].compactMap { $0 }
+        return parts.isEmpty ? nil : parts.joined(separator: "; ")
+    }
+
+    private var precedence: String? {
+        passedOver.map {
+            "\(origin) goes before \($0): if that is another database, a sidecar without \(origin) leads there at the same time; "
+                + "give all of them the same SIDECAR_DATABASE_URL"
+        }
+    }
+
+    private static let airflowNames = ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__SQL_ALCHEMY_CONN"]
+    private static let libpqNames = ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE"]
+
+    private static let fileOption = "--database-url-file"
+    private static let fileVariable = "SIDECAR_DATABASE_URL_FILE"
+
+    /// Finds the database. `option` is the value of `--database-url`, `file` that of `--database-url-file`.
+    /// - Throws: `Failure` with exit code 78 and what to do.
+    package static func find(option: String?, file: String? = nil, environment: Environment) throws -> DatabaseSource {
+        if option != nil, file != nil { throw contradiction("--database-url", fileOption) }
+        if let option {
+            guard !option.trimming().isEmpty else {
+                throw Failure.configuration("--database-url is empty: leave it out, or give it a URL")
+            }
+            return try from(option.trimming(), origin: "--database-url")
+        }
+        if let file { return try fromFile(file, origin: fileOption, environment) }
+        if let path = environment[fileVariable] {
+            guard environment["SIDECAR_DATABASE_URL"] == nil else {
+                throw contradiction("SIDECAR_DATABASE_URL", fileVariable)
+            }
+            return try fromFile(path, origin: fileVariable, environment)
+        }
+        if let url = environment["SIDECAR_DATABASE_URL"] {
+            // Of blanks only, as from an empty file: libpq would take them for its defaults, and lead somewhere else.
+            guard !url.trimming().isEmpty else {
+                throw Failure.configuration("SIDECAR_DATABASE_URL is blank: unset it, or give it a URL")
+            }
+            return try from(url.trimming(), origin: "SIDECAR_DATABASE_URL")
+        }
+        if let name = libpqNames.first(where: { environment[$0] != nil }) {
+            var source = try from(nil, origin: name)
+            source.passedOver = airflowNames.flatMap { [$0, $0 + "_CMD"] }.first { environment[$0] != nil }
+            return source
+        }
+        for name in airflowNames {
+            if let url = environment[name] { return try fromAirflow(url.trimming(), origin: name) }
+            if let command = environment[name + "_CMD"] {
+                var source = try fromAirflow(try output(of: command, origin: name + "_CMD"), origin: name + "_CMD")
+                source.renewal = .command
+                return source
+            }
+            if environment[name + "_SECRET"] != nil {
+                throw Failure.configuration(
+                    "\(name)_SECRET names a secret that only Airflow can read: give the database to --database-url or "
+                        + "SIDECAR_DATABASE_URL")
+            }
+        }
+        throw Failure.configuration(
+            "no database given: set --database-url, SIDECAR_DATABASE_URL, SIDECAR_DATABASE_URL_FILE, libpq's PGHOST and friends, or Airflow's "
+                + "\(airflowNames[0]) (airflow.cfg is not read)")
+    }
+
+    private static func contradiction(_ url: String, _ file: String) -> Failure {
+        .configuration("\(url) and \(file) contradict each other: give one of them")
+    }
+
+    private static func fromFile(_ path: String, origin: String, _ environment: Environment) throws -> DatabaseSource {
+        let file = DatabaseURLFile(path: path, origin: origin)
+        guard !path.isEmpty else {
+            throw Failure.configuration(
+                "\(origin) is empty: leave it out, or name the file that holds the database URL")
+        }
+        let service = environment["PGSERVICE"]
+        let limit = Duration.seconds(10)
+        let reading = try SourceReading { readAgain(.file(file), origin: origin, service: service) }
+        guard let answer = reading.wait(limit: limit) else {
+            throw file.problem("is not read within \(Durations.text(limit)): its file system does not answer")
+        }
+        return DatabaseSource(settings: try answer.get(), origin: origin, renewal: .file(file), service: service)
+    }
+
+    /// Starts to read it again; nil where nothing else can come of it.
+    package func startReading() throws -> SourceReading? {
+        guard renewal != .none else { return nil }
+        return try SourceReading { [self] in
+            Self.readAgain(renewal, origin: origin, service: service).flatMap { new in
+                // Two databases are two leases: one that moved alone would lead beside the others.
+                guard new.isSamePlace(as: settings) else {
+                    return .failure(
+                        .configuration(
+                            "\(origin) now names another database, \(Redaction.withoutSecrets(new.description)): a running "
+                                + "sidecar stays with \(settings.description). To move the lease, stop all its sidecars first"
+                        ))
+                }
+                return .success(new)
+            }
+        }
+    }
+
+    /// Reads the file or runs the command, for as long as it takes.
+    private static func readAgain(_ renewal: Renewal, origin: String, service: String?) -> SourceReading.Answer {
+        do {
+            switch renewal {
+            case .none: return .failure(.configuration("\(origin) cannot be read again"))
+            case .file(let file): return .success(try from(try file.read(), origin: origin, service: service).settings)
+            case .command:
+                let url = try printed(
+                    CredentialsHelper.output(ofCommandIn: origin, limit: commandLimit), origin: origin)
+                return .success(try fromAirflow(url, origin: origin).settings)
+            }
+        } catch let failure as Failure {
+            return .failure(failure)
+        } catch {
+            return .failure(.configuration("cannot read \(origin) again: \(error)"))
+        }
+    }
+
+    private static func from(_ url: String?, origin: String, service: String? = nil) throws -> DatabaseSource {
+        // A SQLAlchemy URL in our own setting is understood, too: people copy it from Airflow.
+        if let url, let scheme = url.unicodeScalars.firstRange(of: "://".unicodeScalars).map({ url[..<$0.lowerBound] }),
+            scheme != "postgresql", scheme != "postgres", !scheme.contains("="), !scheme.contains(" ")
+        {
+            return try fromAirflow(url, origin: origin, service: service)
+        }
+        return try connect(url, origin: origin, service: service)
+    }
+
+    private static func fromAirflow(
+        _ url: String, origin: String, service: String? = nil
+    ) throws -> DatabaseSource {
+        let translated: String
+        do {
+            translated = try SQLAlchemyURL.libpq(url)
+        } catch .otherDatabase(let name) {
+            // Only a plain word is repeated: a broken URL may start with anything, a password included.
+            let shown = name.count <= 12 && name.utf8.allSatisfy { (97...122).contains($0) } ? name : "another database"
+            throw Failure.configuration(
+                "\(origin) points to \(shown), and the lease needs PostgreSQL: give it a PostgreSQL of its own with "
+                    + "--database-url or SIDECAR_DATABASE_URL")
+        } catch {
+            throw Failure.configuration(
+                "\(origin) holds no database URL (dialect://...): correct it, or use --database-url")
+        }
+        return try connect(translated, origin: origin, service: service)
+    }
+
+    private static func connect(_ conninfo: String?, origin: String, service: String? = nil) throws -> DatabaseSource {
+        if let conninfo, conninfo.unicodeScalars.contains(where: \.breaksLine) {
+            throw Failure.configuration("the database URL in \(origin) has more than one line, or control characters")
+        }
+        // What was not UTF-8 has been repaired: another password would be sent.
+        if let conninfo, conninfo.unicodeScalars.contains("\u{FFFD}") {
+            throw Failure.configuration("the database URL in \(origin) is not UTF-8: write its bytes as %XX")
+        }
+        let settings: ConnectionSettings
+        do {
+            settings = try ConnectionSettings(conninfo, service: service)
+        } catch {
+            throw Failure.configuration("cannot use the database URL in \(origin): \(error)")
+        }
+        // These are shown in logs and errors. What got into them by a slip of the pen may be a password.
+        if let slip = slip(settings) {
+            throw Failure.configuration(
+                "\(slip) in \(origin) (or libpq's own variables) looks like part of a URL or a password: check for a "
+                    + "missing or misplaced '@', ':', '?' or '/', and write special characters as %XX")
+        }
+        return DatabaseSource(settings: settings, origin: origin)
+    }
+
+    /// Which of the parts that are shown holds something that does not belong there.
+    private static func slip(_ settings: ConnectionSettings) -> String? {
+        // Looked at as libpq does, which knows no accents: an '@' with one behind it is an '@'.
+        func odd(_ text: String, _ characters: String) -> Bool {
+            let scalars = text.unicodeScalars
+            return scalars.contains { characters.unicodeScalars.contains($0) || $0.breaksLine }
+                || scalars.firstRange(of: "://".unicodeScalars) != nil || Redaction.withoutSecrets(text) != text
+        }
+        // One abstract socket is a place; one among other hosts is an '@' and a ',' that belonged to a password.
+        if settings.hosts.count > 1, settings.hosts.contains(where: { $0.utf8.first == UInt8(ascii: "@") }) {
+            return "the host"
+        }
+        for host in settings.hosts where odd(String(host.unicodeScalars.drop { $0 == "@" }), "@?&;") {
+            return "the host"
+        }
+        if odd(settings.user, ":") { return "the user" }
+        return odd(settings.database, ":@&;") ? "the database's name" : nil
+    }
+
+    /// How long a `..._CMD` may take.
+    static let commandLimit = Duration.seconds(30)
+
+    /// What Airflow would read from its `..._CMD` setting.
+    private static func output(of command: String, origin: String) throws -> String {
+        guard let words = ShellWords.split(command), !words.isEmpty else {
+            throw Failure.configuration("\(origin) is not a command line: an open quote, or nothing in it")
+        }
+        return try printed(Subprocess.output(of: words, limit: commandLimit), origin: origin)
+    }
+
+    /// The URL that a command printed.
+    private static func printed(_ output: Result<String, Subprocess.Problem>, origin: String) throws -> String {
+        switch output {
+        case .success(let text):
+            let url = text.trimming()
+            guard !url.isEmpty else { throw Failure.configuration("the command in \(origin) printed nothing") }
+            return url
+        case .failure(let problem): throw Failure.configuration("the command in \(origin) \(problem.reason)")
+        }
+    }
+}

@@ -1,0 +1,32 @@
+// The environment as the settings see it. An empty variable counts as not set: that is how container tools unset one.
+
+import CLinux
+
+/// Variables by name.
+package struct Environment {
+    private let values: [String: String]
+
+    /// This process's environment.
+    package static var current: Environment {
+        var values: [String: String] = [:]
+        guard var entry = clinux_environment() else { return Environment([:]) }
+        while let variable = entry.pointee {
+            let text = String(cString: variable)
+            // Not by Character: an accent behind a '=' would make it another one.
+            let scalars = text.unicodeScalars
+            if let split = scalars.firstIndex(of: "=") {
+                values[String(scalars[..<split])] = String(scalars[scalars.index(after: split)...])
+            }
+            entry += 1
+        }
+        return Environment(values)
+    }
+
+    package init(_ values: [String: String]) { self.values = values }
+
+    /// The value, unless it is absent or empty.
+    package subscript(name: String) -> String? {
+        guard let value = values[name], !value.isEmpty else { return nil }
+        return value
+    }
+}
