@@ -35,6 +35,9 @@ struct GuardLink: ~Copyable {
         case descendants(Naming.Schedule)
     }
 
+    /// How long the loop waits between two sweeps, and for a guard that is about to be reaped.
+    static let sweepPause = Duration.milliseconds(10)
+
     /// How long the loop may wait before the next sweep; nil where nothing is to be swept.
     private(set) var pause: Duration?
 
@@ -57,8 +60,8 @@ struct GuardLink: ~Copyable {
     var isWaitingForRoom: Bool { !waiting.isEmpty }
 
     /// Delivers an order. A guard that does not take it is either gone, which will be seen, or does not read: then what
-    /// was to be said to it once waits. An extension does not: it is for now, and the next renewal brings another. A start
-    /// is answered for, else the machine would wait for its child for ever.
+    /// was to be said to it once waits. An extension does not: it is for now, and the next renewal brings another. Of a
+    /// start the machine is told.
     mutating func order(_ order: GuardOrder, environment: (Epoch) -> [String]) -> [Event] {
         guard case .alive = state else { return [] }
         switch order {
@@ -72,9 +75,7 @@ struct GuardLink: ~Copyable {
                 .start(
                     generation(id), deadline: deadline, commandIndex: commandIndex, environment: environment(epoch)))
             guard delivered else {
-                return [
-                    .guardAnswered(.notStarted(id, .cannotFork(errno: EAGAIN))), .guardAnswered(.empty(id)),
-                ]
+                return [.startUndelivered(id)]
             }
         }
         return []
@@ -200,7 +201,7 @@ struct GuardLink: ~Copyable {
     private mutating func survivors(
         _ schedule: Naming.Schedule, after progress: Tree.Progress, _ next: (Naming.Schedule) -> Sweeping
     ) -> [Event] {
-        pause = progress == .unfinished ? .zero : .milliseconds(10)
+        pause = progress == .unfinished ? .zero : Self.sweepPause
         guard progress != .unfinished else { return [] }
         var schedule = schedule
         let isDue = schedule.isDue(at: BootClock.now())

@@ -25,11 +25,14 @@ public struct LeaseMachine: Sendable {
         public let startLimit: Duration
         /// End after nothing but refused logins for so long; nil: never.
         public let authFailureLimit: Duration?
+        /// When it counts as ready.
+        public let readyWhen: ReadyWhen
 
         public init(
             identity: Identity, timing: Timing, restarts: RestartPolicy, grace: Duration, once: Bool = false,
             killOnSessionLoss: Bool = false, startLimit: Duration = Timing.usualStartLimit,
-            authFailureLimit: Duration? = nil
+            authFailureLimit: Duration? = nil,
+            readyWhen: ReadyWhen = .healthy
         ) {
             self.identity = identity
             self.timing = timing
@@ -39,6 +42,7 @@ public struct LeaseMachine: Sendable {
             self.killOnSessionLoss = killOnSessionLoss
             self.startLimit = startLimit
             self.authFailureLimit = authFailureLimit
+            self.readyWhen = readyWhen
         }
     }
 
@@ -46,7 +50,7 @@ public struct LeaseMachine: Sendable {
     var link: Link
     var role: Role
     var guardian = Guardian.unasked
-    var stopping: StopKind?
+    var stopping: Stopping?
     /// The leaderships seen lately (R3).
     var seen = Seen()
     /// The longest TTL among them, or our own (R3, R10).
@@ -141,13 +145,17 @@ public struct LeaseMachine: Sendable {
         case .descendantsGone: descendantsGone(at: now, &effects)
         case .nothingAliveBelowGuard: nothingAliveBelowGuard(at: now, &effects)
         case .survivors(let processes): survivors(processes, &effects)
-        case .stopRequested(let kind): stopRequested(kind, at: now, &effects)
+        case .startUndelivered(let start): startUndelivered(start, at: now, &effects)
+        case .stopRequested(let request): stopRequested(request, at: now, &effects)
         case .signalReceived(let number): forward(number, &effects)
         case .tick: break
         }
     }
 
-    func report(_ notice: Notice, _ effects: inout [Action]) { effects.append(.report(notice)) }
+    /// Tells people, about the leadership of now.
+    func report(_ notice: Notice, _ effects: inout [Action]) {
+        effects.append(.report(notice, epoch: leadership?.epoch))
+    }
 
     /// Reports only when the condition is new.
     mutating func reportOnce(_ condition: Condition, _ notice: Notice, _ effects: inout [Action]) {
@@ -193,6 +201,7 @@ extension LeaseMachine {
         }
         link = .down(retryAt: now + timing.reconnectPause(afterFailures: failures), failures: failures)
         lastLoss = reason
+        if cause == .unusable, backends.isEmpty, !isLeaving { return databaseUnusable(reason, at: now, &effects) }
         report(.sessionLost(reason: reason), &effects)
         switch role {
         case .standby:
@@ -203,7 +212,7 @@ extension LeaseMachine {
         }
         switch cause {
         case .loginRefused: loginRefused(at: now, &effects)
-        case .other: loginsRefusedSince = nil
+        case .unusable, .other: loginsRefusedSince = nil
         }
     }
 
@@ -215,6 +224,13 @@ extension LeaseMachine {
         guard let limit = settings.authFailureLimit, now.since(since) >= limit, case .standby = role else { return }
         report(.loginsRefused(now.since(since)), &effects)
         leave(.loginsRefused, at: now)
+    }
+
+    /// A database that never did and will not do until somebody changes a setting: people should see that at once. One that did
+    /// before may do again.
+    private mutating func databaseUnusable(_ reason: String, at now: Instant, _ effects: inout [Action]) {
+        report(.databaseUnusable(reason: reason), &effects)
+        leave(.databaseUnusable, at: now)
     }
 
     private mutating func replied(_ id: SessionID, _ reply: Reply, at now: Instant, _ effects: inout [Action]) {
@@ -238,7 +254,7 @@ extension LeaseMachine {
         guard case .busy(id, let statement, _) = link else { return }
         link = .idle(id)
         if case .standby = role, let step = statement.refusalStep {
-            refused(step, reason: reason, lasting: lasting, at: now, &effects)
+            refused(step, .server(reason), lasting: lasting, at: now, &effects)
         }
         // That one is reported once, not every time.
         let isReported = refusedBecause != nil && statement.refusalStep == refusal?.step
@@ -276,15 +292,21 @@ extension LeaseMachine {
 
     mutating func register(at now: Instant, _ effects: inout [Action]) {
         auxiliaries.registerAt = now + timing.registerInterval
-        send(.auxiliary(.register(leading: leadership != nil, healthy: status(at: now).healthy)), at: now, &effects)
+        send(.auxiliary(.register(leading: leadership != nil, healthy: snapshot(at: now).isHealthy)), at: now, &effects)
     }
 }
 
 // MARK: - Stopping
 
 extension LeaseMachine {
-    private mutating func stopRequested(_ kind: StopKind, at now: Instant, _ effects: inout [Action]) {
-        stopping = max(stopping ?? kind, kind)
+    private mutating func stopRequested(_ request: StopRequest, at now: Instant, _ effects: inout [Action]) {
+        let wanted: Stopping =
+            switch request {
+            case .now: .now
+            case .drain: stopping == nil ? .drain : .now
+            case .terminalGone: .drain
+            }
+        stopping = max(stopping ?? wanted, wanted)
         if case .leading = role { stopLeading(at: now, &effects) }
     }
 

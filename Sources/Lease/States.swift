@@ -169,3 +169,11 @@ enum Guardian: Equatable, Sendable {
     /// It owes no answer.
     var hasAnswered: Bool { if case .answered = self { true } else { false } }
 }
+
+/// How fast it stops.
+enum Stopping: Int, Comparable, Sendable {
+    case drain
+    case now
+
+    static func < (left: Stopping, right: Stopping) -> Bool { left.rawValue < right.rawValue }
+}

@@ -162,6 +162,25 @@ extension Timing {
     /// watch takes.
     static let ttlsOfAuxiliaryPause = 4
 
+    /// After this long without a statement the server drops the lease's session (PostgreSQL 14 on): longer than any pause
+    /// between two polls or renewals, and only a frozen sidecar's session is idle for so long.
+    public var idleSessionLimit: Duration { ttl * 3 / 2 }
+
+    /// The same for the session that only listens.
+    public var idleListenerLimit: Duration { ttl * 2 }
+
+    /// How often LISTEN is sent again, which keeps that session from being dropped.
+    public var listenInterval: Duration { ttl }
+
+    /// How often at most a session is given up because the schema is not what it was: each costs a standby its watch (R3).
+    public var prepareAgainInterval: Duration { ttl * 2 }
+
+    /// How often the readiness files are written anew at least, so that what they promise does not run out.
+    public var pictureInterval: Duration { ttl / 5 }
+
+    /// How long the keeper's loop waits at most: often enough for the watchdog, whatever else is due.
+    public var longestLoopWait: Duration { ttl / 10 }
+
     /// How long a sidecar whose lease is settled may take to say good-bye.
     var farewellLimit: Duration { callLimit }
 }

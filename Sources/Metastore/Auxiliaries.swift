@@ -33,7 +33,7 @@ extension Statements {
                 """
                 UPDATE sidecar.history SET ended_at = clock_timestamp(), reason = $4
                 WHERE lease = $1 AND epoch = $2::bigint AND instance = $3::uuid AND ended_at IS NULL
-                """, [identity.lease, String(epoch.rawValue), identity.instance.rawValue, reason])
+                """, [identity.lease, String(epoch.rawValue), identity.instance.rawValue, reason.text])
         }
     }
 

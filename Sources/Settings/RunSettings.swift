@@ -12,14 +12,6 @@ import Outlets
 import Postgres
 import Text
 
-/// When the readiness file is there.
-package enum ReadyWhen: String, CaseIterable {
-    /// The leader with a running child, and standbys in touch with the database.
-    case healthy
-    /// Only the leader with a running child.
-    case leader
-}
-
 /// What the option parser found; nil where nothing was given.
 package struct RunOptions {
     package var databaseURL: String?
@@ -53,7 +45,6 @@ package struct RunSettings {
     package let database: DatabaseSource
     package let machine: LeaseMachine.Settings
     package let readyFile: ReadyFile
-    package let readyWhen: ReadyWhen
     package let allowSessionPooler: Bool
     /// What the child shall find in its environment although it is the sidecar's own: `SIDECAR_DATABASE_URL`.
     package let keptDatabaseURL: String?
@@ -65,6 +56,7 @@ package struct RunSettings {
 
     package var identity: Identity { machine.identity }
     package var timing: Timing { machine.timing }
+    package var readyWhen: ReadyWhen { machine.readyWhen }
 
     /// - Throws: `Failure` with exit code 78 (64 for an option's own value).
     package init(options: RunOptions, command: [String], environment: Environment) throws {
@@ -82,18 +74,16 @@ package struct RunSettings {
             window: try reader.duration(options.restartWindow, "--restart-window", "SIDECAR_RESTART_WINDOW")
                 ?? .seconds(300),
             cooldown: try reader.duration(options.cooldown, "--cooldown", "SIDECAR_COOLDOWN") ?? .seconds(60))
+        let readyWhen = try reader.choice(
+            options.readyWhen, "--ready-when", "SIDECAR_READY_WHEN", ReadyWhen.allCases.map(\.rawValue))
         machine = LeaseMachine.Settings(
             identity: Identity(
                 lease: lease, node: node, instance: InstanceID(UUID().uuidString.lowercased())),
             timing: timing, restarts: restarts,
             grace: try reader.duration(options.grace, "--grace", "SIDECAR_GRACE") ?? .seconds(30),
             once: try reader.flag(options.once, "SIDECAR_ONCE"), killOnSessionLoss: loss == "kill",
-            authFailureLimit: try Self.authFailureLimit(options, reader))
-        readyWhen =
-            ReadyWhen(
-                rawValue: try reader.choice(
-                    options.readyWhen, "--ready-when", "SIDECAR_READY_WHEN", ReadyWhen.allCases.map(\.rawValue))
-                    ?? "healthy") ?? .healthy
+            authFailureLimit: try Self.authFailureLimit(options, reader),
+            readyWhen: readyWhen.flatMap { ReadyWhen(rawValue: $0) } ?? .healthy)
         allowSessionPooler = try reader.flag(options.allowSessionPooler, "SIDECAR_ALLOW_SESSION_POOLER")
         readyFile = ReadyFile.forWriting(try reader.text(options.readyFile, "--ready-file", "SIDECAR_READY_FILE"))
         if let problem = readyFile.problem ?? readyFile.live.problem { throw Failure.configuration(problem) }

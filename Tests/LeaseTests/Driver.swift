@@ -28,12 +28,13 @@ struct Driver {
 
     init(
         ttl: Duration = .seconds(10), maxRestarts: Int = 3, once: Bool = false, killOnSessionLoss: Bool = false,
-        authFailureLimit: Duration? = nil
+        authFailureLimit: Duration? = nil, readyWhen: ReadyWhen = .healthy
     ) throws {
         let settings = LeaseMachine.Settings(
             identity: Identity(lease: "test", node: "node", instance: Self.me), timing: try Timing(ttl: ttl),
             restarts: RestartPolicy(maxRestarts: maxRestarts, window: .seconds(300), cooldown: .seconds(60)),
-            grace: .seconds(30), once: once, killOnSessionLoss: killOnSessionLoss, authFailureLimit: authFailureLimit)
+            grace: .seconds(30), once: once, killOnSessionLoss: killOnSessionLoss, authFailureLimit: authFailureLimit,
+            readyWhen: readyWhen)
         machine = LeaseMachine(settings: settings, at: now)
         feed(.tick)
     }
@@ -172,6 +173,7 @@ extension [Action] {
             return order
         }
     }
+    var notices: [Notice] { compactMap { if case .report(let notice, _) = $0 { notice } else { nil } } }
     var exits: [Exit] { compactMap { if case .exit(let exit) = $0 { exit } else { nil } } }
     var claims: Bool { statements.contains { if case .claim = $0 { true } else { false } } }
     var starts: Bool { orders.contains { if case .start = $0 { true } else { false } } }

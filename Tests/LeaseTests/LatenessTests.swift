@@ -65,8 +65,8 @@ import Testing
         var driver = try Self.asked()
         let actions = Self.pong(&driver, Strain(lateness: .milliseconds(2100)))
         #expect(actions.kills)
-        #expect(actions.contains { if case .report(.starved) = $0 { true } else { false } })
-        #expect(!driver.log.contains { if case .report(.lost) = $0 { true } else { false } })
+        #expect(actions.contains { if case .report(.starved, _) = $0 { true } else { false } })
+        #expect(!driver.log.contains { if case .report(.lost, _) = $0 { true } else { false } })
         driver.settle()
         driver.guardAnswers = true
         let empty = driver.feed(.guardAnswered(.empty(driver.start)))
@@ -90,7 +90,7 @@ import Testing
         driver.open()
         #expect(!driver.observe(holder: nil, released: true).claims)
         #expect(!driver.log.starts)
-        #expect(driver.log.contains { if case .report(.cannotHold) = $0 { true } else { false } })
+        #expect(driver.log.contains { if case .report(.cannotHold, _) = $0 { true } else { false } })
     }
 
     @Test("People are told once") func toldOnce() throws {
@@ -100,7 +100,7 @@ import Testing
             driver.advance(.seconds(2))
             driver.reply(.renewal(.renewed(beat: 2, fenced: 0)))
         }
-        let told = driver.log.filter { if case .report(.starving) = $0 { true } else { false } }
+        let told = driver.log.filter { if case .report(.starving, _) = $0 { true } else { false } }
         #expect(told.count == 1)
     }
 

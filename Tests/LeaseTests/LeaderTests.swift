@@ -137,12 +137,19 @@ import Testing
     @Test("A second request to stop kills at once") func secondStopKills() throws {
         var driver = try Driver.running()
         driver.feed(.stopRequested(.drain))
-        #expect(driver.feed(.stopRequested(.now)).kills)
+        #expect(driver.feed(.stopRequested(.drain)).kills)
+    }
+
+    @Test("A terminal that goes may be told of twice, which is no hurry") func terminalGone() throws {
+        var driver = try Driver.running()
+        driver.feed(.stopRequested(.terminalGone))
+        #expect(!driver.feed(.stopRequested(.terminalGone)).kills)
+        #expect(driver.feed(.stopRequested(.drain)).kills)
     }
 
     @Test("Further requests to stop do not change why it ends") func reasonOfTheEndStays() throws {
         var killed = try Driver.running()
-        for _ in 0..<3 { killed.feed(.stopRequested(killed.machine.stopping == nil ? .drain : .now)) }
+        for _ in 0..<3 { killed.feed(.stopRequested(.drain)) }
         killed.feed(.guardAnswered(.empty(killed.start)))
         killed.reply(.released(true))
         killed.settle()

@@ -35,9 +35,9 @@ import Testing
         }
         #expect(!driver.log.claims)
         #expect(driver.machine.nextWake > driver.now, "it must not spin")
-        for case .report(.cannotHold) in driver.log { said += 1 }
+        for case .report(.cannotHold, _) in driver.log { said += 1 }
         #expect(said == 1)
-        #expect(driver.machine.status(at: driver.now).trouble == .starved)
+        #expect(driver.machine.snapshot(at: driver.now).trouble == .starved)
         // Forgotten after two TTL without another late answer.
         for _ in 0..<12 {
             driver.settle()

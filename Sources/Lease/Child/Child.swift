@@ -21,12 +21,12 @@ extension LeaseMachine {
     }
 
     mutating func killAfterGrace(_ start: StartID, _ effects: inout [Action]) {
-        kill(start, reason: "still running after the grace period", &effects)
+        kill(start, .graceOver, &effects)
         planExit(.stopped(killed: true))
     }
 
-    mutating func kill(_ start: StartID, reason: String, _ effects: inout [Action]) {
-        report(.killing(reason: reason), &effects)
+    mutating func kill(_ start: StartID, _ reason: KillReason, _ effects: inout [Action]) {
+        report(.killing(reason), &effects)
         effects.append(.order(.kill(start)))
         leadership?.tree = .dying(start, .killed)
     }
@@ -76,10 +76,18 @@ extension LeaseMachine {
         }
     }
 
+    /// The guard could not be given the order: it does not read. As if the start had failed, else its end would be waited for
+    /// for ever (11: EAGAIN).
+    mutating func startUndelivered(_ start: StartID, at now: Instant, _ effects: inout [Action]) {
+        guard case .starting(start, _) = leadership?.tree else { return }
+        notStarted(start, .cannotFork(errno: 11), &effects)
+        treeEmptied(at: now, &effects)
+    }
+
     private mutating func guardKills(
         _ start: StartID, byDeadline: Bool, at now: Instant, _ effects: inout [Action]
     ) {
-        if byDeadline { report(.killing(reason: "the guard's deadline passed"), &effects) }
+        if byDeadline { report(.killing(.guardDeadline), &effects) }
         if case .dying = leadership?.tree { return }
         leadership?.tree = .dying(start, .killed)
         // It is not started again before this machine has recovered.
@@ -131,7 +139,7 @@ extension LeaseMachine {
 
     private mutating func killAtOnce(_ start: StartID, _ effects: inout [Action]) {
         planExit(.stopped(killed: true))
-        kill(start, reason: "asked to stop at once", &effects)
+        kill(start, .stoppedAtOnce, &effects)
     }
 
     private mutating func drain(_ start: StartID, at now: Instant, _ effects: inout [Action]) {

@@ -101,7 +101,7 @@ extension LeaseMachine {
     /// Nobody is left who could kill what the keeper cannot. It goes on trying, but does not refuse to end.
     mutating func abandon(at now: Instant, _ effects: inout [Action]) {
         if let epoch = leadership?.epoch {
-            auxiliaries.add(.historyEnd(epoch, reason: "not released: processes that cannot be killed are left"))
+            auxiliaries.add(.historyEnd(epoch, reason: .notReleased))
         }
         report(.abandoned, &effects)
         leave(.guardLost, at: now)

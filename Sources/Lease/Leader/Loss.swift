@@ -14,7 +14,7 @@ extension LeaseMachine {
     mutating func lose(_ loss: Loss, at now: Instant, _ effects: inout [Action]) {
         guard var leadership, case .held(let purpose) = leadership.standing else { return }
         report(.lost(loss), &effects)
-        auxiliaries.add(.historyEnd(leadership.epoch, reason: reason(loss)))
+        auxiliaries.add(.historyEnd(leadership.epoch, reason: .lost(loss)))
         var then = isLate(at: now) ? Afterwards.recover : .standBy
         if case .windDown(let planned) = purpose { then = planned }
         leadership.standing = .lost(loss, then: then)
@@ -35,7 +35,7 @@ extension LeaseMachine {
         leadership?.standing = .held(.windDown(.recover))
         switch leadership?.tree {
         case .starting(let start, _), .running(let start), .draining(let start, _):
-            kill(start, reason: "while it can still be dead in time", &effects)
+            kill(start, .starved, &effects)
         case .none?, .dying, .fallen, nil: break
         }
     }
@@ -43,13 +43,5 @@ extension LeaseMachine {
     /// The lock is given up after a loss.
     mutating func unlocked(_ then: Afterwards, at now: Instant) {
         if case .none? = leadership?.tree { settle(then, at: now) }
-    }
-
-    private func reason(_ loss: Loss) -> String {
-        switch loss {
-        case .deadlinePassed: "lost: no renewal succeeded before the deadline"
-        case .recordTaken: "lost: the record was changed or removed"
-        case .sessionLost: "lost: the session with the database broke"
-        }
     }
 }

@@ -16,7 +16,7 @@ extension LeaseMachine {
         guard let epoch = leadership?.epoch else { return }
         report(done ? .released : .releaseRefused, &effects)
         auxiliaries.add(.notify)
-        auxiliaries.add(.historyEnd(epoch, reason: reason(then)))
+        auxiliaries.add(.historyEnd(epoch, reason: .released(reason(then))))
         settle(then, at: now)
     }
 
@@ -46,16 +46,12 @@ extension LeaseMachine {
         auxiliaries.register(at: now)
     }
 
-    private func reason(_ then: Afterwards) -> String {
+    private func reason(_ then: Afterwards) -> EndReason.Release {
         switch then {
-        case .standBy: "released"
-        case .coolDown: "released: the child failed too often"
-        case .recover: "released: the processor came too late"
-        case .exit(.stopped): "released: stopped"
-        case .exit(.childEnded): "released: the child ended"
-        case .exit(.cannotExecute): "released: the command cannot be executed"
-        case .exit(.guardLost): "released: the guard died"
-        case .exit(.loginsRefused): "released: every login was refused"
+        case .standBy: .plain
+        case .coolDown: .childFailed
+        case .recover: .starved
+        case .exit(let exit): .exit(exit)
         }
     }
 }

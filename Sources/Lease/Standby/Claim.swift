@@ -38,7 +38,7 @@ extension LeaseMachine {
         guard let watch = standby?.watch else { return }
         switch reply {
         case .claimed(let epoch, let fenced):
-            report(.claimed(epoch, basis: basis(watch)), &effects)
+            effects.append(.report(.claimed(epoch, basis: basis(watch)), epoch: epoch))
             let ago = watch.ageWhenFirstSeen + sentAt.since(watch.firstSeen)
             auxiliaries.add(.historyBegin(epoch, previousRenewedAgo: ago))
             lead(epoch, beat: 0, fenced: fenced, sentAt: sentAt, through: session, at: now, &effects)

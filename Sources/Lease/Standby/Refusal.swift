@@ -14,7 +14,7 @@ struct Refusal: Equatable, Sendable {
     }
 
     let step: Step
-    let reason: String
+    let reason: RefusalReason
     /// It will be refused again until somebody changes something.
     let lasting: Bool
     /// How often in a row.
@@ -39,11 +39,11 @@ extension Statement {
 
 extension LeaseMachine {
     /// Why PostgreSQL would not let this standby lead; nil while nothing is known against it.
-    var refusedBecause: String? { refusal.flatMap { $0.counts ? $0.reason : nil } }
+    var refusedBecause: RefusalReason? { refusal.flatMap { $0.counts ? $0.reason : nil } }
 
     /// A standby's statement was refused.
     mutating func refused(
-        _ step: Refusal.Step, reason: String, lasting: Bool, at now: Instant, _ effects: inout [Action]
+        _ step: Refusal.Step, _ reason: RefusalReason, lasting: Bool, at now: Instant, _ effects: inout [Action]
     ) {
         let before = refusedBecause
         if let old = refusal, old.step == step {
@@ -63,7 +63,7 @@ extension LeaseMachine {
             before == nil || now.since(refusalReportedAt ?? now) >= timing.refusalNoticeInterval
         else { return }
         refusalReportedAt = now
-        report(.refused(reason: reason), &effects)
+        report(.refused(reason), &effects)
         auxiliaries.register(at: now)
     }
 

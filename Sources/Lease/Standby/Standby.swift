@@ -49,7 +49,7 @@ extension LeaseMachine {
         case .claim(let reply): claimed(reply, sentAt: sentAt, through: session, at: now, &effects)
         case .renewal(.renewed(let beat, let fenced)):
             guard case .resume(let epoch, _, _) = statement else { return }
-            report(.tookUpOwnRecord(epoch), &effects)
+            effects.append(.report(.tookUpOwnRecord(epoch), epoch: epoch))
             auxiliaries.add(.historyBegin(epoch, previousRenewedAgo: .zero))
             lead(epoch, beat: beat, fenced: fenced, sentAt: sentAt, through: session, at: now, &effects)
         case .renewal(.lockBusy):
@@ -116,9 +116,7 @@ extension LeaseMachine {
     private mutating func recordIsMissing(at now: Instant, _ effects: inout [Action]) {
         guard recordMade else { return update { $0.intention = .create } }
         recordMade = false
-        refused(
-            .take, reason: "the lease's record was made and is not shown: a row filter (row-level security) hides it",
-            lasting: false, at: now, &effects)
+        refused(.take, .recordHidden, lasting: false, at: now, &effects)
         let again = now + timing.failurePause
         update { $0.intention = .observe(at: again) }
     }

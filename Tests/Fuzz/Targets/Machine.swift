@@ -80,7 +80,7 @@ private struct Run {
 
     private mutating func rare(_ bytes: inout Bytes) {
         switch bytes.choice(of: 6) {
-        case 0: feed(.stopRequested(bytes.bool() ? .drain : .now))
+        case 0: feed(.stopRequested(bytes.pick([.drain, .terminalGone, .now])))
         case 1: feed(.guardGone)
         case 2: feed(.descendantsGone)
         case 4: feed(.guardFailed)
@@ -183,7 +183,7 @@ private struct Run {
         let actions = machine.handle(event, at: now)
         demand(!exited || actions.isEmpty, "nothing follows the exit: \(actions)")
         for action in actions { check(action, event) }
-        _ = machine.status(at: now)
+        _ = machine.snapshot(at: now)
         guard !exited, machine.nextWake <= now else {
             wakes = 0
             return

@@ -289,7 +289,7 @@ final class Keeper: Alarmed {
         case .killDescendants:
             isSweeping = true
             sweepLater()
-        case .report(let notice):
+        case .report(let notice, _):
             world.trace { "\(self.name): \(self.short(notice))" }
             world.judge.heard(notice, from: self)
         case .exit(let exit):
