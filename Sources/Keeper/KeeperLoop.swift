@@ -9,6 +9,7 @@ import Guard
 import Lease
 import Logging
 import Metastore
+import Orders
 import Outlets
 import Postgres
 import Settings
@@ -162,11 +163,13 @@ package struct KeeperLoop: ~Copyable {
         case .openSession(let id): database.open(id)
         case .closeSession(let id): database.close(id)
         case .send(let id, let statement): database.send(statement, through: id)
-        case .order(let order):
-            undelivered += guardLink.order(order) { [settings, name = database.statements.database] epoch in
-                ChildEnvironment.additions(identity: settings.identity, epoch: epoch, database: name)
-                    + (settings.keptDatabaseURL.map { ["SIDECAR_DATABASE_URL=\($0)"] } ?? [])
-            }
+        case .start(let id, let deadline, let epoch):
+            let environment =
+                ChildEnvironment.additions(
+                    identity: settings.identity, epoch: epoch, database: database.statements.database)
+                + (settings.keptDatabaseURL.map { ["SIDECAR_DATABASE_URL=\($0)"] } ?? [])
+            undelivered += guardLink.start(id, deadline: deadline, environment: environment)
+        case .order(let order): guardLink.order(order)
         case .killGuard: guardLink.killGuard()
         case .killBelowGuard:
             watchdog.retire()

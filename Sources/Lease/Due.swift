@@ -5,6 +5,7 @@
 // Doing one changes the state so that it is not due any more.
 
 import Clock
+import Orders
 
 /// Something to do without being told.
 enum Duty: Equatable, Sendable {

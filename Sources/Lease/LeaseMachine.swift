@@ -7,6 +7,7 @@
 // is done (Due.swift). So an action depends on where we are, not on the order in which news came.
 
 import Clock
+import Orders
 
 /// One sidecar's half of the protocol (design rules R1-R12).
 public struct LeaseMachine: Sendable {

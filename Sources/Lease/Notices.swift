@@ -2,6 +2,7 @@
 // code that programs may rely on. Words are made where they are shown (log, history, readiness file).
 
 import Clock
+import Orders
 
 /// A state change that people want to read, each reported once.
 public enum Notice: Equatable, Sendable {
@@ -42,8 +43,8 @@ public enum Notice: Equatable, Sendable {
     case guardUndead
     /// The command's exec took longer than `LeaseMachine.Settings.startLimit`.
     case startHung(after: Duration)
-    case leftBehind(count: Int, [Leftover])
-    case surviving([Leftover])
+    case leftBehind(count: Int, [SeenProcess])
+    case surviving([SeenProcess])
     /// Asked to stop, the sidecar ends over processes that it cannot kill, and does not release.
     case abandoned
     /// It ends, because every login was refused for that long.
@@ -154,6 +155,9 @@ public enum KillReason: String, Equatable, Sendable, CaseIterable {
     case stoppedAtOnce = "stopped-at-once"
     /// It did not end within the grace period.
     case graceOver = "grace-over"
+
+    /// The guard cannot set the timer that would wake it at the deadline.
+    case guardTimerFailed = "guard-timer-failed"
 
     /// For programs; never changes.
     public var code: String { rawValue }

@@ -2,6 +2,7 @@
 // no watch: what cannot be written down cannot go wrong.
 
 import Clock
+import Orders
 
 /// The one session with the database.
 enum Link: Equatable, Sendable {
@@ -131,6 +132,14 @@ enum Tree: Equatable, Sendable {
         switch self {
         case .draining, .dying(_, .killed): true
         case .none, .starting, .running, .dying, .fallen: false
+        }
+    }
+
+    /// The start whose child may be extended, signalled or killed: it is not known to be ending for good.
+    var living: StartID? {
+        switch self {
+        case .starting(let id, _), .running(let id), .draining(let id, _): id
+        case .none, .dying, .fallen: nil
         }
     }
 

@@ -1,7 +1,9 @@
-// What goes into the machine and what comes out: events, statements, orders, actions (Notices.swift has what it tells). All effects of the protocol pass
+// What goes into the machine and what comes out: events, statements, actions (Notices.swift has what it tells, Orders what passes
+// between keeper and guard). All effects of the protocol pass
 // through here, so that a test or a simulation can stand in for the database, the guard and the clock.
 
 import Clock
+import Orders
 
 /// Something that happened. Every one is given together with a reading of the clock taken after it arrived.
 public enum Event: Equatable, Sendable {
@@ -16,7 +18,7 @@ public enum Event: Equatable, Sendable {
     case statementFailed(SessionID, reason: String, lasting: Bool = false)
     /// Somebody changed the record and said so.
     case notified
-    case guardAnswered(GuardAnswer)
+    case guardAnswered(Answer)
     /// The guard's end of the channel is closed, or it was reaped.
     case guardGone
     /// The guard's end of the channel is closed, or says what no guard says. It may take long to die.
@@ -26,7 +28,7 @@ public enum Event: Equatable, Sendable {
     /// Nothing below the condemned guard is alive, and it is not dead yet.
     case nothingAliveBelowGuard
     /// Some of what the keeper kills itself was SIGKILLed long ago and is alive yet. Repeated while it lasts.
-    case survivors([Leftover])
+    case survivors([SeenProcess])
     /// The guard could not be given the order to start this.
     case startUndelivered(StartID)
     case stopRequested(StopRequest)
@@ -137,70 +139,16 @@ public enum RenewalReply: Equatable, Sendable {
     case lockBusy
 }
 
-/// What to tell the guard (R12).
-public enum GuardOrder: Equatable, Sendable {
-    case ping(UInt64)
-    case start(StartID, deadline: Instant, epoch: Epoch)
-    case extend(StartID, deadline: Instant)
-    case signal(StartID, Int32)
-    case kill(StartID)
-}
-
-/// What the guard says (R12).
-public enum GuardAnswer: Equatable, Sendable {
-    /// How late it is, and what it has to kill. Said before each pong.
-    case strained(Strain)
-    case pong(UInt64)
-    case started(StartID, pid: Int32)
-    /// `empty` follows.
-    case notStarted(StartID, NotStarted)
-    case exited(StartID, ChildExit)
-    /// The guard kills the tree; `byDeadline` when nobody told it to.
-    case killing(StartID, byDeadline: Bool)
-    case empty(StartID)
-    /// What the command left behind when it ended by itself was killed: how many, and the first few.
-    case leftBehind(StartID, count: Int, [Leftover])
-    /// The first few of those that were SIGKILLed long ago and are alive yet. Repeated while it lasts.
-    case surviving(StartID, [Leftover])
-}
-
-/// A process of a tree, for people.
-public struct Leftover: Equatable, Sendable {
-    public let pid: Int32
-    /// The kernel's name for it; empty where it is hidden.
-    public let name: String
-    /// R, S, D, T, ... (proc_pid_stat(5)), or `?`.
-    public let state: Character
-
-    public init(pid: Int32, name: String, state: Character) {
-        self.pid = pid
-        self.name = name
-        self.state = state
-    }
-}
-
-/// Why a child was not started.
-public enum NotStarted: Equatable, Sendable {
-    case cannotExecute(errno: Int32)
-    /// No process could be made; `empty` follows.
-    case cannotFork(errno: Int32)
-    case deadlinePassed
-    /// The guard claims that a tree lives where there can be none: it is not to be trusted any more. No `empty` follows.
-    case refused
-}
-
-/// How the command itself ended.
-public enum ChildExit: Equatable, Sendable {
-    case code(Int32)
-    case signal(Int32)
-}
-
 /// Something to carry out, in the order given.
 public enum Action: Equatable, Sendable {
     case openSession(SessionID)
     case closeSession(SessionID)
     case send(SessionID, Statement)
-    case order(GuardOrder)
+    /// Let the guard start the command under that epoch, unless it cannot be told: then say `startUndelivered`. What the command
+    /// and its environment are is not the protocol's.
+    case start(StartID, deadline: Instant, epoch: Epoch)
+    /// Any other order.
+    case order(Order)
     /// SIGKILL the guard.
     case killGuard
     /// Kill everything below the guard, without waiting for its death, until nothing of it is alive: then say

@@ -6,6 +6,7 @@ import Glibc
 import Lease
 import Logging
 import Metastore
+import Orders
 import Text
 
 /// Turns notices into log lines.
@@ -181,10 +182,10 @@ package struct Narrator {
         }
     }
 
-    private func names(_ processes: [Leftover], of count: Int) -> String {
+    private func names(_ processes: [SeenProcess], of count: Int) -> String {
         let names = processes.map { process in
             let name = process.name.isEmpty ? "(hidden)" : oneLine(process.name, longest: 60)
-            return "\(name) (pid \(process.pid), state \(process.state))"
+            return "\(name) (pid \(process.pid), state \(Character(Unicode.Scalar(process.state))))"
         }
         return names.joined(separator: ", ") + (count > names.count ? ", ..." : "")
     }
@@ -224,6 +225,7 @@ extension KillReason {
         case .guardDeadline: "the guard's deadline passed"
         case .starved: "while it can still be dead in time"
         case .stoppedAtOnce: "asked to stop at once"
+        case .guardTimerFailed: "the guard cannot set its timer"
         case .graceOver: "still running after the grace period"
         }
     }

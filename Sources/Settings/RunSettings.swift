@@ -4,10 +4,10 @@
 import Clock
 import FoundationEssentials
 import Glibc
-import Guard
 import Lease
 import Logging
 import Metastore
+import Orders
 import Outlets
 import Postgres
 import Text

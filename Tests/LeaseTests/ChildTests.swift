@@ -1,6 +1,7 @@
 // The child's own failures, durations, and when the machine wants to be woken.
 
 import Clock
+import Orders
 import Testing
 
 @testable import Lease

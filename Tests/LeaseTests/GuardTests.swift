@@ -1,6 +1,7 @@
 // A guard that fails, and what the keeper then does itself (R12); starts that hang; what is told about processes that are left.
 
 import Clock
+import Orders
 import Testing
 
 @testable import Lease
@@ -70,7 +71,7 @@ import Testing
     func survivors() throws {
         var driver = try Driver.running()
         driver.feed(.guardGone)
-        let left = [Leftover(pid: 7, name: "sleep", state: "D")]
+        let left = [SeenProcess(pid: 7, state: UInt8(ascii: "D"), name: "sleep")]
         #expect(driver.feed(.survivors(left)).notices.contains(.surviving(left)))
         driver.advance(.seconds(60))
         #expect(driver.log.exits == [])
@@ -122,7 +123,7 @@ import Testing
 
     @Test("What the guard tells of processes that are left is passed on") func leftovers() throws {
         var driver = try Driver.running()
-        let left = [Leftover(pid: 7, name: "sleep", state: "S")]
+        let left = [SeenProcess(pid: 7, state: UInt8(ascii: "S"), name: "sleep")]
         driver.feed(.guardAnswered(.surviving(driver.start, left)))
         driver.feed(.guardAnswered(.leftBehind(driver.start, count: 3, left)))
         driver.feed(.guardAnswered(.leftBehind(StartID(99), count: 4, left)))

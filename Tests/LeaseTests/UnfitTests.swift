@@ -16,7 +16,7 @@ import Testing
         driver.settle()
         driver.now = driver.now + duration
         driver.guardAnswers = true
-        driver.feed(.guardAnswered(.pong(driver.machine.lastToken)))
+        driver.feed(.guardAnswered(.pong(token: driver.machine.lastToken)))
     }
 
     @Test("R4: nothing is claimed while the guard was late by more than the margin, and it is said once") func noClaim()

@@ -2,13 +2,14 @@
 // the end of the sidecar). All of it through the guard: the machine only knows what the guard has said of the current start.
 
 import Clock
+import Orders
 
 extension LeaseMachine {
     mutating func startChild(at now: Instant, _ effects: inout [Action]) {
         guard let leadership else { return }
         lastStart = StartID(lastStart.rawValue + 1)
         report(.starting(lastStart), &effects)
-        effects.append(.order(.start(lastStart, deadline: leadership.deadline, epoch: leadership.epoch)))
+        effects.append(.start(lastStart, deadline: leadership.deadline, epoch: leadership.epoch))
         let tree = Tree.starting(lastStart, by: now + settings.startLimit)
         self.leadership?.tree = tree
     }
@@ -31,16 +32,17 @@ extension LeaseMachine {
         leadership?.tree = .dying(start, .killed)
     }
 
-    mutating func guardAnswered(_ answer: GuardAnswer, at now: Instant, _ effects: inout [Action]) {
+    mutating func guardAnswered(_ answer: Answer, at now: Instant, _ effects: inout [Action]) {
         switch answer {
-        case .pong(let token): return guardAnswered(token: token, at: now, &effects)
+        case .ready: return
+        case .pong(let token), .extended(_, _, let token): return guardAnswered(token: token, at: now, &effects)
         case .strained(let strain): return strained(strain, at: now, &effects)
         default: break
         }
         guard let tree = leadership?.tree, let current = tree.start else { return }
         heardOfTree(at: now)
         switch answer {
-        case .strained, .pong: break
+        case .ready, .strained, .pong, .extended: break
         case .started(current, let pid):
             report(.started(current, pid: pid), &effects)
             if case .starting = tree { leadership?.tree = .running(current) }
@@ -50,12 +52,12 @@ extension LeaseMachine {
             report(.childExited(exit, asked: tree.isEnding), &effects)
             if case .dying = tree { break }
             leadership?.tree = .dying(current, .exited(exit))
-        case .killing(current, let byDeadline): guardKills(current, byDeadline: byDeadline, at: now, &effects)
+        case .killing(current, let cause): guardKills(current, cause, at: now, &effects)
         case .empty(current):
             report(.treeEmpty, &effects)
             treeEmptied(at: now, &effects)
         case .leftBehind(current, let count, let processes):
-            report(.leftBehind(count: count, processes), &effects)
+            report(.leftBehind(count: Int(count), processes), &effects)
         case .surviving(current, let processes): report(.surviving(processes), &effects)
         // Answers to another start (R12).
         case .started, .notStarted, .exited, .killing, .empty, .leftBehind, .surviving: break
@@ -72,7 +74,8 @@ extension LeaseMachine {
             report(.cannotFork(errno: errno), &effects)
             leadership?.tree = .dying(start, .exited(.failedStart))
         case .deadlinePassed: leadership?.tree = .dying(start, .killed)
-        case .refused: condemnGuard(&effects)
+        // A tree where there can be none, or a name used twice: it is not to be trusted any more.
+        case .treeAlive, .stale: condemnGuard(&effects)
         }
     }
 
@@ -85,24 +88,35 @@ extension LeaseMachine {
     }
 
     private mutating func guardKills(
-        _ start: StartID, byDeadline: Bool, at now: Instant, _ effects: inout [Action]
+        _ start: StartID, _ cause: KillCause, at now: Instant, _ effects: inout [Action]
     ) {
-        if byDeadline { report(.killing(.guardDeadline), &effects) }
-        if case .dying = leadership?.tree { return }
-        leadership?.tree = .dying(start, .killed)
+        switch cause {
+        // The command ended by itself, and how is told next. Taken for the end of a child that was to be killed, it would be
+        // started again at once, and so for ever.
+        case .childExited: return
+        case .deadline: report(.killing(.guardDeadline), &effects)
+        case .timerFailed: report(.killing(.guardTimerFailed), &effects)
+        case .ordered, .nonsense, .keeperGone: break
+        }
+        guard leadership?.tree.living != nil else { return }
+        // A guard without a timer cannot start one either: with back-off, as after any failure of the child.
+        leadership?.tree = .dying(start, cause == .timerFailed ? .exited(.failedStart) : .killed)
         // It is not started again before this machine has recovered.
-        if byDeadline, isLate(at: now), leadership?.standing == .held(.run) {
+        if cause == .deadline, isLate(at: now), leadership?.standing == .held(.run) {
             leadership?.standing = .held(.windDown(.recover))
         }
     }
 
     private mutating func treeEmptied(at now: Instant, _ effects: inout [Action]) {
         var startAt = now
-        if case .dying(_, let outcome) = leadership?.tree, leadership?.standing == .held(.run) {
-            switch outcome {
-            case .killed: break
-            case .cannotExecute(let errno): planExit(.cannotExecute(errno: errno))
-            case .exited(let exit): startAt = afterExit(exit, at: now, &effects)
+        if let tree = leadership?.tree, leadership?.standing == .held(.run) {
+            switch tree {
+            case .dying(_, .killed): break
+            case .dying(_, .cannotExecute(let errno)): planExit(.cannotExecute(errno: errno))
+            case .dying(_, .exited(let exit)): startAt = afterExit(exit, at: now, &effects)
+            // Gone, and nobody has told how.
+            case .starting, .running, .draining: startAt = afterExit(.failedStart, at: now, &effects)
+            case .none, .fallen: break
             }
         }
         leadership?.tree = .none(startAt: startAt)
@@ -145,23 +159,16 @@ extension LeaseMachine {
     private mutating func drain(_ start: StartID, at now: Instant, _ effects: inout [Action]) {
         planExit(.stopped(killed: false))
         report(.draining(grace: settings.grace), &effects)
-        effects.append(.order(.signal(start, 15)))
+        effects.append(.order(.signal(start, number: 15)))
         // SIGCONT: a command that is stopped could not take the SIGTERM, and would cost the whole grace period.
-        effects.append(.order(.signal(start, 18)))
+        effects.append(.order(.signal(start, number: 18)))
         let killAt = now + settings.grace
         leadership?.tree = .draining(start, killAt: killAt)
     }
 
     func forward(_ signal: Int32, _ effects: inout [Action]) {
-        switch leadership?.tree {
-        case .starting(let start, _), .running(let start), .draining(let start, _):
-            effects.append(.order(.signal(start, signal)))
-        case .none?, .dying, .fallen, nil: break
+        if let start = leadership?.tree.living {
+            effects.append(.order(.signal(start, number: signal)))
         }
     }
-}
-
-extension ChildExit {
-    /// A start that came to nothing counts as this exit (71: EX_OSERR).
-    static let failedStart = ChildExit.code(71)
 }

@@ -2,6 +2,7 @@
 // stays silent, says nonsense or dies.
 
 import Clock
+import Orders
 
 extension LeaseMachine {
     /// The lease is lost and the tree not known to be empty.
@@ -16,10 +17,15 @@ extension LeaseMachine {
         case .unasked, .answered, .asked: break
         case .condemned, .fallen, .gone: return
         }
+        awaitAnswer(at: now)
+        effects.append(.order(.ping(token: lastToken)))
+    }
+
+    /// A new question, with a token of its own, is about to be sent.
+    mutating func awaitAnswer(at now: Instant) {
         lastToken += 1
         let by = mustKill ? answerDue(at: now) : now + timing.patienceWithIdleGuard
         guardian = .asked(lastToken, since: now, by: by)
-        effects.append(.order(.ping(lastToken)))
     }
 
     /// When a guard that must kill has owed its answer for too long. One that is known to be late has longer, as far as its
@@ -89,7 +95,7 @@ extension LeaseMachine {
         leadership?.tree = .none(startAt: now)
     }
 
-    mutating func survivors(_ processes: [Leftover], _ effects: inout [Action]) {
+    mutating func survivors(_ processes: [SeenProcess], _ effects: inout [Action]) {
         switch guardian {
         case .condemned, .fallen: break
         case .unasked, .answered, .asked, .gone: return

@@ -3,25 +3,9 @@
 // margin stays for what it is for. Giving a lease up early is correct; two children are not.
 
 import Clock
+import Orders
 
-/// What the guard says about itself and its surroundings.
-public struct Strain: Equatable, Sendable {
-    /// The most by which its timers fired late in the last while.
-    public var lateness: Duration
-    /// Processes and threads in its control group; 0 where unknown.
-    public var tasks: Int
-    /// Bytes of memory of their own that these hold; 0 where unknown.
-    public var memory: Int64
-    /// Thousandths of a processor that the group may use; 0 where unknown.
-    public var processors: Int
-
-    public init(lateness: Duration = .zero, tasks: Int = 0, memory: Int64 = 0, processors: Int = 0) {
-        self.lateness = lateness
-        self.tasks = tasks
-        self.memory = memory
-        self.processors = processors
-    }
-
+extension Strain {
     /// What ending one process or thread costs, in time of one processor.
     private static let microsecondsPerTask = 500.0
     /// What giving back a megabyte of their memory costs.
@@ -33,9 +17,8 @@ public struct Strain: Equatable, Sendable {
     /// own share of the processor: measured were 0.4 ms a process and 0.07 to 0.1 ms a megabyte.
     public var killing: Duration {
         guard processors > 0 else { return .zero }
-        let tasks = Int64(clamping: max(self.tasks, 0))
         let work =
-            Double(tasks) * Self.microsecondsPerTask
+            Double(max(tasks, 0)) * Self.microsecondsPerTask
             + Double(max(memory, 0)) / 1_000_000 * Self.microsecondsPerMegabyte
         return .microseconds(Int64(min(work * 1000 / Double(processors), Self.longestKilling)))
     }

@@ -33,11 +33,7 @@ extension LeaseMachine {
         guard leadership?.standing == .held(.run), isStarved(at: now) else { return }
         report(.starved(shortage(at: now), pause: timing.latenessWindow), &effects)
         leadership?.standing = .held(.windDown(.recover))
-        switch leadership?.tree {
-        case .starting(let start, _), .running(let start), .draining(let start, _):
-            kill(start, .starved, &effects)
-        case .none?, .dying, .fallen, nil: break
-        }
+        if let start = leadership?.tree.living { kill(start, .starved, &effects) }
     }
 
     /// The lock is given up after a loss.

@@ -88,6 +88,8 @@ extension LeaseMachine {
         leadership.renewAt = sentAt + timing.renewInterval
         leadership.holds = session
         role = .leading(leadership)
+        // The extension asks the guard, too: a renewal costs one round trip to it (R5).
+        if guardian.hasAnswered, leadership.tree.living != nil { awaitAnswer(at: now) }
         grant(until: deadline(sentAt: sentAt, at: now), at: now, &effects)
         if guardian.hasAnswered { askGuard(at: now, &effects) }
     }
@@ -96,11 +98,8 @@ extension LeaseMachine {
     mutating func grant(until deadline: Instant, at now: Instant, _ effects: inout [Action]) {
         leadership?.deadline = deadline
         guard deadline > now else { return loseIfExpired(at: now, &effects) }
-        switch leadership?.tree {
-        case .starting(let start, _), .running(let start), .draining(let start, _):
-            effects.append(.order(.extend(start, deadline: deadline)))
-        case .none?, .dying, .fallen, nil: break
-        }
+        guard let start = leadership?.tree.living else { return }
+        effects.append(.order(.extend(start, deadline: deadline, token: lastToken)))
     }
 
     mutating func leaderFailed(at now: Instant, _ effects: inout [Action]) {

@@ -281,6 +281,8 @@ final class Keeper: Alarmed {
         case .send(let id, let statement):
             world.trace { "\(self.name): \(self.short(statement))" }
             if let connection, connection.id == id { connection.ask(statement) }
+        case .start(let start, let deadline, let epoch):
+            deliver(.start(start, deadline: deadline, commandIndex: 1, environment: ["\(epoch)"]))
         case .order(let order): deliver(order)
         case .killGuard:
             world.trace { "\(self.name): kills its guard" }

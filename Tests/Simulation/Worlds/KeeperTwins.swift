@@ -2,6 +2,7 @@
 // around it.
 
 import Clock
+import Orders
 
 @testable import GuardModel
 @testable import Lease
@@ -50,12 +51,13 @@ extension Keeper {
         return event
     }
 
-    private func rewritten(_ answer: GuardAnswer) -> Event {
+    private func rewritten(_ answer: Answer) -> Event {
         switch (answer, world.twin) {
         case (.empty, .emptyForOlderStart):
             if let start = leadership?.tree.start { return .guardAnswered(.empty(start)) }
         case (.strained, .latenessIgnored), (.strained, .latenessOnlyReported): return .tick
-        case (.pong, .latenessIgnored), (.pong, .latePongCounts):
+        case (.pong, .latenessIgnored), (.pong, .latePongCounts), (.extended, .latenessIgnored),
+            (.extended, .latePongCounts):
             // As if it had come at once.
             if case .asked(let token, _, let by) = machine.guardian {
                 machine.guardian = .asked(token, since: host.clock(at: world.now), by: by)
@@ -172,9 +174,10 @@ extension Keeper {
         machine.change { $0.deadline = deadline + delay }
         actions = actions.map { action in
             switch action {
-            case .order(.start(let start, deadline, let epoch)):
-                .order(.start(start, deadline: deadline + delay, epoch: epoch))
-            case .order(.extend(let start, deadline)): .order(.extend(start, deadline: deadline + delay))
+            case .start(let start, deadline, let epoch):
+                .start(start, deadline: deadline + delay, epoch: epoch)
+            case .order(.extend(let start, deadline, let token)):
+                .order(.extend(start, deadline: deadline + delay, token: token))
             default: action
             }
         }
@@ -190,7 +193,7 @@ extension Keeper {
             })
         else { return }
         machine.change { $0.deadline = now + timing.life }
-        actions.append(.order(.extend(start, deadline: now + timing.life)))
+        actions.append(.order(.extend(start, deadline: now + timing.life, token: 0)))
     }
 
     private func releaseEarly(_ actions: inout [Action], at now: Instant) {
