@@ -220,7 +220,8 @@ final class Keeper: Alarmed {
     }
 
     private func scheduleWake() {
-        let next = machine.wakeInPlace()
+        // What a twin has done to the machine may be due at once.
+        let next = max(machine.wakeInPlace(), host.clock(at: world.now))
         guard next.nanoseconds != .max else { return }
         // poll(2) has whole milliseconds, rounded up.
         let wanted = max(host.time(of: next), world.now)
