@@ -20,25 +20,27 @@ let package = Package(
         .target(name: "CLinux"),
         .target(name: "Clock", swiftSettings: strict),
         .target(name: "Text", dependencies: ["Clock"], swiftSettings: strict),
-        .target(name: "Lease", dependencies: ["Clock"], swiftSettings: strict),
-        .target(name: "Guard", dependencies: ["CLinux", "Clock"], swiftSettings: strict),
+        .target(name: "Orders", dependencies: ["Clock"], swiftSettings: strict),
+        .target(name: "Lease", dependencies: ["Clock", "Orders"], swiftSettings: strict),
+        .target(name: "Guard", dependencies: ["CLinux", "Clock", "Orders"], swiftSettings: strict),
         .target(name: "Helpers", dependencies: ["CLinux", "Clock", "Text"], swiftSettings: strict),
         .target(name: "Postgres", dependencies: ["CLibPQ", "CLinux", "Clock", "Text"], swiftSettings: strict),
         .target(name: "Metastore", dependencies: ["Clock", "Lease", "Postgres"], swiftSettings: strict),
         .target(
             name: "Outlets",
-            dependencies: ["CLinux", "Clock", "Helpers", "Lease", "Metastore", "Text", logging],
+            dependencies: ["CLinux", "Clock", "Helpers", "Lease", "Metastore", "Orders", "Text", logging],
             swiftSettings: strict),
         .target(
             name: "Settings",
             dependencies: [
-                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Outlets", "Postgres", "Text", logging,
+                "CLinux", "Clock", "Helpers", "Lease", "Metastore", "Orders", "Outlets", "Postgres", "Text", logging,
             ],
             swiftSettings: strict),
         .target(
             name: "Keeper",
             dependencies: [
-                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Text",
+                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Orders", "Outlets", "Postgres",
+                "Settings", "Text",
                 logging,
             ],
             swiftSettings: strict),
@@ -51,7 +53,7 @@ let package = Package(
             swiftSettings: strict),
 
         .testTarget(name: "TextTests", dependencies: ["Text", "Clock"], swiftSettings: strict),
-        .testTarget(name: "LeaseTests", dependencies: ["Lease", "Clock"], swiftSettings: strict),
+        .testTarget(name: "LeaseTests", dependencies: ["Lease", "Clock", "Orders"], swiftSettings: strict),
         .testTarget(name: "HelpersTests", dependencies: ["Helpers", "Clock", "Text"], swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
@@ -94,11 +96,12 @@ let package = Package(
 
         // What the guard's tests need: a process whose main forks a guard, commands of every shape a tree can take.
         .executableTarget(
-            name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard"], path: "Tests/Support/GuardHost",
+            name: "GuardHost", dependencies: ["CLinux", "Clock", "Guard", "Orders"], path: "Tests/Support/GuardHost",
             swiftSettings: strict),
         .executableTarget(name: "TreeShapes", path: "Tests/Support/TreeShapes"),
         .executableTarget(name: "StartHolder", path: "Tests/Support/StartHolder"),
         .testTarget(
-            name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard", "TestSupport"], swiftSettings: strict),
+            name: "GuardTests", dependencies: ["CLinux", "Clock", "Guard", "Orders", "TestSupport"],
+            swiftSettings: strict),
     ]
 )

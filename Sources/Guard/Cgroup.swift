@@ -3,6 +3,7 @@
 
 import CLinux
 import Glibc
+import Orders
 
 struct Cgroup {
     /// A sub-group of this process's own.
@@ -12,7 +13,7 @@ struct Cgroup {
     let processesFile: Int32
 
     /// The sub-group for one start of one guard.
-    static func name(guard pid: pid_t, _ generation: Generation) -> String { prefix(pid) + "\(generation.rawValue)" }
+    static func name(guard pid: pid_t, _ id: StartID) -> String { prefix(pid) + "\(id.rawValue)" }
     private static func prefix(_ pid: pid_t) -> String { "sidecar-\(pid)-" }
 
     /// Makes a sub-group of that name; nil where there is no cgroup v2, where ours is the host's root, or where it may not

@@ -5,6 +5,7 @@
 import CLinux
 import Clock
 import Glibc
+import Orders
 
 /// A child between fork and a known outcome of its exec.
 struct ChildStart {
@@ -65,7 +66,7 @@ struct ChildStart {
         switch count {
         case 0: return .executed
         case MemoryLayout<Int32>.size:
-            return .failed(failure == ChildStart.deadlinePassed ? .deadlinePassed : .cannotExecute(failure))
+            return .failed(failure == ChildStart.deadlinePassed ? .deadlinePassed : .cannotExecute(errno: failure))
         default: return errno == EAGAIN || errno == EINTR ? .unknown : .executed
         }
     }

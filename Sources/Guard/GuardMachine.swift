@@ -3,12 +3,13 @@
 // kernel knows no child; every order that names another start than the current one is ignored.
 
 import Clock
+import Orders
 
 struct GuardMachine {
     enum Action: Equatable {
         case say(Answer)
         /// Fork the child; the outcome is reported by `forked` or `forkFailed` before any other event.
-        case fork(Generation, deadline: Instant, commandIndex: Int, environment: [String])
+        case fork(StartID, deadline: Instant, commandIndex: Int, environment: [String])
         /// Wake at that instant.
         case wake(at: Instant)
         case signal(pid: Int32, number: Int32)
@@ -19,7 +20,7 @@ struct GuardMachine {
     }
 
     struct Start: Equatable {
-        var generation: Generation
+        var id: StartID
         var pid: Int32
         var deadline: Instant
     }
@@ -36,18 +37,18 @@ struct GuardMachine {
 
     enum State: Equatable {
         case idle
-        case forking(Generation, deadline: Instant)
+        case forking(StartID, deadline: Instant)
         /// Forked; exec not yet known to have succeeded.
         case starting(Start)
         case running(Start)
-        case killing(Generation, Command, Afterwards)
+        case killing(StartID, Command, Afterwards)
         case left
     }
 
     private(set) var state = State.idle
     /// What the next child is handicapped by.
     private(set) var handicap = Handicap()
-    private var newest: Generation?
+    private var newest: StartID?
 
     /// Time has come to `now`. To be told at every wake, before anything else is (R1).
     mutating func tick(now: Instant) -> [Action] {
@@ -63,14 +64,14 @@ struct GuardMachine {
         let due = tick(now: now)
         switch order {
         case .ping(let token): return due + [.say(.pong(token: token))]
-        case .start(let generation, let deadline, let index, let environment):
-            return due + start(generation, deadline, now: now, index, environment)
-        case .extend(let generation, let deadline): return due + extend(generation, deadline) + tick(now: now)
-        case .signal(let generation, let number):
-            guard let start = current(generation) else { return due }
+        case .start(let id, let deadline, let index, let environment):
+            return due + start(id, deadline, now: now, index, environment)
+        case .extend(let id, let deadline, let token): return due + extend(id, deadline, token) + tick(now: now)
+        case .signal(let id, let number):
+            guard let start = current(id) else { return due }
             return due + [.signal(pid: start.pid, number: number)]
-        case .kill(let generation):
-            guard let start = current(generation) else { return due }
+        case .kill(let id):
+            guard let start = current(id) else { return due }
             return due + kill(start, .ordered)
         case .handicap(let handicap):
             self.handicap = handicap
@@ -79,31 +80,32 @@ struct GuardMachine {
     }
 
     private mutating func start(
-        _ generation: Generation, _ deadline: Instant, now: Instant, _ index: Int, _ environment: [String]
+        _ id: StartID, _ deadline: Instant, now: Instant, _ index: Int, _ environment: [String]
     ) -> [Action] {
-        guard case .idle = state else { return [.say(.notStarted(generation, .treeAlive))] }
-        if let newest, generation <= newest { return [.say(.notStarted(generation, .stale))] }
-        newest = generation
+        guard case .idle = state else { return [.say(.notStarted(id, .treeAlive))] }
+        if let newest, id <= newest { return [.say(.notStarted(id, .stale))] }
+        newest = id
         guard deadline > now else {
-            return [.say(.notStarted(generation, .deadlinePassed)), .say(.empty(generation))]
+            return [.say(.notStarted(id, .deadlinePassed)), .say(.empty(id))]
         }
-        state = .forking(generation, deadline: deadline)
-        return [.fork(generation, deadline: deadline, commandIndex: index, environment: environment)]
+        state = .forking(id, deadline: deadline)
+        return [.fork(id, deadline: deadline, commandIndex: index, environment: environment)]
     }
 
-    private mutating func extend(_ generation: Generation, _ deadline: Instant) -> [Action] {
-        guard var start = current(generation) else { return [] }
+    /// The keeper waits for the answer, whether there is something to extend or not.
+    private mutating func extend(_ id: StartID, _ deadline: Instant, _ token: UInt64) -> [Action] {
+        guard var start = current(id) else { return [.say(.pong(token: token))] }
         // Also an earlier one: the keeper takes back what it granted before it knew how late the guard is (R2).
         start.deadline = deadline
         if case .starting = state { state = .starting(start) } else { state = .running(start) }
-        return [.wake(at: start.deadline), .say(.extended(generation, deadline: start.deadline))]
+        return [.wake(at: start.deadline), .say(.extended(id, deadline: start.deadline, token: token))]
     }
 
     /// The start that orders may act on: the named one, while its kill has not begun.
-    private func current(_ generation: Generation) -> Start? {
+    private func current(_ id: StartID) -> Start? {
         switch state {
-        case .starting(let start) where start.generation == generation: start
-        case .running(let start) where start.generation == generation: start
+        case .starting(let start) where start.id == id: start
+        case .running(let start) where start.id == id: start
         default: nil
         }
     }
@@ -139,30 +141,30 @@ struct GuardMachine {
 
     /// The child exists. Its exec is not yet certain.
     mutating func forked(pid: Int32) -> [Action] {
-        guard case .forking(let generation, let deadline) = state else { return [] }
-        state = .starting(Start(generation: generation, pid: pid, deadline: deadline))
+        guard case .forking(let id, let deadline) = state else { return [] }
+        state = .starting(Start(id: id, pid: pid, deadline: deadline))
         return [.wake(at: deadline)]
     }
 
     /// There is no child.
     mutating func forkFailed(_ reason: NotStarted) -> [Action] {
-        guard case .forking(let generation, _) = state else { return [] }
+        guard case .forking(let id, _) = state else { return [] }
         state = .idle
-        return [.say(.notStarted(generation, reason)), .say(.empty(generation))]
+        return [.say(.notStarted(id, reason)), .say(.empty(id))]
     }
 
     /// The child's exec succeeded.
     mutating func executed() -> [Action] {
         guard case .starting(let start) = state else { return [] }
         state = .running(start)
-        return [.say(.started(start.generation, pid: start.pid))]
+        return [.say(.started(start.id, pid: start.pid))]
     }
 
     /// The child gave up before, or failed in, its exec, and is about to end.
     mutating func executionFailed(_ reason: NotStarted) -> [Action] {
         guard case .starting(let start) = state else { return [] }
-        state = .killing(start.generation, .neverRan, .stay)
-        return [.say(.notStarted(start.generation, reason)), .kill]
+        state = .killing(start.id, .neverRan, .stay)
+        return [.say(.notStarted(start.id, reason)), .kill]
     }
 
     /// A child of the guard ended and is reaped. Any may be told; the command's own is known by its pid, which was pinned
@@ -170,13 +172,13 @@ struct GuardMachine {
     mutating func reaped(pid: Int32, status: Int32) -> [Action] {
         switch state {
         case .starting(let start) where start.pid == pid, .running(let start) where start.pid == pid:
-            state = .killing(start.generation, .reaped, .stay)
+            state = .killing(start.id, .reaped, .stay)
             return [
-                .say(.killing(start.generation, .childExited)), .say(.exited(start.generation, status: status)), .kill,
+                .say(.killing(start.id, .childExited)), .say(.exited(start.id, ChildExit(waitStatus: status))), .kill,
             ]
-        case .killing(let generation, .unreaped(pid: pid), let afterwards):
-            state = .killing(generation, .reaped, afterwards)
-            return [.say(.exited(generation, status: status))]
+        case .killing(let id, .unreaped(pid: pid), let afterwards):
+            state = .killing(id, .reaped, afterwards)
+            return [.say(.exited(id, ChildExit(waitStatus: status)))]
         default: return []
         }
     }
@@ -185,16 +187,16 @@ struct GuardMachine {
     /// - Parameter leftBehind: how many processes were killed that a command had left behind which ended by itself, and the
     ///   first few of them.
     mutating func treeEmpty(leftBehind: (count: UInt32, processes: [SeenProcess]) = (0, [])) -> [Action] {
-        guard case .killing(let generation, _, let afterwards) = state else { return [] }
+        guard case .killing(let id, _, let afterwards) = state else { return [] }
         let (count, processes) = leftBehind
-        let last = count > 0 ? [Action.say(.leftBehind(generation, count: count, processes))] : []
+        let last = count > 0 ? [Action.say(.leftBehind(id, count: count, processes))] : []
         switch afterwards {
         case .stay:
             state = .idle
-            return last + [.say(.empty(generation))]
+            return last + [.say(.empty(id))]
         case .leave:
             state = .left
-            return last + [.say(.empty(generation)), .leave]
+            return last + [.say(.empty(id)), .leave]
         }
     }
 
@@ -214,8 +216,8 @@ struct GuardMachine {
 
     /// What is left of the start whose tree is being killed, for people.
     mutating func survivors(_ processes: [SeenProcess]) -> [Action] {
-        guard case .killing(let generation, _, _) = state else { return [] }
-        return [.say(.surviving(generation, processes))]
+        guard case .killing(let id, _, _) = state else { return [] }
+        return [.say(.surviving(id, processes))]
     }
 
     private mutating func stop(_ cause: KillCause) -> [Action] {
@@ -225,15 +227,15 @@ struct GuardMachine {
             return [.leave]
         case .starting(let start), .running(let start):
             return kill(start, cause, then: .leave)
-        case .killing(let generation, let command, _):
-            state = .killing(generation, command, .leave)
+        case .killing(let id, let command, _):
+            state = .killing(id, command, .leave)
             return []
         case .left: return []
         }
     }
 
     private mutating func kill(_ start: Start, _ cause: KillCause, then: Afterwards = .stay) -> [Action] {
-        state = .killing(start.generation, .unreaped(pid: start.pid), then)
-        return [.say(.killing(start.generation, cause)), .kill]
+        state = .killing(start.id, .unreaped(pid: start.pid), then)
+        return [.say(.killing(start.id, cause)), .kill]
     }
 }

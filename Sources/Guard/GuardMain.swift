@@ -5,6 +5,7 @@
 import CLinux
 import Clock
 import Glibc
+import Orders
 
 /// Runs the guard on its end of the channel and never returns. Every signal is blocked already. The guard waits until the
 /// other end of `gate` is closed: the keeper looks into it once before that.
@@ -170,10 +171,13 @@ private struct GuardLoop: ~Copyable {
         for action in actions {
             switch action {
             case .say(let answer):
-                if case .pong = answer { say(.strained(resources.strain(lateness: beat.report()))) }
+                switch answer {
+                case .pong, .extended: say(.strained(resources.strain(lateness: beat.report())))
+                default: break
+                }
                 say(answer)
-            case .fork(let generation, let deadline, let index, let environment):
-                fork(generation, deadline, index, environment)
+            case .fork(let id, let deadline, let index, let environment):
+                fork(id, deadline, index, environment)
             case .wake(let instant): if !setTimer(instant) { perform(machine.timerFailed()) }
             case .signal(let pid, let number): Glibc.kill(pid, number)
             case .kill: beginHunt()
@@ -187,10 +191,10 @@ private struct GuardLoop: ~Copyable {
         clinux_boottime_timer_set(timer, max(instant.nanoseconds, 1)) == 0
     }
 
-    private mutating func fork(_ generation: Generation, _ deadline: Instant, _ index: Int, _ environment: [String]) {
-        guard tree.isUsable else { return perform(machine.forkFailed(.cannotFork(ENOTDIR))) }
-        guard setTimer(deadline) else { return perform(machine.forkFailed(.cannotFork(errno))) }
-        cgroup = Cgroup(name: Cgroup.name(guard: getpid(), generation))
+    private mutating func fork(_ id: StartID, _ deadline: Instant, _ index: Int, _ environment: [String]) {
+        guard tree.isUsable else { return perform(machine.forkFailed(.cannotFork(errno: ENOTDIR))) }
+        guard setTimer(deadline) else { return perform(machine.forkFailed(.cannotFork(errno: errno))) }
+        cgroup = Cgroup(name: Cgroup.name(guard: getpid(), id))
         start = ChildStart(
             arguments: arguments, deadline: deadline, commandIndex: index, environment: environment, cgroup: cgroup,
             place: ChildStart.Place(
@@ -198,7 +202,7 @@ private struct GuardLoop: ~Copyable {
         guard let start else {
             let number = errno
             removeCgroup()
-            return perform(machine.forkFailed(.cannotFork(number)))
+            return perform(machine.forkFailed(.cannotFork(errno: number)))
         }
         perform(machine.forked(pid: start.pid))
     }

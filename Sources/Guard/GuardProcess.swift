@@ -4,6 +4,7 @@
 import CLinux
 import Clock
 import Glibc
+import Orders
 
 /// The guard, as its keeper sees it.
 public struct GuardProcess: Sendable {

@@ -1,6 +1,8 @@
 // What the guard still has to say while its keeper does not read. What happened to the child is kept, in order, and said
 // when there is room; what is only news of the moment (a pong, an extension) is dropped.
 
+import Orders
+
 struct Outbox {
     private var waiting: [Answer] = []
 

@@ -4,6 +4,7 @@
 
 import CLinux
 import Glibc
+import Orders
 
 /// The files of this process's own control group.
 public struct Resources {

@@ -5,25 +5,6 @@
 
 import Clock
 
-/// What a guard knows about how late it would be, and how much there would be to kill.
-public struct Strain: Equatable, Sendable {
-    /// The most by which a timer of the guard fired late, since the report before the last.
-    public var lateness: Duration
-    /// Processes and threads in the guard's control group; 0 where that cannot be read.
-    public var tasks: Int32
-    /// The memory of their own, in bytes, that these hold; 0 where that cannot be read.
-    public var memory: Int64
-    /// Thousandths of a processor that the group may use: its limit, or else what the machine has; 0 where unknown.
-    public var processors: Int32
-
-    public init(lateness: Duration = .zero, tasks: Int32 = 0, memory: Int64 = 0, processors: Int32 = 0) {
-        self.lateness = lateness
-        self.tasks = tasks
-        self.memory = memory
-        self.processors = processors
-    }
-}
-
 /// The guard's own timer, whose lateness is the measure.
 struct Beat {
     /// No divisor of 100 ms, the usual period of a CPU limit: else it would always look at the same part of it.

@@ -9,6 +9,7 @@
 
 import CLinux
 import Glibc
+import Orders
 
 /// The descendants of the calling process, which must be a subreaper (PR_SET_CHILD_SUBREAPER), so that an orphan becomes
 /// its child and never escapes.

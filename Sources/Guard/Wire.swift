@@ -3,6 +3,7 @@
 // channel is a reason to kill.
 
 import Clock
+import Orders
 
 /// The binary form of `Order` and `Answer`.
 ///
@@ -11,7 +12,7 @@ public enum Wire {
     /// The longest packet, in bytes; well under what a Unix socket takes at once.
     public static let limit = 64 * 1024
 
-    static let version: UInt8 = 1
+    static let version: UInt8 = 2
 
     private enum Kind: UInt8 {
         case ping = 1
@@ -32,26 +33,27 @@ public enum Wire {
         case .ping(let token):
             writer = Writer(kind: Kind.ping.rawValue)
             writer.put(token)
-        case .start(let generation, let deadline, let commandIndex, let environment):
+        case .start(let id, let deadline, let commandIndex, let environment):
             writer = Writer(kind: Kind.start.rawValue)
             guard let index = UInt32(exactly: commandIndex), environment.allSatisfy(isAssignment) else { return nil }
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
             writer.put(deadline.nanoseconds)
             writer.put(index)
             writer.put(UInt32(truncatingIfNeeded: environment.count))
             for assignment in environment { writer.put(assignment) }
-        case .extend(let generation, let deadline):
+        case .extend(let id, let deadline, let token):
             writer = Writer(kind: Kind.extend.rawValue)
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
             writer.put(deadline.nanoseconds)
-        case .signal(let generation, let number):
+            writer.put(token)
+        case .signal(let id, let number):
             writer = Writer(kind: Kind.signal.rawValue)
             guard isSignal(number) else { return nil }
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
             writer.put(number)
-        case .kill(let generation):
+        case .kill(let id):
             writer = Writer(kind: Kind.kill.rawValue)
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
         case .handicap(let handicap):
             writer = Writer(kind: Kind.handicap.rawValue)
             writer.put(handicap.nice)
@@ -75,46 +77,47 @@ public enum Wire {
         case .pong(let token):
             writer = Writer(kind: Kind.pong.rawValue)
             writer.put(token)
-        case .started(let generation, let pid):
+        case .started(let id, let pid):
             writer = Writer(kind: Kind.started.rawValue)
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
             writer.put(pid)
-        case .notStarted(let generation, let reason):
+        case .notStarted(let id, let reason):
             writer = Writer(kind: Kind.notStarted.rawValue)
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
             let (refusal, number): (Refusal, Int32) =
                 switch reason {
-                case .cannotExecute(let number): (.cannotExecute, number)
-                case .cannotFork(let number): (.cannotFork, number)
+                case .cannotExecute(errno: let number): (.cannotExecute, number)
+                case .cannotFork(errno: let number): (.cannotFork, number)
                 case .deadlinePassed: (.deadlinePassed, 0)
                 case .treeAlive: (.treeAlive, 0)
                 case .stale: (.stale, 0)
                 }
             writer.put(refusal.rawValue)
             writer.put(number)
-        case .extended(let generation, let deadline):
+        case .extended(let id, let deadline, let token):
             writer = Writer(kind: Kind.extended.rawValue)
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
             writer.put(deadline.nanoseconds)
-        case .exited(let generation, let status):
+            writer.put(token)
+        case .exited(let id, let exit):
             writer = Writer(kind: Kind.exited.rawValue)
-            writer.put(generation.rawValue)
-            writer.put(status)
-        case .killing(let generation, let cause):
+            writer.put(id.rawValue)
+            writer.put(exit.waitStatus)
+        case .killing(let id, let cause):
             writer = Writer(kind: Kind.killing.rawValue)
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
             writer.put(cause.rawValue)
-        case .empty(let generation):
+        case .empty(let id):
             writer = Writer(kind: Kind.empty.rawValue)
-            writer.put(generation.rawValue)
-        case .leftBehind(let generation, let count, let processes):
+            writer.put(id.rawValue)
+        case .leftBehind(let id, let count, let processes):
             writer = Writer(kind: Kind.leftBehind.rawValue)
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
             writer.put(count)
             writer.put(processes)
-        case .surviving(let generation, let processes):
+        case .surviving(let id, let processes):
             writer = Writer(kind: Kind.surviving.rawValue)
-            writer.put(generation.rawValue)
+            writer.put(id.rawValue)
             writer.put(processes)
         }
         return writer.bytes
@@ -129,14 +132,16 @@ public enum Wire {
         case .ping: order = reader.integer().map { .ping(token: $0) }
         case .start: order = start(&reader)
         case .extend:
-            guard let generation = reader.generation(), let deadline = reader.instant() else { return nil }
-            order = .extend(generation, deadline: deadline)
+            guard let id = reader.startID(), let deadline = reader.instant(),
+                let token: UInt64 = reader.integer()
+            else { return nil }
+            order = .extend(id, deadline: deadline, token: token)
         case .signal:
-            guard let generation = reader.generation(), let number: Int32 = reader.integer(), isSignal(number) else {
+            guard let id = reader.startID(), let number: Int32 = reader.integer(), isSignal(number) else {
                 return nil
             }
-            order = .signal(generation, number: number)
-        case .kill: order = reader.generation().map { .kill($0) }
+            order = .signal(id, number: number)
+        case .kill: order = reader.startID().map { .kill($0) }
         case .handicap:
             guard let nice: Int32 = reader.integer(), let oomScore: Int32 = reader.integer() else { return nil }
             order = .handicap(Handicap(nice: nice, oomScore: oomScore))
@@ -146,7 +151,7 @@ public enum Wire {
     }
 
     private static func start(_ reader: inout Reader) -> Order? {
-        guard let generation = reader.generation(), let deadline = reader.instant(),
+        guard let id = reader.startID(), let deadline = reader.instant(),
             let index: UInt32 = reader.integer(),
             let count: UInt32 = reader.integer()
         else { return nil }
@@ -156,7 +161,7 @@ public enum Wire {
             guard let assignment = reader.string(), isAssignment(assignment) else { return nil }
             environment.append(assignment)
         }
-        return .start(generation, deadline: deadline, commandIndex: Int(index), environment: environment)
+        return .start(id, deadline: deadline, commandIndex: Int(index), environment: environment)
     }
 
     /// The answer that these bytes are, or nil.
@@ -172,32 +177,37 @@ public enum Wire {
                 let memory: Int64 = reader.integer(), let processors: Int32 = reader.integer()
             else { return nil }
             answer = .strained(Strain(lateness: lateness, tasks: tasks, memory: memory, processors: processors))
-        case .started, .exited:
-            guard let generation = reader.generation(), let number: Int32 = reader.integer() else { return nil }
-            answer = kind == .started ? .started(generation, pid: number) : .exited(generation, status: number)
+        case .started:
+            guard let id = reader.startID(), let pid: Int32 = reader.integer() else { return nil }
+            answer = .started(id, pid: pid)
+        case .exited:
+            guard let id = reader.startID(), let exit = reader.exit() else { return nil }
+            answer = .exited(id, exit)
         case .notStarted:
-            guard let generation = reader.generation(), let refusal = reader.byte().flatMap(Refusal.init(rawValue:)),
+            guard let id = reader.startID(), let refusal = reader.byte().flatMap(Refusal.init(rawValue:)),
                 let number: Int32 = reader.integer()
             else { return nil }
-            answer = .notStarted(generation, reason(refusal, number))
+            answer = .notStarted(id, reason(refusal, number))
         case .extended:
-            guard let generation = reader.generation(), let deadline = reader.instant() else { return nil }
-            answer = .extended(generation, deadline: deadline)
+            guard let id = reader.startID(), let deadline = reader.instant(),
+                let token: UInt64 = reader.integer()
+            else { return nil }
+            answer = .extended(id, deadline: deadline, token: token)
         case .killing:
-            guard let generation = reader.generation(), let cause = reader.byte().flatMap(KillCause.init(rawValue:))
+            guard let id = reader.startID(), let cause = reader.byte().flatMap(KillCause.init(rawValue:))
             else {
                 return nil
             }
-            answer = .killing(generation, cause)
-        case .empty: answer = reader.generation().map { .empty($0) }
+            answer = .killing(id, cause)
+        case .empty: answer = reader.startID().map { .empty($0) }
         case .leftBehind:
-            guard let generation = reader.generation(), let count: UInt32 = reader.integer(),
+            guard let id = reader.startID(), let count: UInt32 = reader.integer(),
                 let processes = reader.processes()
             else { return nil }
-            answer = .leftBehind(generation, count: count, processes)
+            answer = .leftBehind(id, count: count, processes)
         case .surviving:
-            guard let generation = reader.generation(), let processes = reader.processes() else { return nil }
-            answer = .surviving(generation, processes)
+            guard let id = reader.startID(), let processes = reader.processes() else { return nil }
+            answer = .surviving(id, processes)
         default: answer = nil
         }
         return reader.isAtEnd ? answer : nil
@@ -205,8 +215,8 @@ public enum Wire {
 
     private static func reason(_ refusal: Refusal, _ number: Int32) -> NotStarted {
         switch refusal {
-        case .cannotExecute: .cannotExecute(number)
-        case .cannotFork: .cannotFork(number)
+        case .cannotExecute: .cannotExecute(errno: number)
+        case .cannotFork: .cannotFork(errno: number)
         case .deadlinePassed: .deadlinePassed
         case .treeAlive: .treeAlive
         case .stale: .stale

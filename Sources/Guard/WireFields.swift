@@ -2,6 +2,7 @@
 // goes past the end and never traps; what is missing reads as nil.
 
 import Clock
+import Orders
 
 struct Writer {
     private(set) var bytes: [UInt8]
@@ -58,7 +59,14 @@ struct Reader {
         return Number(littleEndian: number)
     }
 
-    mutating func generation() -> Generation? { integer().map { Generation(rawValue: $0) } }
+    mutating func startID() -> StartID? { integer().map { StartID($0) } }
+
+    /// How a command ended: a status of wait(2), and none that says more than that.
+    mutating func exit() -> ChildExit? {
+        guard let status: Int32 = integer() else { return nil }
+        let exit = ChildExit(waitStatus: status)
+        return exit.waitStatus == status ? exit : nil
+    }
 
     mutating func instant() -> Instant? { integer().map { Instant(nanoseconds: $0) } }
 

@@ -15,8 +15,6 @@ struct DatabaseLink {
     enum News {
         case event(Event)
         case ready(SessionFacts)
-        /// The database will not do until somebody changes a setting. The session's loss follows.
-        case refused(PreparationError)
         case unfenced(Unfenced, SessionFacts)
         case credentials(CredentialFeed.News)
     }
@@ -129,7 +127,7 @@ struct DatabaseLink {
 
     private mutating func prepare(_ session: Session) {
         let preparation = Preparation(
-            purpose: .lead(callLimit: callLimit, idleLimit: settings.timing.ttl * 3 / 2),
+            purpose: .lead(callLimit: callLimit, idleLimit: settings.timing.idleSessionLimit),
             protocolPID: session.backendPID ?? 0, allowSessionPooler: settings.allowSessionPooler)
         stage = .preparing(preparation)
         ask(preparation.first, session)
@@ -195,14 +193,13 @@ struct DatabaseLink {
     /// A schema that is there and has been changed is not mended by a new session, and each costs a standby its watch (R3).
     private mutating func isTimeToPrepareAgain() -> Bool {
         let now = BootClock.now()
-        if let preparedAgain, now.since(preparedAgain) < settings.timing.ttl * 2 { return false }
+        if let preparedAgain, now.since(preparedAgain) < settings.timing.prepareAgainInterval { return false }
         preparedAgain = now
         return true
     }
 
     private mutating func refused(_ error: PreparationError) -> [News] {
-        let event = lost(error.description)
-        return error.isPermanent ? [.refused(error), event] : [event]
+        [lost(error.description, error.isPermanent ? .unusable : .other)]
     }
 
     private mutating func lost(_ reason: String, _ cause: SessionLoss = .other) -> News {

@@ -6,6 +6,7 @@ import Clock
 import Glibc
 import Guard
 import Lease
+import Orders
 
 /// Carries the machine's orders to the guard and the answers back.
 struct GuardLink: ~Copyable {
@@ -35,6 +36,9 @@ struct GuardLink: ~Copyable {
         case descendants(Naming.Schedule)
     }
 
+    /// How long the loop waits between two sweeps, and for a guard that is about to be reaped.
+    static let sweepPause = Duration.milliseconds(10)
+
     /// How long the loop may wait before the next sweep; nil where nothing is to be swept.
     private(set) var pause: Duration?
 
@@ -56,40 +60,46 @@ struct GuardLink: ~Copyable {
     /// Whether poll(2) shall also say when the channel has room.
     var isWaitingForRoom: Bool { !waiting.isEmpty }
 
-    /// Delivers an order. A guard that does not take it is either gone, which will be seen, or does not read: then what
-    /// was to be said to it once waits. An extension does not: it is for now, and the next renewal brings another. A start
-    /// is answered for, else the machine would wait for its child for ever.
-    mutating func order(_ order: GuardOrder, environment: (Epoch) -> [String]) -> [Event] {
+    /// Delivers an order. A guard that does not take it is either gone, which will be seen, or does not read: then the order
+    /// waits. So the answer to a question comes as soon as the guard reads again.
+    mutating func order(_ order: Order) {
+        guard case .alive = state else { return }
+        deliver(order)
+    }
+
+    /// Starts the command. A start does not wait: the machine is told that the guard did not take it.
+    mutating func start(_ id: StartID, deadline: Instant, environment: [String]) -> [Event] {
         guard case .alive = state else { return [] }
-        switch order {
-        case .ping(let token): deliver(.ping(token: token))
-        case .extend(let id, let deadline): _ = process.send(.extend(generation(id), deadline: deadline))
-        case .signal(let id, let number): deliver(.signal(generation(id), number: number))
-        case .kill(let id): deliver(.kill(generation(id)))
-        case .start(let id, let deadline, let epoch):
-            waiting = []
-            let delivered = process.send(
-                .start(
-                    generation(id), deadline: deadline, commandIndex: commandIndex, environment: environment(epoch)))
-            guard delivered else {
-                return [
-                    .guardAnswered(.notStarted(id, .cannotFork(errno: EAGAIN))), .guardAnswered(.empty(id)),
-                ]
-            }
-        }
-        return []
+        waiting = []
+        let order = Order.start(
+            id, deadline: deadline, commandIndex: commandIndex, environment: environment)
+        return process.send(order) ? [] : [.startUndelivered(id)]
     }
 
     /// Orders wait in turn, and not for ever more of them: a signal that waits already need not wait twice (as in the
-    /// kernel), of pings only the newest is asked about, and after a kill nothing else matters.
+    /// kernel), of extensions only the newest holds, of pings only the newest is asked about, and beside a kill only questions
+    /// matter.
     private mutating func deliver(_ order: Order) {
         if waiting.isEmpty, process.send(order) { return }
         switch order {
-        case .kill: waiting = []
+        case .kill:
+            waiting = [order] + questions
+            return
         case .ping: waiting.removeAll { if case .ping = $0 { true } else { false } }
-        case .signal, .start, .extend, .handicap: break
+        case .extend: waiting.removeAll { if case .extend = $0 { true } else { false } }
+        case .signal, .start, .handicap: break
         }
         if !waiting.contains(order) { waiting.append(order) }
+    }
+
+    /// What waits to be answered.
+    private var questions: [Order] {
+        waiting.compactMap { order in
+            switch order {
+            case .ping(let token), .extend(_, _, let token): .ping(token: token)
+            case .start, .signal, .kill, .handicap: nil
+            }
+        }
     }
 
     /// Delivers what waits, as far as there is room.
@@ -122,7 +132,7 @@ struct GuardLink: ~Copyable {
         while case .alive = state {
             switch process.receive() {
             case .nothing: return events
-            case .answer(let answer): if let answer = translate(answer) { events.append(.guardAnswered(answer)) }
+            case .answer(let answer): events.append(.guardAnswered(answer))
             case .closed, .nonsense:
                 killGuard()
                 events.append(.guardFailed)
@@ -200,13 +210,13 @@ struct GuardLink: ~Copyable {
     private mutating func survivors(
         _ schedule: Naming.Schedule, after progress: Tree.Progress, _ next: (Naming.Schedule) -> Sweeping
     ) -> [Event] {
-        pause = progress == .unfinished ? .zero : .milliseconds(10)
+        pause = progress == .unfinished ? .zero : Self.sweepPause
         guard progress != .unfinished else { return [] }
         var schedule = schedule
         let isDue = schedule.isDue(at: BootClock.now())
         sweeping = next(schedule)
         guard isDue, !tree.remains.isEmpty else { return [] }
-        return [.survivors(tree.remains.map { leftover($0) })]
+        return [.survivors(tree.remains)]
     }
 
     private mutating func guardEnded(_ gone: Bool) -> [Event] {
@@ -226,48 +236,4 @@ struct GuardLink: ~Copyable {
             poll(nil, 0, 5)
         }
     }
-
-    private func generation(_ id: StartID) -> Generation { Generation(rawValue: id.rawValue) }
-
-    private func translate(_ answer: Answer) -> GuardAnswer? {
-        switch answer {
-        case .ready, .extended: nil
-        case .strained(let strain):
-            .strained(
-                Lease.Strain(
-                    lateness: strain.lateness, tasks: Int(strain.tasks), memory: strain.memory,
-                    processors: Int(strain.processors)))
-        case .pong(let token): .pong(token)
-        case .started(let generation, let pid): .started(StartID(generation.rawValue), pid: pid)
-        case .notStarted(let generation, let why): .notStarted(StartID(generation.rawValue), notStarted(why))
-        case .exited(let generation, let status): .exited(StartID(generation.rawValue), exit(status))
-        // `.exited` follows. Told of the killing first, the machine would take the exit for the end of a killed child
-        // and start it again at once, for ever.
-        case .killing(_, .childExited): nil
-        case .killing(let generation, let cause):
-            .killing(StartID(generation.rawValue), byDeadline: cause == .deadline)
-        case .empty(let generation): .empty(StartID(generation.rawValue))
-        case .leftBehind(let generation, let count, let processes):
-            .leftBehind(StartID(generation.rawValue), count: Int(count), processes.map { leftover($0) })
-        case .surviving(let generation, let processes):
-            .surviving(StartID(generation.rawValue), processes.map { leftover($0) })
-        }
-    }
-
-    private func notStarted(_ why: Guard.NotStarted) -> Lease.NotStarted {
-        switch why {
-        case .cannotExecute(let errno): .cannotExecute(errno: errno)
-        case .cannotFork(let errno): .cannotFork(errno: errno)
-        case .deadlinePassed: .deadlinePassed
-        case .treeAlive, .stale: .refused
-        }
-    }
-
-    private func exit(_ status: Int32) -> ChildExit {
-        clinux_exited(status) != 0 ? .code(clinux_exit_status(status)) : .signal(clinux_term_signal(status))
-    }
-}
-
-private func leftover(_ process: SeenProcess) -> Leftover {
-    Leftover(pid: process.pid, name: process.name, state: Character(Unicode.Scalar(process.state)))
 }

@@ -9,6 +9,7 @@ import Guard
 import Lease
 import Logging
 import Metastore
+import Orders
 import Outlets
 import Postgres
 import Settings
@@ -16,6 +17,11 @@ import Text
 
 /// One run of the keeper, from start to exit code.
 package struct KeeperLoop: ~Copyable {
+    /// How long the end waits for the readiness files to be removed: a hanging disk must not hold it up.
+    private static let farewellToFiles: Int32 = 300
+    /// How long the end waits for an idle guard to go home.
+    private static let farewellToGuard: Int32 = 1000
+
     private let settings: RunSettings
     private let log: Logger
     private let signals: KeeperSignals
@@ -28,17 +34,9 @@ package struct KeeperLoop: ~Copyable {
     private var database: DatabaseLink
     private var listener: Listener
     private var guardLink: GuardLink
-    private var everReady = false
-    private var stopAsked = false
     private var undelivered: [Event] = []
-    private var ending: Ending?
-    private var published: (status: Status, at: Instant)?
-
-    /// How the loop ends.
-    private enum Ending {
-        case exit(Exit)
-        case refused(PreparationError)
-    }
+    private var ending: Exit?
+    private var published: (snapshot: Snapshot, at: Instant)?
 
     package init(
         settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int, log: Logger, signals: KeeperSignals,
@@ -74,19 +72,18 @@ package struct KeeperLoop: ~Copyable {
             feed(.tick)
             publish()
         }
-        publisher.remove(waitingMilliseconds: 300)
-        guardLink.dismiss(waitingMilliseconds: 1000)
+        publisher.remove(waitingMilliseconds: Self.farewellToFiles)
+        guardLink.dismiss(waitingMilliseconds: Self.farewellToGuard)
         return exitCode()
     }
 
     /// Sleeps until something may have happened.
     private func wait() {
         let now = BootClock.now()
-        // Often enough for the watchdog, whatever else is due.
-        var until = now + settings.timing.ttl / 10
+        var until = now + settings.timing.longestLoopWait
         until = min(until, machine.nextWake, database.deadline ?? until, listener.deadline ?? until)
         if let pause = guardLink.pause { until = min(until, now + pause) }
-        if guardLink.isDying { until = min(until, now + .milliseconds(10)) }
+        if guardLink.isDying { until = min(until, now + GuardLink.sweepPause) }
         if !undelivered.isEmpty { until = now }
         var entries = [
             pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
@@ -111,9 +108,7 @@ package struct KeeperLoop: ~Copyable {
             } else if signals.stopping.contains(number) {
                 let name = [SIGTERM: "SIGTERM", SIGINT: "SIGINT", SIGHUP: "SIGHUP: the terminal is gone"][number]
                 log.info("got \(name ?? "signal \(number)")")
-                // Of a terminal that closes several may tell: the shell, and the kernel when the shell ends.
-                events.append(.stopRequested(stopAsked && number != SIGHUP ? .now : .drain))
-                stopAsked = true
+                events.append(.stopRequested(number == SIGHUP ? .terminalGone : .drain))
             } else {
                 events.append(.signalReceived(number))
             }
@@ -132,7 +127,6 @@ package struct KeeperLoop: ~Copyable {
             switch news {
             case .event(let event): feed(event)
             case .ready(let facts):
-                everReady = true
                 listener.connection = database.connection
                 listener.restart(at: BootClock.now())
                 let (peer, encrypted) = database.peer
@@ -142,7 +136,6 @@ package struct KeeperLoop: ~Copyable {
             case .credentials(.problem(let text)): narrator.problem(text, at: BootClock.now())
             case .credentials(.changed(let origin)):
                 log.info("\(origin) holds other credentials than before: using them")
-            case .refused(let error): if !everReady { ending = .refused(error) }
             }
         }
     }
@@ -162,23 +155,21 @@ package struct KeeperLoop: ~Copyable {
     private mutating func feed(_ event: Event) {
         guard ending == nil else { return }
         let now = BootClock.now()
-        // A notice of the end of a leadership belongs to its epoch, although the machine is past it.
-        let before = machine.status(at: now).epoch
-        for action in machine.handle(event, at: now) {
-            carryOut(action, at: now, epoch: machine.status(at: now).epoch ?? before)
-        }
+        for action in machine.handle(event, at: now) { carryOut(action, at: now) }
     }
 
-    private mutating func carryOut(_ action: Action, at now: Instant, epoch: Epoch?) {
+    private mutating func carryOut(_ action: Action, at now: Instant) {
         switch action {
         case .openSession(let id): database.open(id)
         case .closeSession(let id): database.close(id)
         case .send(let id, let statement): database.send(statement, through: id)
-        case .order(let order):
-            undelivered += guardLink.order(order) { [settings, name = database.statements.database] epoch in
-                ChildEnvironment.additions(identity: settings.identity, epoch: epoch, database: name)
-                    + (settings.keptDatabaseURL.map { ["SIDECAR_DATABASE_URL=\($0)"] } ?? [])
-            }
+        case .start(let id, let deadline, let epoch):
+            let environment =
+                ChildEnvironment.additions(
+                    identity: settings.identity, epoch: epoch, database: database.statements.database)
+                + (settings.keptDatabaseURL.map { ["SIDECAR_DATABASE_URL=\($0)"] } ?? [])
+            undelivered += guardLink.start(id, deadline: deadline, environment: environment)
+        case .order(let order): guardLink.order(order)
         case .killGuard: guardLink.killGuard()
         case .killBelowGuard:
             watchdog.retire()
@@ -186,50 +177,42 @@ package struct KeeperLoop: ~Copyable {
         case .killDescendants:
             watchdog.retire()
             guardLink.startSweeping()
-        case .report(let notice): narrator.say(notice, epoch: epoch, at: now)
-        case .exit(let exit): ending = .exit(exit)
+        case .report(let notice, let epoch): narrator.say(notice, epoch: epoch, at: now)
+        case .exit(let exit): ending = exit
         }
     }
 
     /// Hands the publisher a new picture when there is one, and often enough that the old one does not run out.
     private mutating func publish() {
         let now = BootClock.now()
-        let status = machine.status(at: now)
-        if let published, published.status == status, now.since(published.at) < settings.timing.ttl / 5 { return }
-        published = (status, now)
-        let ready = status.healthy && (settings.readyWhen == .healthy || status.role == .leader)
+        let snapshot = machine.snapshot(at: now)
+        if let published, published.snapshot == snapshot,
+            now.since(published.at) < settings.timing.pictureInterval
+        {
+            return
+        }
+        published = (snapshot, now)
         publisher.publish(
             Publisher.Picture(
-                ready: ready ? state(status, until: status.validUntil) : nil,
-                live: status.isGuarded ? state(status, until: now + settings.timing.ttl) : nil))
+                ready: snapshot.isReady ? state(snapshot, until: snapshot.validUntil) : nil,
+                live: snapshot.isGuarded ? state(snapshot, until: now + settings.timing.ttl) : nil))
     }
 
-    private func state(_ status: Status, until: Instant) -> ReadyState {
+    private func state(_ snapshot: Snapshot, until: Instant) -> ReadyState {
         ReadyState(
-            role: status.role.rawValue, lease: settings.identity.lease, node: settings.identity.node,
-            instance: settings.identity.instance.rawValue, epoch: status.epoch?.rawValue, healthy: status.healthy,
-            deadline: until.nanoseconds, bootID: bootID, timeNamespace: timeNamespace, pid: getpid(),
-            version: Version.current, trouble: trouble(status))
-    }
-
-    /// For who asks why it is not ready.
-    private func trouble(_ status: Status) -> String? {
-        if let trouble = status.trouble { return oneLine(trouble.text, longest: 1000) }
-        guard settings.readyWhen == .leader, status.role != .leader else { return nil }
-        return "stands by, and --ready-when leader"
+            role: snapshot.role.code, lease: settings.identity.lease, node: settings.identity.node,
+            instance: settings.identity.instance.rawValue, epoch: snapshot.epoch?.rawValue,
+            healthy: snapshot.isHealthy, deadline: until.nanoseconds, bootID: bootID, timeNamespace: timeNamespace,
+            pid: getpid(), version: Version.current,
+            // For who asks why it is not ready.
+            trouble: snapshot.unready.map { oneLine($0.text, longest: 1000) })
     }
 
     private func exitCode() -> Int32 {
-        switch ending {
-        case .exit(let exit):
-            let code = ExitCode.of(exit)
-            log.info("ends with exit code \(code)")
-            return code
-        case .refused(let error):
-            log.error("\(error)")
-            return Failure.configuration
-        case nil: return Failure.software
-        }
+        guard let ending else { return Failure.software }
+        let code = ExitCode.of(ending)
+        log.info("ends with exit code \(code)")
+        return code
     }
 }
 
@@ -263,6 +246,7 @@ package enum ExitCode {
         case .cannotExecute: 126
         case .guardLost: guardLost
         case .loginsRefused: loginsRefused
+        case .databaseUnusable: Failure.configuration
         }
     }
 }
@@ -272,12 +256,13 @@ extension Trouble {
     var text: String {
         switch self {
         case .outOfTouch(let reason): "no contact with the database" + (reason.map { ": \($0)" } ?? "")
-        case .refused(let reason): reason
+        case .refused(let reason): reason.text
         case .guardUnavailable: "the guard does not answer"
         case .starved:
             "it could not kill the command in time, so it does not claim the lease: raise the CPU limit or --ttl (the log has figures)"
         case .commandNotRunning: "the command does not run"
         case .stopping: "it is stopping"
+        case .standsBy: "stands by, and --ready-when leader"
         }
     }
 }

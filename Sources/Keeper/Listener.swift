@@ -82,7 +82,7 @@ struct Listener {
             case .result:
                 // What was said before it listened was not heard.
                 if case .opening = stage { news = .recordChanged } else { complained = false }
-                stage = .listening(session, renewAt: now + settings.timing.ttl)
+                stage = .listening(session, renewAt: now + settings.timing.listenInterval)
             case .notification(Statements.channel, let lease):
                 notifications += 1
                 if lease == settings.identity.lease { news = .recordChanged }
@@ -118,7 +118,8 @@ struct Listener {
         let call = settings.timing.callLimit
         session.send(
             Statements.listen(
-                callLimit: call, idleLimit: settings.timing.ttl * 2, serverVersion: session.serverVersion ?? 0),
+                callLimit: call, idleLimit: settings.timing.idleListenerLimit, serverVersion: session.serverVersion ?? 0
+            ),
             now: now, limit: call)
     }
 

@@ -3,10 +3,11 @@
 //
 // What it guarantees, provided the guard kills at its deadline: a child is started only under a claim or renewal of our own
 // that succeeded, lives at most TTL - margin from the moment the last successful one was sent (R2), and the record is
-// released only when the tree is known to be empty (R7). Every event updates the state it concerns; then `pump` looks at
-// the whole state and does what is due. So an action depends on where we are, not on the order in which news came.
+// released only when the tree is known to be empty (R7). Every event updates the state it concerns; then what is due by now
+// is done (Due.swift). So an action depends on where we are, not on the order in which news came.
 
 import Clock
+import Orders
 
 /// One sidecar's half of the protocol (design rules R1-R12).
 public struct LeaseMachine: Sendable {
@@ -21,15 +22,18 @@ public struct LeaseMachine: Sendable {
         public let once: Bool
         /// Kill the child at the first lost session instead of resuming.
         public let killOnSessionLoss: Bool
-        /// How long the command's exec may take. Longer, and it hangs (a file system that does not answer): it is killed and
-        /// counts as a failed start, so that another node gets its turn.
+        /// How long the command's exec may take; see `Timing.usualStartLimit`.
         public let startLimit: Duration
         /// End after nothing but refused logins for so long; nil: never.
         public let authFailureLimit: Duration?
+        /// When it counts as ready.
+        public let readyWhen: ReadyWhen
 
         public init(
             identity: Identity, timing: Timing, restarts: RestartPolicy, grace: Duration, once: Bool = false,
-            killOnSessionLoss: Bool = false, startLimit: Duration = .seconds(30), authFailureLimit: Duration? = nil
+            killOnSessionLoss: Bool = false, startLimit: Duration = Timing.usualStartLimit,
+            authFailureLimit: Duration? = nil,
+            readyWhen: ReadyWhen = .healthy
         ) {
             self.identity = identity
             self.timing = timing
@@ -39,14 +43,15 @@ public struct LeaseMachine: Sendable {
             self.killOnSessionLoss = killOnSessionLoss
             self.startLimit = startLimit
             self.authFailureLimit = authFailureLimit
+            self.readyWhen = readyWhen
         }
     }
 
     let settings: Settings
     var link: Link
     var role: Role
-    var guardian: Guardian
-    var stopping: StopKind?
+    var guardian = Guardian.unasked
+    var stopping: Stopping?
     /// The leaderships seen lately (R3).
     var seen = Seen()
     /// The longest TTL among them, or our own (R3, R10).
@@ -56,20 +61,15 @@ public struct LeaseMachine: Sendable {
     /// The sessions this process has had, as the server names them, oldest first. A record that another session renewed is
     /// not ours, whatever it says of the holder: of two copies of one sidecar only one goes on (R5, R6, R9).
     var backends: [BackendID] = []
-    /// The last epoch that was led.
-    var ledEpoch: Epoch?
-    /// The epoch over which a claim was sent whose answer never came: a record of a later one that names us, and that
-    /// nobody has touched since, may be ours (R9).
-    var claimInDoubt: Epoch?
-    /// The last epoch in which a release was sent (R7, R9).
-    var releaseSent: Epoch?
+    /// Which records may be ours although we lead nothing (R9).
+    var ownEpochs = OwnEpochs()
     var restarts = Restarts()
-    var chores: Chores
+    var auxiliaries: AuxiliaryQueue
     var notifications = Notifications()
     /// What PostgreSQL refuses this sidecar, as a standby.
     var refusal: Refusal?
-    /// When that was last said.
-    var refusalSaidAt: Instant?
+    /// When that was last reported.
+    var refusalReportedAt: Instant?
     /// When to find out what it would refuse; nil when that is known.
     var rehearseAt: Instant?
     /// This sidecar has made the record and not seen it since (R10).
@@ -84,19 +84,14 @@ public struct LeaseMachine: Sendable {
     var lastToken: UInt64 = 0
     /// How late the guard is (R2, R5).
     var lateness = Lateness()
-    /// When to ask the guard again how late it is, while nothing else does.
-    var probeAt: Instant?
-    /// When to ask the guard again whether it still kills (R12).
-    var askAgainAt: Instant?
     /// What the keeper kills itself does not all die.
     var isStuck = false
     var lastSession = SessionID(0)
-    /// Notices of conditions that last, each said once until it passes.
-    var said: Set<Lasting> = []
-    var actions: [Action] = []
+    /// Conditions that last and have been reported.
+    var reported: Set<Condition> = []
 
-    /// Conditions that are said once.
-    enum Lasting: Hashable, Sendable {
+    /// Conditions that are reported once, until they pass.
+    enum Condition: Hashable, Sendable {
         /// A standby that could not hold the lease.
         case unfit
         case stranger
@@ -110,87 +105,73 @@ public struct LeaseMachine: Sendable {
         self.settings = settings
         link = .down(retryAt: now, failures: 0)
         role = .standby(.fresh(at: now))
-        guardian = .answering
         largestTTL = settings.timing.ttl
-        chores = Chores(registerAt: now)
-        ask(at: now)
+        auxiliaries = AuxiliaryQueue(registerAt: now)
     }
+
+    var timing: Timing { settings.timing }
 
     /// Takes one event that had arrived by `now` and returns what to do, in order.
     public mutating func handle(_ event: Event, at now: Instant) -> [Action] {
-        var todo: [Action] = []
-        handle(event, at: now, appendingTo: &todo)
-        return todo
+        var effects: [Action] = []
+        handle(event, at: now, appendingTo: &effects)
+        return effects
     }
 
     /// The same, for who keeps a list of what is still to do, as the simulation does: nothing is copied.
-    mutating func handle(_ event: Event, at now: Instant, appendingTo todo: inout [Action]) {
-        if case .ended = role { return }
-        if !actions.isEmpty {
-            // Before the first event: what `init` wants.
-            todo += actions
-            actions.removeAll()
+    mutating func handle(_ event: Event, at now: Instant, appendingTo effects: inout [Action]) {
+        loseIfExpired(at: now, &effects)
+        take(event, at: now, &effects)
+        var done = 0
+        while let duty = due(by: now).first {
+            perform(duty, at: now, &effects)
+            done += 1
+            assert(done < 100, "\(duty) is due again and again")
         }
-        swap(&actions, &todo)
-        defer { swap(&actions, &todo) }
-        expire(at: now)
-        take(event, at: now)
-        pump(at: now)
     }
 
-    private mutating func take(_ event: Event, at now: Instant) {
+    private mutating func take(_ event: Event, at now: Instant, _ effects: inout [Action]) {
+        if case .ended = role { return }
         switch event {
         case .sessionOpened(let id, let backend): sessionOpened(id, backend, at: now)
-        case .sessionLost(let id, let reason, let cause): sessionLost(id, reason: reason, cause: cause, at: now)
-        case .reply(let id, let reply): replied(id, reply, at: now)
+        case .sessionLost(let id, let reason, let cause):
+            sessionLost(id, reason: reason, cause: cause, at: now, &effects)
+        case .reply(let id, let reply): replied(id, reply, at: now, &effects)
         case .statementFailed(let id, let reason, let lasting):
-            statementFailed(id, reason: reason, lasting: lasting, at: now)
-        case .notified: notifications.heard(at: now, interval: settings.timing.notificationInterval)
-        case .guardAnswered(let answer): guardAnswered(answer, at: now)
-        case .guardGone: guardGone(at: now)
-        case .guardFailed: guardFailed()
-        case .descendantsGone: descendantsGone(at: now)
-        case .nothingAliveBelowGuard: nothingAliveBelowGuard(at: now)
-        case .survivors(let processes): survivors(processes)
-        case .stopRequested(let kind): stopRequested(kind, at: now)
-        case .signalReceived(let number): forward(number)
+            statementFailed(id, reason: reason, lasting: lasting, at: now, &effects)
+        case .notified: notifications.heard(at: now, interval: timing.notificationInterval)
+        case .guardAnswered(let answer): guardAnswered(answer, at: now, &effects)
+        case .guardGone: guardGone(&effects)
+        case .guardFailed: guardFailed(&effects)
+        case .descendantsGone: descendantsGone(at: now, &effects)
+        case .nothingAliveBelowGuard: nothingAliveBelowGuard(at: now, &effects)
+        case .survivors(let processes): survivors(processes, &effects)
+        case .startUndelivered(let start): startUndelivered(start, at: now, &effects)
+        case .stopRequested(let request): stopRequested(request, at: now, &effects)
+        case .signalReceived(let number): forward(number, &effects)
         case .tick: break
         }
     }
 
-    /// Does what is due, whatever the event was.
-    private mutating func pump(at now: Instant) {
-        watchGuardian(at: now)
-        abandonIfAsked(at: now)
-        switch role {
-        case .standby: pumpStandby(at: now)
-        case .leading(let leadership): pump(leadership, at: now)
-        case .leaving, .ended: break
-        }
-        if case .leaving(let exit, let by) = role { pumpLeaving(exit, by: by, at: now) }
-        openSession(at: now)
+    /// Tells people, about the leadership of now.
+    func report(_ notice: Notice, _ effects: inout [Action]) {
+        effects.append(.report(notice, epoch: leadership?.epoch))
     }
 
-    mutating func report(_ notice: Notice) { actions.append(.report(notice)) }
-
-    /// Says `notice` only when the condition is new.
-    mutating func reportOnce(_ condition: Lasting, _ notice: Notice) {
-        if said.insert(condition).inserted { report(notice) }
+    /// Reports only when the condition is new.
+    mutating func reportOnce(_ condition: Condition, _ notice: Notice, _ effects: inout [Action]) {
+        if reported.insert(condition).inserted { report(notice, &effects) }
     }
 }
 
 // MARK: - The session
 
 extension LeaseMachine {
-    private mutating func openSession(at now: Instant) {
-        guard case .down(let retryAt, let failures) = link, now >= retryAt else { return }
-        switch role {
-        case .standby, .leading: break
-        case .leaving, .ended: return
-        }
+    mutating func openSession(_ effects: inout [Action]) {
+        guard case .down(_, let failures) = link else { return }
         lastSession = SessionID(lastSession.rawValue + 1)
         link = .opening(lastSession, failures: failures)
-        actions.append(.openSession(lastSession))
+        effects.append(.openSession(lastSession))
     }
 
     private mutating func sessionOpened(_ id: SessionID, _ backend: BackendID, at now: Instant) {
@@ -203,134 +184,150 @@ extension LeaseMachine {
         lastContact = now
         lastLoss = nil
         loginsRefusedSince = nil
-        chores.register(at: now)
+        auxiliaries.register(at: now)
         rehearseSoon(at: now)
         pollNow(at: now)
     }
 
-    private mutating func sessionLost(_ id: SessionID, reason: String, cause: SessionLoss, at now: Instant) {
+    private mutating func sessionLost(
+        _ id: SessionID, reason: String, cause: SessionLoss, at now: Instant, _ effects: inout [Action]
+    ) {
         guard link.session == id else { return }
-        let failures: Int
+        var failures = 0
         switch link {
         case .opening(_, let earlier): failures = earlier + 1
-        case .busy(_, .auxiliary, _):
-            pauseChores(at: now)
-            failures = 0
-        case .busy(_, .claim(let seen, _, _), _):
-            // It may have succeeded all the same (R9).
-            claimInDoubt = seen.epoch
-            failures = 0
-        case .down, .idle, .busy: failures = 0
+        case .busy(_, .auxiliary, _): pauseAuxiliaries(at: now)
+        case .busy(_, .claim(let seen, _, _), _): ownEpochs.claimUnanswered(over: seen.epoch)
+        case .down, .idle, .busy: break
         }
-        let wait = min(Duration.milliseconds(50) * (1 << min(failures, 10)), settings.timing.renewInterval)
-        link = .down(retryAt: now + wait, failures: failures)
+        link = .down(retryAt: now + timing.reconnectPause(afterFailures: failures), failures: failures)
         lastLoss = reason
-        report(.sessionLost(reason: reason))
+        if cause == .unusable, backends.isEmpty, !isLeaving { return databaseUnusable(reason, at: now, &effects) }
+        report(.sessionLost(reason: reason), &effects)
         switch role {
         case .standby:
             // The watch names its session: for a new one it counts from nothing (R3).
             update { $0.intention = .observe(at: now) }
-        case .leading: leaderLostSession(id, at: now)
+        case .leading: leaderLostSession(id, at: now, &effects)
         case .leaving, .ended: break
         }
         switch cause {
-        case .loginRefused: loginRefused(at: now)
-        case .other: loginsRefusedSince = nil
+        case .loginRefused: loginRefused(at: now, &effects)
+        case .unusable, .other: loginsRefusedSince = nil
         }
     }
 
     /// After long enough of nothing else this sidecar is of no use, and whoever starts it again may know better. A leader never
     /// ends this way: it may have a living child, and without a session its lease runs out anyway. Then it is a standby.
-    private mutating func loginRefused(at now: Instant) {
+    private mutating func loginRefused(at now: Instant, _ effects: inout [Action]) {
         let since = loginsRefusedSince ?? now
         loginsRefusedSince = since
         guard let limit = settings.authFailureLimit, now.since(since) >= limit, case .standby = role else { return }
-        report(.loginsRefused(now.since(since)))
+        report(.loginsRefused(now.since(since)), &effects)
         leave(.loginsRefused, at: now)
     }
 
-    private mutating func replied(_ id: SessionID, _ reply: Reply, at now: Instant) {
+    /// A database that never did and will not do until somebody changes a setting: people should see that at once. One that did
+    /// before may do again.
+    private mutating func databaseUnusable(_ reason: String, at now: Instant, _ effects: inout [Action]) {
+        report(.databaseUnusable(reason: reason), &effects)
+        leave(.databaseUnusable, at: now)
+    }
+
+    private mutating func replied(_ id: SessionID, _ reply: Reply, at now: Instant, _ effects: inout [Action]) {
         guard case .busy(id, let statement, let sentAt) = link else { return }
         link = .idle(id)
         lastContact = now
-        if case .auxiliary(let chore) = statement {
-            if chore == .rehearse { rehearsed(at: now) }
+        if case .auxiliary(let auxiliary) = statement {
+            if auxiliary == .rehearse { rehearsed(at: now, &effects) }
             return
         }
         switch role {
-        case .standby: standbyGot(reply, to: statement, sentAt: sentAt, through: id, at: now)
-        case .leading: leaderGot(reply, sentAt: sentAt, through: id, at: now)
+        case .standby: standbyGot(reply, to: statement, sentAt: sentAt, through: id, at: now, &effects)
+        case .leading: leaderGot(reply, sentAt: sentAt, through: id, at: now, &effects)
         case .leaving, .ended: break
         }
     }
 
-    private mutating func statementFailed(_ id: SessionID, reason: String, lasting: Bool, at now: Instant) {
+    private mutating func statementFailed(
+        _ id: SessionID, reason: String, lasting: Bool, at now: Instant, _ effects: inout [Action]
+    ) {
         guard case .busy(id, let statement, _) = link else { return }
         link = .idle(id)
         if case .standby = role, let step = statement.refusalStep {
-            refused(step, reason: reason, lasting: lasting, at: now)
+            refused(step, .server(reason), lasting: lasting, at: now, &effects)
         }
-        // That one is said once, not every time.
-        let isSaid = refusedBecause != nil && statement.refusalStep == refusal?.step
-        if !isSaid { report(.statementFailed(reason: reason)) }
+        // That one is reported once, not every time.
+        let isReported = refusedBecause != nil && statement.refusalStep == refusal?.step
+        if !isReported { report(.statementFailed(reason: reason), &effects) }
         switch statement {
         case .auxiliary(.rehearse): return
-        case .auxiliary: return pauseChores(at: now)
+        case .auxiliary: return pauseAuxiliaries(at: now)
         // The lock may still be held, and nothing but the session's end is sure to drop it.
-        case .unlock, .release: dropSession(at: now)
+        case .unlock, .release: dropSession(at: now, &effects)
         default: break
         }
         switch role {
         case .standby: standbyFailed(statement, at: now)
-        case .leading: leaderFailed(at: now)
+        case .leading: leaderFailed(at: now, &effects)
         case .leaving, .ended: break
         }
     }
 
-    private mutating func dropSession(at now: Instant) {
+    private mutating func dropSession(at now: Instant, _ effects: inout [Action]) {
         guard let id = link.session else { return }
-        actions.append(.closeSession(id))
-        link = .down(retryAt: now + settings.timing.renewInterval / 4, failures: 0)
+        effects.append(.closeSession(id))
+        link = .down(retryAt: now + timing.reopenPause, failures: 0)
     }
 
-    private mutating func pauseChores(at now: Instant) {
-        chores.pause(until: now + largestTTL * 4)
+    private mutating func pauseAuxiliaries(at now: Instant) {
+        auxiliaries.pause(until: now + largestTTL * Timing.ttlsOfAuxiliaryPause)
     }
 
-    /// Sends if the session is idle; says whether it did.
-    @discardableResult
-    mutating func send(_ statement: Statement, at now: Instant) -> Bool {
-        guard case .idle(let id) = link else { return false }
+    /// Sends if the session is idle, and not otherwise.
+    mutating func send(_ statement: Statement, at now: Instant, _ effects: inout [Action]) {
+        guard case .idle(let id) = link else { return }
         link = .busy(id, statement, sentAt: now)
-        actions.append(.send(id, statement))
-        return true
+        effects.append(.send(id, statement))
+    }
+
+    mutating func register(at now: Instant, _ effects: inout [Action]) {
+        auxiliaries.registerAt = now + timing.registerInterval
+        send(.auxiliary(.register(leading: leadership != nil, healthy: snapshot(at: now).isHealthy)), at: now, &effects)
     }
 }
 
 // MARK: - Stopping
 
 extension LeaseMachine {
-    private mutating func stopRequested(_ kind: StopKind, at now: Instant) {
-        stopping = max(stopping ?? kind, kind)
-        if case .leading(let leadership) = role { stopLeading(leadership, at: now) }
+    private mutating func stopRequested(_ request: StopRequest, at now: Instant, _ effects: inout [Action]) {
+        let wanted: Stopping =
+            switch request {
+            case .now: .now
+            case .drain: stopping == nil ? .drain : .now
+            case .terminalGone: .drain
+            }
+        stopping = max(stopping ?? wanted, wanted)
+        if case .leading = role { stopLeading(at: now, &effects) }
     }
 
     /// The lease is settled: say good-bye, if the session allows, and end.
     mutating func leave(_ exit: Exit, at now: Instant) {
-        chores.add(.leave)
-        role = .leaving(exit, by: now + settings.timing.callLimit)
+        auxiliaries.add(.leave)
+        role = .leaving(exit, by: now + timing.farewellLimit)
     }
 
-    private mutating func pumpLeaving(_ exit: Exit, by: Instant, at now: Instant) {
-        if now < by {
-            if case .busy = link { return }
-            if case .idle = link, let chore = chores.next() {
-                send(.auxiliary(chore), at: now)
-                return
-            }
+    /// The lease is settled.
+    var isLeaving: Bool {
+        switch role {
+        case .standby, .leading: false
+        case .leaving, .ended: true
         }
-        if let id = link.session { actions.append(.closeSession(id)) }
+    }
+
+    mutating func end(_ exit: Exit, _ effects: inout [Action]) {
+        if let id = link.session { effects.append(.closeSession(id)) }
         role = .ended
-        actions.append(.exit(exit))
+        effects.append(.exit(exit))
     }
 }

@@ -2,6 +2,7 @@
 // no watch: what cannot be written down cannot go wrong.
 
 import Clock
+import Orders
 
 /// The one session with the database.
 enum Link: Equatable, Sendable {
@@ -76,6 +77,11 @@ struct Leadership: Equatable, Sendable {
     var holds: SessionID?
     var standing: Standing
     var tree: Tree
+
+    /// It is to end, and the tree is known to be empty (R7).
+    var mayBeReleased: Bool {
+        if case .held(.windDown) = standing, case .none = tree { true } else { false }
+    }
 }
 
 enum Standing: Equatable, Sendable {
@@ -129,6 +135,14 @@ enum Tree: Equatable, Sendable {
         }
     }
 
+    /// The start whose child may be extended, signalled or killed: it is not known to be ending for good.
+    var living: StartID? {
+        switch self {
+        case .starting(let id, _), .running(let id), .draining(let id, _): id
+        case .none, .dying, .fallen: nil
+        }
+    }
+
     /// The start that a living guard would answer for.
     var start: StartID? {
         switch self {
@@ -148,9 +162,11 @@ enum Outcome: Equatable, Sendable {
 
 /// The guard, as far as its answers tell.
 enum Guardian: Equatable, Sendable {
-    /// The last ping was answered.
-    case answering
-    /// A ping is out since then; unanswered at `by` it is SIGKILLed (R12).
+    /// Not even the first ping is out.
+    case unasked
+    /// The last question was answered, at that instant.
+    case answered(at: Instant)
+    /// A question is out since then; unanswered at `by` the guard is SIGKILLed (R12).
     case asked(UInt64, since: Instant, by: Instant)
     /// SIGKILL is under way, which may take long; the keeper kills what is below it.
     case condemned
@@ -158,4 +174,15 @@ enum Guardian: Equatable, Sendable {
     case fallen
     /// Dead, or as good as dead, and nothing is left of its tree.
     case gone
+
+    /// It owes no answer.
+    var hasAnswered: Bool { if case .answered = self { true } else { false } }
+}
+
+/// How fast it stops.
+enum Stopping: Int, Comparable, Sendable {
+    case drain
+    case now
+
+    static func < (left: Stopping, right: Stopping) -> Bool { left.rawValue < right.rawValue }
 }

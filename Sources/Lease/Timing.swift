@@ -1,4 +1,4 @@
-// The durations of the protocol and how they must relate. Validated once at start, so that the machine never meets a
+// Every duration of the protocol, each with a name and a sentence, and how they must relate. Validated once at start, so that the machine never meets a
 // combination that cannot keep its promise (for example renewals rarer than the deadline).
 //
 // With the defaults: a leader renews every 2 s; each renewal gives its child 8 s from the moment it was sent; a standby
@@ -21,18 +21,14 @@ public struct Timing: Equatable, Sendable {
     /// The limit of every call to the database, at the client and at the server (design: "Session").
     public let callLimit: Duration
 
-    /// For how long a late answer or timer of the guard is remembered and shortens what a renewal grants (R2), and for how long
-    /// a sidecar that gave the lease up because of it does not claim.
-    public var latenessWindow: Duration { ttl * 2 }
-
-    /// How long the guard's last answer may have taken for a renewal to be sent on its behalf (R5).
-    public var answerLimit: Duration { margin / 4 }
-
-    /// R4: for how many of the longest TTL a lock that claims find busy is left to a stranger who is not idle.
-    static let ttlsUntilAnyStrangerIsEnded = 2
-
-    /// R4: after how many of the longest TTL a claim goes without a lock whose holder could not be ended.
-    static let ttlsUntilLockIsWaived = 3
+    /// No TTL is shorter: the margins of one could not hold a pause of the scheduler.
+    static let shortestTTL = Duration.milliseconds(500)
+    /// No TTL is longer: a crashed leader would be missed for longer than people wait.
+    static let longestTTL = Duration.seconds(3600)
+    /// No margin is shorter, whatever the TTL: killing takes some milliseconds.
+    static let shortestMargin = Duration.milliseconds(50)
+    /// No renewal interval is shorter: the database would do nothing else.
+    static let shortestRenewInterval = Duration.milliseconds(20)
 
     /// Fails with the two durations that contradict each other.
     public init(ttl: Duration, renewInterval: Duration? = nil, margin: Duration? = nil) throws(TimingError) {
@@ -41,17 +37,152 @@ public struct Timing: Equatable, Sendable {
         self.renewInterval = renewInterval ?? ttl / 5
         life = ttl - self.margin
         callLimit = life / 4
-        guard ttl >= .milliseconds(500), ttl <= .seconds(3600) else { throw .ttlOutOfRange }
-        guard self.margin >= ttl / 12, self.margin >= .milliseconds(50) else { throw .marginTooSmall }
+        guard ttl >= Self.shortestTTL, ttl <= Self.longestTTL else { throw .ttlOutOfRange }
+        guard self.margin >= ttl / 12, self.margin >= Self.shortestMargin else { throw .marginTooSmall }
         guard self.margin <= ttl / 2 else { throw .marginTooLarge }
-        guard self.renewInterval >= .milliseconds(20) else { throw .renewIntervalTooSmall }
+        guard self.renewInterval >= Self.shortestRenewInterval else { throw .renewIntervalTooSmall }
         guard self.renewInterval * 2 <= ttl - self.margin else { throw .renewIntervalTooLarge }
     }
 }
 
+// MARK: - Lateness (R2) and the guard (R5, R12)
+
 extension Timing {
+    /// How many times the measured lateness is subtracted from what a renewal grants (R2).
+    static let latenessFactor = 2
+
+    /// For how long a late answer or timer of the guard is remembered and shortens what a renewal grants (R2), and for how long
+    /// a sidecar that gave the lease up because of it does not claim.
+    public var latenessWindow: Duration { ttl * 2 }
+
+    /// Above this lateness no child is started, and a running one is given up: a keeper must notice the deadline, be patient
+    /// with a silent guard, notice that too, and kill. It is late three times, where twice is kept back; the margin pays (R2).
+    var bearableLateness: Duration { margin - patienceWithGuard }
+
+    /// Above this lateness people are told: twice of it is the margin.
+    var tellingLateness: Duration { margin / 2 }
+
+    /// How long the guard's last answer may have taken for a renewal to be sent on its behalf (R5).
+    public var answerLimit: Duration { margin / 4 }
+
+    /// How long a guard that must kill may owe an answer (R12): a quarter of the margin at most, so that clock rates and
+    /// killing have the rest.
+    var patienceWithGuard: Duration { min(.milliseconds(100), margin / 4) }
+
+    /// How long a guard that need not kill may owe an answer; its own deadline ends the child before that.
+    var patienceWithIdleGuard: Duration { ttl }
+
+    /// After this long without a question a guard with a child is asked again: a little later than a renewal would.
+    var guardProbeInterval: Duration { renewInterval * 5 / 4 }
+}
+
+// MARK: - The leader (R5 to R7)
+
+extension Timing {
+    /// How long after a failed renewal the next one is sent.
+    var renewRetryPause: Duration { min(renewInterval / 4, .milliseconds(250)) }
+
+    /// How long after a lock was found busy it is tried again (R4, R6).
+    var lockRetryPause: Duration { .milliseconds(100) }
+
+    /// Down to this much life left, a leader waits for a lock that somebody else holds; then it renews without it (R6).
+    var lifeWorthTheLock: Duration { life / 2 }
+}
+
+// MARK: - The standby (R3, R4, R9, R10)
+
+extension Timing {
+    /// How long after the holder's next renewal is due a standby polls: observation starts right after a renewal.
+    var pollDelay: Duration { .milliseconds(20) }
+
+    /// How long a standby waits for a renewal that is overdue before it polls again; `holder` is the holder's interval.
+    func overduePollPause(holder: Duration) -> Duration { min(holder, renewInterval) / 4 }
+
     /// How long a standby heeds no further notification after it has heeded one.
     public var notificationInterval: Duration { renewInterval / 8 }
+
+    /// How long a standby does not claim, or look again, after its statement failed or did not help.
+    var failurePause: Duration { renewInterval / 2 }
+
+    /// How long a standby waits for the sessions that it has terminated to drop the lock.
+    var terminationPause: Duration { .milliseconds(50) }
+
+    /// How long a lock must keep a sidecar from its own record before R4 applies to that record as to any other (R9).
+    var ownRecordPatience: Duration { ttl }
+
+    /// How long a record must have been seen unchanged before the holder of its lock is terminated, whatever its TTL (R4).
+    var holderPatience: Duration { ttl }
+
+    /// R4: for how many of the longest TTL a lock that claims find busy is left to a stranger who is not idle.
+    static let ttlsUntilAnyStrangerIsEnded = 2
+
+    /// R4: after how many of the longest TTL a claim goes without a lock whose holder could not be ended.
+    static let ttlsUntilLockIsWaived = 3
+
+    /// How long after a refusal that may be the moment's the rehearsal is repeated.
+    var rehearsalRetryPause: Duration { renewInterval }
+
+    /// How long after a refusal that counts the rehearsal is repeated.
+    var refusedRehearsalPause: Duration { ttl }
+
+    /// How often at most another reason for being refused is told.
+    var refusalNoticeInterval: Duration { ttl * 6 }
+}
+
+// MARK: - The child
+
+extension Timing {
+    /// How long the command's exec may take, unless settings say otherwise. Longer, and it hangs (a file system that does not
+    /// answer): it is killed and counts as a failed start, so that another node gets its turn.
+    public static let usualStartLimit = Duration.seconds(30)
+
+    /// How long after a child's first exit it is restarted; doubled with every exit in the window.
+    public static let firstRestartWait = Duration.seconds(1)
+
+    /// The longest wait before a restart.
+    public static let longestRestartWait = Duration.seconds(30)
+}
+
+// MARK: - The session, and what only people need
+
+extension Timing {
+    /// How long to wait before the next connect, after so many that failed in a row: 50 ms, doubled each time, and never longer
+    /// than the renewal interval.
+    func reconnectPause(afterFailures failures: Int) -> Duration {
+        min(Duration.milliseconds(50) * (1 << min(failures, 10)), renewInterval)
+    }
+
+    /// How long after a session was closed on purpose the next one is opened.
+    var reopenPause: Duration { renewInterval / 4 }
+
+    /// How often the entry in the registry is renewed.
+    var registerInterval: Duration { ttl / 2 }
+
+    /// For how many of the longest TTL auxiliary statements rest after one of them failed or cost the session: longer than any
+    /// watch takes.
+    static let ttlsOfAuxiliaryPause = 4
+
+    /// After this long without a statement the server drops the lease's session (PostgreSQL 14 on): longer than any pause
+    /// between two polls or renewals, and only a frozen sidecar's session is idle for so long.
+    public var idleSessionLimit: Duration { ttl * 3 / 2 }
+
+    /// The same for the session that only listens.
+    public var idleListenerLimit: Duration { ttl * 2 }
+
+    /// How often LISTEN is sent again, which keeps that session from being dropped.
+    public var listenInterval: Duration { ttl }
+
+    /// How often at most a session is given up because the schema is not what it was: each costs a standby its watch (R3).
+    public var prepareAgainInterval: Duration { ttl * 2 }
+
+    /// How often the readiness files are written anew at least, so that what they promise does not run out.
+    public var pictureInterval: Duration { ttl / 5 }
+
+    /// How long the keeper's loop waits at most: often enough for the watchdog, whatever else is due.
+    public var longestLoopWait: Duration { ttl / 10 }
+
+    /// How long a sidecar whose lease is settled may take to say good-bye.
+    var farewellLimit: Duration { callLimit }
 }
 
 /// Which relation between durations does not hold.

@@ -1,7 +1,9 @@
-// What goes into the machine and what comes out: events, statements, orders, notices. All effects of the protocol pass
+// What goes into the machine and what comes out: events, statements, actions (Notices.swift has what it tells, Orders what passes
+// between keeper and guard). All effects of the protocol pass
 // through here, so that a test or a simulation can stand in for the database, the guard and the clock.
 
 import Clock
+import Orders
 
 /// Something that happened. Every one is given together with a reading of the clock taken after it arrived.
 public enum Event: Equatable, Sendable {
@@ -16,7 +18,7 @@ public enum Event: Equatable, Sendable {
     case statementFailed(SessionID, reason: String, lasting: Bool = false)
     /// Somebody changed the record and said so.
     case notified
-    case guardAnswered(GuardAnswer)
+    case guardAnswered(Answer)
     /// The guard's end of the channel is closed, or it was reaped.
     case guardGone
     /// The guard's end of the channel is closed, or says what no guard says. It may take long to die.
@@ -26,29 +28,33 @@ public enum Event: Equatable, Sendable {
     /// Nothing below the condemned guard is alive, and it is not dead yet.
     case nothingAliveBelowGuard
     /// Some of what the keeper kills itself was SIGKILLed long ago and is alive yet. Repeated while it lasts.
-    case survivors([Leftover])
-    case stopRequested(StopKind)
+    case survivors([SeenProcess])
+    /// The guard could not be given the order to start this.
+    case startUndelivered(StartID)
+    case stopRequested(StopRequest)
     /// A signal that is meant for the child.
     case signalReceived(Int32)
     /// Time passed.
     case tick
 }
 
-/// What a lost session says about the credentials.
+/// What a lost session says about the credentials, or about the database.
 public enum SessionLoss: Equatable, Sendable {
     /// The server refused the login, on every host that answered: trying again with the same credentials is no use.
     case loginRefused
+    /// The database will not do until somebody changes a setting.
+    case unusable
     case other
 }
 
-/// How fast to stop.
-public enum StopKind: Int, Comparable, Sendable {
-    /// SIGTERM the child, keep renewing while it drains, at most for the grace period.
+/// Who wants the sidecar to stop, and how.
+public enum StopRequest: Equatable, Sendable {
+    /// SIGTERM the child, keep renewing while it drains, at most for the grace period. Asked once more: kill at once.
     case drain
+    /// The terminal is gone. The shell may tell of it, and the kernel when the shell ends: a second time is no hurry.
+    case terminalGone
     /// Kill at once.
     case now
-
-    public static func < (left: StopKind, right: StopKind) -> Bool { left.rawValue < right.rawValue }
 }
 
 /// What to ask of the database. One at a time, each one round trip in autocommit. Boxed is, here and below, what carries a whole
@@ -101,7 +107,7 @@ public enum Auxiliary: Equatable, Sendable {
     /// Leave the registry.
     case leave
     case historyBegin(Epoch, previousRenewedAgo: Duration)
-    case historyEnd(Epoch, reason: String)
+    case historyEnd(Epoch, reason: EndReason)
 }
 
 /// The database's answer.
@@ -133,70 +139,16 @@ public enum RenewalReply: Equatable, Sendable {
     case lockBusy
 }
 
-/// What to tell the guard (R12).
-public enum GuardOrder: Equatable, Sendable {
-    case ping(UInt64)
-    case start(StartID, deadline: Instant, epoch: Epoch)
-    case extend(StartID, deadline: Instant)
-    case signal(StartID, Int32)
-    case kill(StartID)
-}
-
-/// What the guard says (R12).
-public enum GuardAnswer: Equatable, Sendable {
-    /// How late it is, and what it has to kill. Said before each pong.
-    case strained(Strain)
-    case pong(UInt64)
-    case started(StartID, pid: Int32)
-    /// `empty` follows.
-    case notStarted(StartID, NotStarted)
-    case exited(StartID, ChildExit)
-    /// The guard kills the tree; `byDeadline` when nobody told it to.
-    case killing(StartID, byDeadline: Bool)
-    case empty(StartID)
-    /// What the command left behind when it ended by itself was killed: how many, and the first few.
-    case leftBehind(StartID, count: Int, [Leftover])
-    /// The first few of those that were SIGKILLed long ago and are alive yet. Repeated while it lasts.
-    case surviving(StartID, [Leftover])
-}
-
-/// A process of a tree, for people.
-public struct Leftover: Equatable, Sendable {
-    public let pid: Int32
-    /// The kernel's name for it; empty where it is hidden.
-    public let name: String
-    /// R, S, D, T, ... (proc_pid_stat(5)), or `?`.
-    public let state: Character
-
-    public init(pid: Int32, name: String, state: Character) {
-        self.pid = pid
-        self.name = name
-        self.state = state
-    }
-}
-
-/// Why a child was not started.
-public enum NotStarted: Equatable, Sendable {
-    case cannotExecute(errno: Int32)
-    /// No process could be made; `empty` follows.
-    case cannotFork(errno: Int32)
-    case deadlinePassed
-    /// The guard claims that a tree lives where there can be none: it is not to be trusted any more. No `empty` follows.
-    case refused
-}
-
-/// How the command itself ended.
-public enum ChildExit: Equatable, Sendable {
-    case code(Int32)
-    case signal(Int32)
-}
-
 /// Something to carry out, in the order given.
 public enum Action: Equatable, Sendable {
     case openSession(SessionID)
     case closeSession(SessionID)
     case send(SessionID, Statement)
-    case order(GuardOrder)
+    /// Let the guard start the command under that epoch, unless it cannot be told: then say `startUndelivered`. What the command
+    /// and its environment are is not the protocol's.
+    case start(StartID, deadline: Instant, epoch: Epoch)
+    /// Any other order.
+    case order(Order)
     /// SIGKILL the guard.
     case killGuard
     /// Kill everything below the guard, without waiting for its death, until nothing of it is alive: then say
@@ -204,99 +156,8 @@ public enum Action: Equatable, Sendable {
     case killBelowGuard
     /// Kill every descendant of the keeper until none is left, then say `descendantsGone`.
     case killDescendants
-    case report(Notice)
+    /// Tell people, about the leadership of that epoch where there is one.
+    case report(Notice, epoch: Epoch?)
     /// The end. Nothing follows.
     case exit(Exit)
-}
-
-/// Why the sidecar ends.
-public enum Exit: Equatable, Sendable {
-    /// It was asked to. `killed`: the child did not go within the grace period.
-    case stopped(killed: Bool)
-    /// `--once`: the child ended.
-    case childEnded(ChildExit)
-    case cannotExecute(errno: Int32)
-    /// The guard died or hung; the keeper killed the tree.
-    case guardLost
-    /// Nothing but refused logins for `authFailureLimit`: whoever starts it again may know today's credentials.
-    case loginsRefused
-}
-
-/// Why a leadership ended.
-public enum Loss: Equatable, Sendable {
-    /// The deadline passed without a successful renewal.
-    case deadlinePassed
-    /// The record says somebody else, or is gone.
-    case recordTaken
-    /// `--on-session-loss kill`.
-    case sessionLost
-}
-
-/// How much this machine is late, for people.
-public struct Shortage: Equatable, Sendable {
-    /// The latest of the guard's timers and answers in the last while.
-    public var lateness: Duration
-    public var strain: Strain
-    public var ttl: Duration
-}
-
-/// A state change that people want to read, each said once.
-public enum Notice: Equatable, Sendable {
-    case sessionLost(reason: String)
-    case statementFailed(reason: String)
-    /// PostgreSQL would not let this standby lead.
-    case refused(reason: String)
-    case noLongerRefused
-    case recordCreated(wait: Duration)
-    indirect case standby(Record, wait: Duration)
-    case suspended
-    case claimed(Epoch, basis: ClaimBasis)
-    /// The next claim or resume goes without the lock (R4).
-    case lockWaived
-    case lockHeldByStranger
-    case holdersTerminated(Int)
-    case sessionsFenced(Int)
-    case resumed(Epoch)
-    /// R9: its own record, without a child, is led again.
-    case tookUpOwnRecord(Epoch)
-    case starting(StartID)
-    case started(StartID, pid: Int32)
-    case cannotExecute(errno: Int32)
-    case cannotFork(errno: Int32)
-    /// `asked`: it was told to.
-    case childExited(ChildExit, asked: Bool)
-    case restarting(after: Duration, attempt: Int)
-    case gaveUp(cooldown: Duration)
-    case draining(grace: Duration)
-    case killing(reason: String)
-    case treeEmpty
-    case lost(Loss)
-    case released
-    case releaseRefused
-    case guardSilent
-    case guardLost
-    /// The guard does not die, but nothing below it is alive.
-    case guardUndead
-    /// The command's exec took longer than `LeaseMachine.Settings.startLimit`.
-    case startHung(after: Duration)
-    case leftBehind(count: Int, [Leftover])
-    case surviving([Leftover])
-    /// Asked to stop, the sidecar ends over processes that it cannot kill, and does not release.
-    case abandoned
-    /// It ends, because every login was refused for that long.
-    case loginsRefused(Duration)
-    /// Late by more than half of the margin: the child lives shorter for it.
-    indirect case starving(Shortage)
-    /// The lease is not claimed, as no child could be killed in time.
-    indirect case cannotHold(Shortage)
-    /// No child is started, or it was given up.
-    indirect case starved(Shortage, pause: Duration)
-}
-
-/// On what ground a claim was made, for people.
-public enum ClaimBasis: Equatable, Sendable {
-    case released
-    case expired
-    /// Nobody had ever held it, as far as is known.
-    case unclaimed
 }

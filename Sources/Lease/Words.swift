@@ -59,15 +59,6 @@ public struct ServerID: Hashable, Sendable {
     public init(_ rawValue: Int64) { self.rawValue = rawValue }
 }
 
-/// One start of the child within this sidecar. Every order to the guard and every answer names it (R12).
-public struct StartID: Hashable, Comparable, Sendable {
-    public let rawValue: UInt64
-
-    public init(_ rawValue: UInt64) { self.rawValue = rawValue }
-
-    public static func < (left: StartID, right: StartID) -> Bool { left.rawValue < right.rawValue }
-}
-
 /// What the row of a lease says (design: "Record"). Times in it are durations, never a wall clock.
 public struct Record: Equatable, Sendable {
     public var epoch: Epoch

@@ -129,7 +129,7 @@ public struct FullRehearsal {
     private func history(_ step: inout String) throws -> String? {
         step = "history"
         _ = try reply(.auxiliary(.historyBegin(Epoch(1), previousRenewedAgo: .zero)))
-        _ = try reply(.auxiliary(.historyEnd(Epoch(1), reason: "rehearsed")))
+        _ = try reply(.auxiliary(.historyEnd(Epoch(1), reason: .released(.plain))))
         return nil
     }
 

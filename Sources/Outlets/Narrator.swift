@@ -6,6 +6,7 @@ import Glibc
 import Lease
 import Logging
 import Metastore
+import Orders
 import Text
 
 /// Turns notices into log lines.
@@ -78,7 +79,7 @@ package struct Narrator {
         switch notice {
         case .sessionLost(let reason), .statementFailed(let reason): return (.warning, reason)
         case .refused(let reason):
-            return (.error, "not ready, as this sidecar could not take the lease: \(reason)")
+            return (.error, "not ready, as this sidecar could not take the lease: \(reason.text)")
         case .noLongerRefused: return (.info, "ready again: PostgreSQL refuses nothing any more")
         case .recordCreated(let wait):
             return (
@@ -126,7 +127,7 @@ package struct Narrator {
             )
         case .draining(let grace):
             return (.info, "stopping: SIGTERM to the command, which has \(Durations.text(grace)) to end")
-        case .killing(let reason): return (.warning, "killing the process tree: \(reason)")
+        case .killing(let reason): return (.warning, "killing the process tree: \(reason.text)")
         case .treeEmpty: return (.info, "the process tree is empty")
         case .lost(.deadlinePassed):
             return (.error, "lost the lease: no renewal succeeded in time; killing the process tree")
@@ -172,6 +173,7 @@ package struct Narrator {
         case .abandoned:
             return (.error, "asked to stop: ending over processes that cannot be killed, without releasing the lease")
         case .guardLost: return (.error, "the guard is gone: killing what is left of the process tree")
+        case .databaseUnusable(let reason): return (.error, reason)
         case .loginsRefused(let time):
             return (
                 .error,
@@ -180,10 +182,10 @@ package struct Narrator {
         }
     }
 
-    private func names(_ processes: [Leftover], of count: Int) -> String {
+    private func names(_ processes: [SeenProcess], of count: Int) -> String {
         let names = processes.map { process in
             let name = process.name.isEmpty ? "(hidden)" : oneLine(process.name, longest: 60)
-            return "\(name) (pid \(process.pid), state \(process.state))"
+            return "\(name) (pid \(process.pid), state \(Character(Unicode.Scalar(process.state))))"
         }
         return names.joined(separator: ", ") + (count > names.count ? ", ..." : "")
     }
@@ -213,5 +215,29 @@ package struct Narrator {
         }
         return
             "standing by: \(record.node ?? "somebody") leads, epoch \(record.epoch); a silence of \(Durations.text(wait)) ends that"
+    }
+}
+
+extension KillReason {
+    /// For people.
+    var text: String {
+        switch self {
+        case .guardDeadline: "the guard's deadline passed"
+        case .starved: "while it can still be dead in time"
+        case .stoppedAtOnce: "asked to stop at once"
+        case .guardTimerFailed: "the guard cannot set its timer"
+        case .graceOver: "still running after the grace period"
+        }
+    }
+}
+
+extension RefusalReason {
+    /// For people.
+    package var text: String {
+        switch self {
+        case .server(let reason): reason
+        case .recordHidden:
+            "the lease's record was made and is not shown: a row filter (row-level security) hides it"
+        }
     }
 }

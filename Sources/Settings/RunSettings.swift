@@ -4,10 +4,10 @@
 import Clock
 import FoundationEssentials
 import Glibc
-import Guard
 import Lease
 import Logging
 import Metastore
+import Orders
 import Outlets
 import Postgres
 import Text
@@ -17,7 +17,6 @@ package struct RunSettings {
     package let database: DatabaseSource
     package let machine: LeaseMachine.Settings
     package let readyFile: ReadyFile
-    package let readyWhen: ReadyWhen
     package let allowSessionPooler: Bool
     /// What the child shall find in its environment although it is the sidecar's own: `SIDECAR_DATABASE_URL`.
     package let keptDatabaseURL: String?
@@ -29,6 +28,7 @@ package struct RunSettings {
 
     package var identity: Identity { machine.identity }
     package var timing: Timing { machine.timing }
+    package var readyWhen: ReadyWhen { machine.readyWhen }
 
     /// What somebody should know who started it: each is a warning.
     package var cautions: [String] { unknownVariables + [database.caution].compactMap(\.self) }
@@ -52,8 +52,8 @@ package struct RunSettings {
                 cooldown: try given.value(\.cooldown)),
             grace: try given.value(\.grace), once: try given.value(\.once),
             killOnSessionLoss: try given.value(\.onSessionLoss) == .kill,
-            authFailureLimit: authFailureLimit == .zero ? nil : authFailureLimit)
-        readyWhen = try given.value(\.readyWhen)
+            authFailureLimit: authFailureLimit == .zero ? nil : authFailureLimit,
+            readyWhen: try given.value(\.readyWhen))
         allowSessionPooler = try given.value(\.allowSessionPooler)
         readyFile = ReadyFile.forWriting(try given.value(\.readyFile))
         if let problem = readyFile.problem ?? readyFile.live.problem { throw Failure.configuration(problem) }

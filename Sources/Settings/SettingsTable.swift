@@ -1,16 +1,9 @@
 // The one table of settings. Options, SIDECAR_ variables, help and defaults come from it, and a test compares the page about
 // configuration with it. A new setting is a row here, and a line in RunSettings that reads it.
 
+import Lease
 import Logging
 import Outlets
-
-/// When the readiness file is there.
-package enum ReadyWhen: String, CaseIterable, Sendable {
-    /// The leader with a running child, and standbys in touch with the database.
-    case healthy
-    /// Only the leader with a running child.
-    case leader
-}
 
 /// What a leader does when its session is lost.
 package enum OnSessionLoss: String, CaseIterable, Sendable {

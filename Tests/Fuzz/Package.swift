@@ -22,8 +22,11 @@ let package = Package(
         .target(name: "CLinux", path: "Sources/CLinux"),
         .target(name: "Clock", path: "Sources/Clock", swiftSettings: swift),
         .target(name: "Text", dependencies: ["Clock"], path: "Sources/Text", swiftSettings: swift),
-        .target(name: "Lease", dependencies: ["Clock"], path: "Sources/Lease", swiftSettings: swift),
-        .target(name: "Guard", dependencies: ["CLinux", "Clock"], path: "Sources/Guard", swiftSettings: swift),
+        .target(name: "Orders", dependencies: ["Clock"], path: "Sources/Orders", swiftSettings: swift),
+        .target(
+            name: "Lease", dependencies: ["Clock", "Orders"], path: "Sources/Lease", swiftSettings: swift),
+        .target(
+            name: "Guard", dependencies: ["CLinux", "Clock", "Orders"], path: "Sources/Guard", swiftSettings: swift),
         .target(
             name: "Helpers", dependencies: ["CLinux", "Clock", "Text"], path: "Sources/Helpers", swiftSettings: swift),
         .target(
@@ -33,18 +36,20 @@ let package = Package(
             name: "Metastore", dependencies: ["Clock", "Lease", "Postgres"], path: "Sources/Metastore",
             swiftSettings: swift),
         .target(
-            name: "Outlets", dependencies: ["CLinux", "Clock", "Helpers", "Lease", "Metastore", "Text", logging],
+            name: "Outlets",
+            dependencies: ["CLinux", "Clock", "Helpers", "Lease", "Metastore", "Orders", "Text", logging],
             path: "Sources/Outlets", swiftSettings: swift),
         .target(
             name: "Settings",
             dependencies: [
-                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Outlets", "Postgres", "Text", logging,
+                "CLinux", "Clock", "Helpers", "Lease", "Metastore", "Orders", "Outlets", "Postgres", "Text", logging,
             ],
             path: "Sources/Settings", swiftSettings: swift),
         .target(
             name: "Keeper",
             dependencies: [
-                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Text",
+                "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Orders", "Outlets", "Postgres",
+                "Settings", "Text",
                 logging,
             ],
             path: "Sources/Keeper", swiftSettings: swift),
@@ -59,7 +64,8 @@ let package = Package(
         .executableTarget(
             name: "fuzz",
             dependencies: [
-                "CLibPQ", "Clock", "Guard", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Sidecar", "Text",
+                "CLibPQ", "Clock", "Guard", "Lease", "Metastore", "Orders", "Outlets", "Postgres", "Settings",
+                "Sidecar", "Text",
             ],
             path: "Targets", swiftSettings: swift + [.unsafeFlags(["-parse-as-library"])], linkerSettings: linker),
     ]

@@ -2,18 +2,19 @@
 // child outlives a tick at its deadline, and "empty" is the last word and follows only the kernel's.
 
 import Clock
+import Orders
 import TestSupport
 import Testing
 
 @testable import Guard
 
 @Suite struct GuardMachineTests {
-    static let one = Generation(rawValue: 1)
-    static let two = Generation(rawValue: 2)
+    static let one = StartID(1)
+    static let two = StartID(2)
 
     static func at(_ nanoseconds: Int64) -> Instant { Instant(nanoseconds: nanoseconds) }
 
-    static func start(_ generation: Generation, _ deadline: Int64) -> Order {
+    static func start(_ generation: StartID, _ deadline: Int64) -> Order {
         .start(generation, deadline: at(deadline), commandIndex: 1, environment: [])
     }
 
@@ -70,8 +71,8 @@ import Testing
     @Test func `an order read after the deadline finds the kill begun`() {
         var machine = Self.running()
         #expect(
-            machine.order(.extend(Self.one, deadline: Self.at(500)), now: Self.at(100)) == [
-                .say(.killing(Self.one, .deadline)), .kill,
+            machine.order(.extend(Self.one, deadline: Self.at(500), token: 5), now: Self.at(100)) == [
+                .say(.killing(Self.one, .deadline)), .kill, .say(.pong(token: 5)),
             ])
     }
 
@@ -79,14 +80,17 @@ import Testing
         var machine = GuardMachine()
         _ = machine.order(Self.start(Self.two, 100), now: Self.at(0))
         _ = machine.forked(pid: 50)
-        let stranger = Generation(rawValue: other)
+        let stranger = StartID(other)
         for isRunning in [false, true] {
             if isRunning { _ = machine.executed() }
             for order in [
-                Order.extend(stranger, deadline: Self.at(500)), .signal(stranger, number: 15), .kill(stranger),
+                Order.signal(stranger, number: 15), .kill(stranger),
             ] {
                 #expect(machine.order(order, now: Self.at(1)) == [], "\(order)")
             }
+            // The keeper waits for an answer, but nothing is extended.
+            let late = Order.extend(stranger, deadline: Self.at(500), token: 5)
+            #expect(machine.order(late, now: Self.at(1)) == [.say(.pong(token: 5))])
         }
         #expect(machine.tick(now: Self.at(100)) == [.say(.killing(Self.two, .deadline)), .kill])
     }
@@ -104,7 +108,9 @@ import Testing
         _ = machine.order(Self.start(Self.one, 100), now: Self.at(0))
         _ = machine.forked(pid: 50)
         #expect(
-            machine.executionFailed(.cannotExecute(2)) == [.say(.notStarted(Self.one, .cannotExecute(2))), .kill])
+            machine.executionFailed(.cannotExecute(errno: 2)) == [
+                .say(.notStarted(Self.one, .cannotExecute(errno: 2))), .kill,
+            ])
         #expect(machine.reaped(pid: 50, status: 127 << 8) == [], "told the exit of what never ran")
         #expect(machine.treeEmpty() == [.say(.empty(Self.one))])
     }
@@ -113,8 +119,8 @@ import Testing
         var machine = GuardMachine()
         _ = machine.order(Self.start(Self.one, 100), now: Self.at(0))
         #expect(
-            machine.forkFailed(.cannotFork(11)) == [
-                .say(.notStarted(Self.one, .cannotFork(11))), .say(.empty(Self.one)),
+            machine.forkFailed(.cannotFork(errno: 11)) == [
+                .say(.notStarted(Self.one, .cannotFork(errno: 11))), .say(.empty(Self.one)),
             ])
         #expect(machine.order(Self.start(Self.two, 100), now: Self.at(0)).count == 1)
     }
@@ -124,7 +130,7 @@ import Testing
         #expect(machine.reaped(pid: 51, status: 0) == [])
         #expect(
             machine.reaped(pid: 50, status: 7) == [
-                .say(.killing(Self.one, .childExited)), .say(.exited(Self.one, status: 7)), .kill,
+                .say(.killing(Self.one, .childExited)), .say(.exited(Self.one, ChildExit(waitStatus: 7))), .kill,
             ])
         #expect(machine.commandPid == nil, "a reaped pid may be somebody else's")
         #expect(machine.reaped(pid: 50, status: 8) == [], "the same pid again is another process")
@@ -156,23 +162,23 @@ import Testing
         var now: Int64 = 0
         var living: Set<Int32> = []
         var pid: Int32 = 100
-        var killing: Generation?
-        var over: Set<Generation> = []
+        var killing: StartID?
+        var over: Set<StartID> = []
         var history: [String] = []
         for _ in 0..<200 {
             now += Int64.random(in: 0...20, using: &random)
-            let generation = Generation(rawValue: UInt64.random(in: 1...12, using: &random))
+            let generation = StartID(UInt64.random(in: 1...12, using: &random))
             let deadline = Self.at(now + Int64.random(in: -10...60, using: &random))
             var actions = machine.tick(now: Self.at(now))
             switch Int.random(in: 0...9, using: &random) {
             case 0, 1:
                 actions += machine.order(
                     .start(generation, deadline: deadline, commandIndex: 1, environment: []), now: Self.at(now))
-            case 2: actions += machine.order(.extend(generation, deadline: deadline), now: Self.at(now))
+            case 2: actions += machine.order(.extend(generation, deadline: deadline, token: 5), now: Self.at(now))
             case 3: actions += machine.order(.kill(generation), now: Self.at(now))
             case 4: actions += machine.order(.signal(generation, number: 15), now: Self.at(now))
             case 5: actions += machine.executed()
-            case 6: actions += machine.executionFailed(.cannotExecute(2))
+            case 6: actions += machine.executionFailed(.cannotExecute(errno: 2))
             case 7:
                 if let dead = living.randomElement(using: &random) {
                     living.remove(dead)

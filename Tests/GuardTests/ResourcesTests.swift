@@ -2,6 +2,7 @@
 
 import Clock
 import Foundation
+import Orders
 import Testing
 
 @testable import Guard

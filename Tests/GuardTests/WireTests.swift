@@ -1,27 +1,30 @@
 // The wire carries every message unchanged, and takes no bytes for a message that are none: what is not exactly one is nil.
 
 import Clock
+import Orders
 import Testing
 
 @testable import Guard
 
 @Suite struct WireTests {
-    static let generation = Generation(rawValue: 0x0123_4567_89AB_CDEF)
+    static let generation = StartID(0x0123_4567_89AB_CDEF)
     static let orders: [Order] = [
         .ping(token: .max), .start(generation, deadline: Instant(nanoseconds: -5), commandIndex: 3, environment: []),
         .start(
             generation, deadline: Instant(nanoseconds: .max), commandIndex: 0,
             environment: ["A=", "LONG=ä€😀 = x", "B=c"]),
-        .extend(generation, deadline: Instant(nanoseconds: 1)), .signal(generation, number: 15), .kill(generation),
+        .extend(generation, deadline: Instant(nanoseconds: 1), token: .max), .signal(generation, number: 15),
+        .kill(generation),
         .handicap(Handicap(nice: 10, oomScore: 500)),
     ]
     static let answers: [Answer] =
         [
             .ready, .strained(Strain(lateness: .milliseconds(37), tasks: 300, memory: 1 << 40, processors: 500)),
             .pong(token: 7), .started(generation, pid: 4711),
-            .extended(generation, deadline: Instant(nanoseconds: 9)),
-            .exited(generation, status: -1), .empty(generation), .notStarted(generation, .cannotExecute(2)),
-            .notStarted(generation, .cannotFork(11)), .notStarted(generation, .deadlinePassed),
+            .extended(generation, deadline: Instant(nanoseconds: 9), token: 5),
+            .exited(generation, .code(255)), .exited(generation, .signal(9)), .empty(generation),
+            .notStarted(generation, .cannotExecute(errno: 2)),
+            .notStarted(generation, .cannotFork(errno: 11)), .notStarted(generation, .deadlinePassed),
             .notStarted(generation, .treeAlive), .notStarted(generation, .stale),
             .leftBehind(generation, count: 7, [SeenProcess(pid: 5, state: 83, name: "a b")]),
             .surviving(generation, []),

@@ -1,6 +1,7 @@
 // The child's own failures, durations, and when the machine wants to be woken.
 
 import Clock
+import Orders
 import Testing
 
 @testable import Lease
@@ -83,7 +84,7 @@ import Testing
         driver.feed(.guardAnswered(.exited(driver.start, .signal(9))))
         driver.feed(.guardAnswered(.empty(driver.start)))
         driver.reply(.done)
-        #expect(!driver.log.contains(.report(.gaveUp(cooldown: .seconds(60)))))
+        #expect(!driver.log.notices.contains(.gaveUp(cooldown: .seconds(60))))
         #expect(driver.isStandby)
     }
 }

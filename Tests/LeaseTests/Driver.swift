@@ -2,6 +2,7 @@
 // Every step returns the actions, so that a test reads as "event in, action out".
 
 import Clock
+import Orders
 import Testing
 
 @testable import Lease
@@ -28,17 +29,18 @@ struct Driver {
 
     init(
         ttl: Duration = .seconds(10), maxRestarts: Int = 3, once: Bool = false, killOnSessionLoss: Bool = false,
-        authFailureLimit: Duration? = nil
+        authFailureLimit: Duration? = nil, readyWhen: ReadyWhen = .healthy
     ) throws {
         let settings = LeaseMachine.Settings(
             identity: Identity(lease: "test", node: "node", instance: Self.me), timing: try Timing(ttl: ttl),
             restarts: RestartPolicy(maxRestarts: maxRestarts, window: .seconds(300), cooldown: .seconds(60)),
-            grace: .seconds(30), once: once, killOnSessionLoss: killOnSessionLoss, authFailureLimit: authFailureLimit)
+            grace: .seconds(30), once: once, killOnSessionLoss: killOnSessionLoss, authFailureLimit: authFailureLimit,
+            readyWhen: readyWhen)
         machine = LeaseMachine(settings: settings, at: now)
         feed(.tick)
     }
 
-    /// One event; answers pings that come of it.
+    /// One event; answers questions to the guard that come of it.
     @discardableResult
     mutating func feed(_ event: Event) -> [Action] {
         var actions = machine.handle(event, at: now)
@@ -46,7 +48,14 @@ struct Driver {
             if case .openSession(let id) = action { sessions = id.rawValue }
         }
         if guardAnswers {
-            for case .order(.ping(let token)) in actions { actions += feed(.guardAnswered(.pong(token))) }
+            for case .order(let order) in actions {
+                switch order {
+                case .ping(let token): actions += feed(.guardAnswered(.pong(token: token)))
+                case .extend(let start, let deadline, let token):
+                    actions += feed(.guardAnswered(.extended(start, deadline: deadline, token: token)))
+                default: break
+                }
+            }
         } else {
             log += actions
             return actions
@@ -165,15 +174,20 @@ extension [Action] {
             }
         }.last
     }
-    var orders: [GuardOrder] {
+    /// Without pings, and without the tokens of extensions.
+    var orders: [Order] {
         compactMap { action in
             guard case .order(let order) = action else { return nil }
-            if case .ping = order { return nil }
-            return order
+            return switch order {
+            case .ping: nil
+            case .extend(let start, let deadline, _): .extend(start, deadline: deadline, token: 0)
+            default: order
+            }
         }
     }
+    var notices: [Notice] { compactMap { if case .report(let notice, _) = $0 { notice } else { nil } } }
     var exits: [Exit] { compactMap { if case .exit(let exit) = $0 { exit } else { nil } } }
     var claims: Bool { statements.contains { if case .claim = $0 { true } else { false } } }
-    var starts: Bool { orders.contains { if case .start = $0 { true } else { false } } }
+    var starts: Bool { contains { if case .start = $0 { true } else { false } } }
     var kills: Bool { orders.contains { if case .kill = $0 { true } else { false } } }
 }

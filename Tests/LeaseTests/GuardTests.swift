@@ -1,6 +1,7 @@
 // A guard that fails, and what the keeper then does itself (R12); starts that hang; what is told about processes that are left.
 
 import Clock
+import Orders
 import Testing
 
 @testable import Lease
@@ -12,7 +13,7 @@ import Testing
         driver.guardAnswers = false
         // Lost: the guard must kill now, and is asked whether it does.
         driver.advance(driver.machine.settings.timing.life)
-        let actions = driver.advance(driver.machine.patienceWithGuard)
+        let actions = driver.advance(driver.machine.settings.timing.patienceWithGuard)
         return (driver, actions)
     }
 
@@ -20,8 +21,8 @@ import Testing
         let (driver, actions) = try Self.condemned()
         #expect(driver.machine.guardian == .condemned)
         #expect(actions.filter { $0 == .killGuard || $0 == .killBelowGuard } == [.killGuard, .killBelowGuard])
-        let status = driver.machine.status(at: driver.now)
-        #expect(!status.isGuarded && !status.healthy)
+        let status = driver.machine.snapshot(at: driver.now)
+        #expect(!status.isGuarded && !status.isHealthy)
     }
 
     @Test("A guard whose channel is closed is condemned, whether it dies or not") func closedChannel() throws {
@@ -34,7 +35,7 @@ import Testing
     @Test("R12: a guard that does not die is not waited for") func undead() throws {
         var (driver, _) = try Self.condemned()
         driver.feed(.nothingAliveBelowGuard)
-        #expect(driver.log.contains(.report(.guardUndead)))
+        #expect(driver.log.notices.contains(.guardUndead))
         driver.reply(.done)
         driver.settle()
         driver.advance(.seconds(1))
@@ -70,8 +71,8 @@ import Testing
     func survivors() throws {
         var driver = try Driver.running()
         driver.feed(.guardGone)
-        let left = [Leftover(pid: 7, name: "sleep", state: "D")]
-        #expect(driver.feed(.survivors(left)).contains(.report(.surviving(left))))
+        let left = [SeenProcess(pid: 7, state: UInt8(ascii: "D"), name: "sleep")]
+        #expect(driver.feed(.survivors(left)).notices.contains(.surviving(left)))
         driver.advance(.seconds(60))
         #expect(driver.log.exits == [])
         driver.feed(.stopRequested(.drain))
@@ -107,7 +108,7 @@ import Testing
         #expect(driver.feed(.tick).kills)
         driver.feed(.guardAnswered(.exited(start, .signal(9))))
         driver.feed(.guardAnswered(.empty(start)))
-        #expect(driver.log.contains(.report(.restarting(after: .seconds(1), attempt: 1))))
+        #expect(driver.log.notices.contains(.restarting(after: .seconds(1), attempt: 1)))
     }
 
     @Test("A child that runs is not measured by the limit of a start") func runningIsNoStart() throws {
@@ -122,16 +123,16 @@ import Testing
 
     @Test("What the guard tells of processes that are left is passed on") func leftovers() throws {
         var driver = try Driver.running()
-        let left = [Leftover(pid: 7, name: "sleep", state: "S")]
+        let left = [SeenProcess(pid: 7, state: UInt8(ascii: "S"), name: "sleep")]
         driver.feed(.guardAnswered(.surviving(driver.start, left)))
         driver.feed(.guardAnswered(.leftBehind(driver.start, count: 3, left)))
         driver.feed(.guardAnswered(.leftBehind(StartID(99), count: 4, left)))
         let told = driver.log.filter {
             switch $0 {
-            case .report(.surviving), .report(.leftBehind): true
+            case .report(.surviving, _), .report(.leftBehind, _): true
             default: false
             }
         }
-        #expect(told == [.report(.surviving(left)), .report(.leftBehind(count: 3, left))])
+        #expect(told.notices == [.surviving(left), .leftBehind(count: 3, left)])
     }
 }

@@ -2,6 +2,7 @@
 // ends a leadership while its tree can still be killed in time.
 
 import Clock
+import Orders
 import Testing
 
 @testable import Lease
@@ -9,7 +10,8 @@ import Testing
 @Suite struct LatenessTests {
     /// The guard's pong, and before it what it says of itself.
     private static func pong(_ driver: inout Driver, _ strain: Strain) -> [Action] {
-        driver.feed(.guardAnswered(.strained(strain))) + driver.feed(.guardAnswered(.pong(driver.machine.lastToken)))
+        driver.feed(.guardAnswered(.strained(strain)))
+            + driver.feed(.guardAnswered(.pong(token: driver.machine.lastToken)))
     }
 
     /// Leading with a running child whose guard owes an answer; the last renewal was sent just now.
@@ -26,7 +28,7 @@ import Testing
         let sent = driver.now
         driver.now = driver.now + .milliseconds(5)
         let actions = Self.pong(&driver, Strain(lateness: .milliseconds(300)))
-        #expect(actions.orders == [.extend(driver.start, deadline: sent + .milliseconds(7400))])
+        #expect(actions.orders == [.extend(driver.start, deadline: sent + .milliseconds(7400), token: 0)])
         #expect(driver.leadership?.deadline == sent + .milliseconds(7400))
     }
 
@@ -40,7 +42,7 @@ import Testing
             let actions = driver.reply(.renewal(.renewed(beat: Int64(beat), fenced: 0)))
             driver.settle()
             let life = beat <= 11 ? Duration.milliseconds(7400) : .seconds(8)
-            #expect(actions.orders == [.extend(driver.start, deadline: sent + life)], "beat \(beat)")
+            #expect(actions.orders == [.extend(driver.start, deadline: sent + life, token: 0)], "beat \(beat)")
         }
     }
 
@@ -49,7 +51,7 @@ import Testing
         let sent = driver.now
         driver.now = driver.now + .milliseconds(600)
         let actions = Self.pong(&driver, Strain())
-        #expect(actions.orders == [.extend(driver.start, deadline: sent + .milliseconds(6800))])
+        #expect(actions.orders == [.extend(driver.start, deadline: sent + .milliseconds(6800), token: 0)])
     }
 
     @Test("R2: what a tree takes to die under its CPU limit is subtracted, too") func killingCounts() throws {
@@ -57,7 +59,7 @@ import Testing
         let sent = driver.now
         // 100 processes: 50 ms of work, which takes ten times as long with a tenth of a processor.
         let actions = Self.pong(&driver, Strain(tasks: 100, processors: 100))
-        #expect(actions.orders == [.extend(driver.start, deadline: sent + .seconds(7))])
+        #expect(actions.orders == [.extend(driver.start, deadline: sent + .seconds(7), token: 0)])
     }
 
     @Test("R2: late by more than the margin, the child is killed while it is renewed, then the lease released")
@@ -65,8 +67,8 @@ import Testing
         var driver = try Self.asked()
         let actions = Self.pong(&driver, Strain(lateness: .milliseconds(2100)))
         #expect(actions.kills)
-        #expect(actions.contains { if case .report(.starved) = $0 { true } else { false } })
-        #expect(!driver.log.contains { if case .report(.lost) = $0 { true } else { false } })
+        #expect(actions.contains { if case .report(.starved, _) = $0 { true } else { false } })
+        #expect(!driver.log.contains { if case .report(.lost, _) = $0 { true } else { false } })
         driver.settle()
         driver.guardAnswers = true
         let empty = driver.feed(.guardAnswered(.empty(driver.start)))
@@ -90,7 +92,7 @@ import Testing
         driver.open()
         #expect(!driver.observe(holder: nil, released: true).claims)
         #expect(!driver.log.starts)
-        #expect(driver.log.contains { if case .report(.cannotHold) = $0 { true } else { false } })
+        #expect(driver.log.contains { if case .report(.cannotHold, _) = $0 { true } else { false } })
     }
 
     @Test("People are told once") func toldOnce() throws {
@@ -100,7 +102,7 @@ import Testing
             driver.advance(.seconds(2))
             driver.reply(.renewal(.renewed(beat: 2, fenced: 0)))
         }
-        let told = driver.log.filter { if case .report(.starving) = $0 { true } else { false } }
+        let told = driver.log.filter { if case .report(.starving, _) = $0 { true } else { false } }
         #expect(told.count == 1)
     }
 

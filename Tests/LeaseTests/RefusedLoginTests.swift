@@ -25,7 +25,7 @@ import Testing
         #expect(driver.log.exits.isEmpty)
         fail(&driver, for: .seconds(10))
         #expect(driver.log.exits == [.loginsRefused])
-        #expect(driver.log.contains { if case .report(.loginsRefused) = $0 { true } else { false } })
+        #expect(driver.log.contains { if case .report(.loginsRefused, _) = $0 { true } else { false } })
     }
 
     @Test("A session, or any other failure, starts the count anew", arguments: [true, false]) func reset(opens: Bool)

@@ -16,7 +16,7 @@ import Testing
         driver.settle()
         driver.now = driver.now + duration
         driver.guardAnswers = true
-        driver.feed(.guardAnswered(.pong(driver.machine.lastToken)))
+        driver.feed(.guardAnswered(.pong(token: driver.machine.lastToken)))
     }
 
     @Test("R4: nothing is claimed while the guard was late by more than the margin, and it is said once") func noClaim()
@@ -35,9 +35,9 @@ import Testing
         }
         #expect(!driver.log.claims)
         #expect(driver.machine.nextWake > driver.now, "it must not spin")
-        for case .report(.cannotHold) in driver.log { said += 1 }
+        for case .report(.cannotHold, _) in driver.log { said += 1 }
         #expect(said == 1)
-        #expect(driver.machine.status(at: driver.now).trouble == .starved)
+        #expect(driver.machine.snapshot(at: driver.now).trouble == .starved)
         // Forgotten after two TTL without another late answer.
         for _ in 0..<12 {
             driver.settle()

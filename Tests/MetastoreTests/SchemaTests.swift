@@ -151,7 +151,8 @@ import Testing
     @Test("The history has every leadership with its end and reason; a crashed one is closed by the next")
     func history() throws {
         let node = try Node(server)
-        for (epoch, end) in [(1, "released: stopped"), (2, nil), (3, nil)] as [(Int64, String?)] {
+        let stopped = EndReason.released(.exit(.stopped(killed: false)))
+        for (epoch, end) in [(1, stopped), (2, nil), (3, nil)] as [(Int64, EndReason?)] {
             try node.ask(.auxiliary(.historyBegin(Epoch(epoch), previousRenewedAgo: .seconds(7))))
             if let end { try node.ask(.auxiliary(.historyEnd(Epoch(epoch), reason: end))) }
         }

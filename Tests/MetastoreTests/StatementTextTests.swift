@@ -22,7 +22,7 @@ private func everyStatement(_ writer: Writer, _ seen: Record, _ ours: [BackendID
         ("notify", .auxiliary(.notify)), ("rehearse", .auxiliary(.rehearse)),
         ("register", .auxiliary(.register(leading: flag, healthy: !flag))), ("leave", .auxiliary(.leave)),
         ("begin history", .auxiliary(.historyBegin(seen.epoch, previousRenewedAgo: seen.ttl))),
-        ("end history", .auxiliary(.historyEnd(seen.epoch, reason: writer.version))),
+        ("end history", .auxiliary(.historyEnd(seen.epoch, reason: .released(flag ? .plain : .starved)))),
     ]
     let others: [(String, SQL)] = [
         ("show", ShowLease(lease: writer.lease).sql), ("members", ListMembers(lease: writer.lease).sql),

@@ -16,13 +16,16 @@ let package = Package(
     targets: [
         .target(name: "CLinux", path: "Sources/CLinux"),
         .target(name: "Clock", path: "Sources/Clock", swiftSettings: swift),
-        .target(name: "Lease", dependencies: ["Clock"], path: "Sources/Lease", swiftSettings: swift),
-        .target(name: "Guard", dependencies: ["CLinux", "Clock"], path: "Sources/Guard", swiftSettings: swift),
-        .target(name: "GuardModel", dependencies: ["Guard", "Clock"], path: "Model", swiftSettings: swift),
+        .target(name: "Orders", dependencies: ["Clock"], path: "Sources/Orders", swiftSettings: swift),
+        .target(
+            name: "Lease", dependencies: ["Clock", "Orders"], path: "Sources/Lease", swiftSettings: swift),
+        .target(
+            name: "Guard", dependencies: ["CLinux", "Clock", "Orders"], path: "Sources/Guard", swiftSettings: swift),
+        .target(name: "GuardModel", dependencies: ["Guard", "Orders", "Clock"], path: "Model", swiftSettings: swift),
         .executableTarget(
             name: "simulate",
             dependencies: [
-                "GuardModel", "Lease", "Guard", "Clock",
+                "GuardModel", "Lease", "Guard", "Orders", "Clock",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Worlds", swiftSettings: swift),
         .target(name: "Tracer", path: "Tracer"),
@@ -30,7 +33,7 @@ let package = Package(
         .executableTarget(
             name: "compare-guard",
             dependencies: [
-                "GuardModel", "Tracer", "Guard", "CLinux", "Clock",
+                "GuardModel", "Tracer", "Guard", "Orders", "CLinux", "Clock",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Compare", swiftSettings: swift),
     ]

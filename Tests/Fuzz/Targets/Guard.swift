@@ -2,6 +2,7 @@
 // promises hold: one tree at a time, no kill undone, "empty" only on the kernel's word.
 
 import Clock
+import Orders
 
 @testable import Guard
 
@@ -15,9 +16,9 @@ func fuzzGuard(_ input: UnsafeRawBufferPointer) {
 private struct Run {
     private var machine = GuardMachine()
     private var now = Instant(nanoseconds: 0)
-    private var newest: Generation?
+    private var newest: StartID?
     /// The start whose tree may be alive: forked, not yet empty.
-    private var alive: (generation: Generation, pid: Int32, deadline: Instant)?
+    private var alive: (generation: StartID, pid: Int32, deadline: Instant)?
     private var killing = false
     private var gone = false
     private var said: Set<String> = []
@@ -87,9 +88,9 @@ private struct Run {
         if gone { demand(machine.commandPid == nil, "the end is the end") }
     }
 
-    private mutating func fork(_ generation: Generation, _ deadline: Instant, _ bytes: inout Bytes) {
+    private mutating func fork(_ generation: StartID, _ deadline: Instant, _ bytes: inout Bytes) {
         guard bytes.choice(of: 8) > 0 else {
-            return check(machine.forkFailed(.cannotFork(11)), .fork(failed: true), &bytes)
+            return check(machine.forkFailed(.cannotFork(errno: 11)), .fork(failed: true), &bytes)
         }
         alive = (generation, 50, deadline)
         killing = false
@@ -100,15 +101,24 @@ private struct Run {
         switch answer {
         case .ready, .strained: demand(false, "\(answer) is the guard's, not the machine's")
         case .pong(let token):
-            guard case .order(.ping(token)) = news else { return demand(false, "a pong without its ping: \(news)") }
+            switch news {
+            case .order(.ping(token)): break
+            case .order(.extend(let start, _, token)):
+                // It may be killed in the same moment, for its deadline.
+                demand(start != alive?.generation || killing, "\(start) lives and is not extended")
+            default: demand(false, "a pong without its question: \(news)")
+            }
         case .started(let generation, let pid):
             demand(generation == alive?.generation && pid == alive?.pid && !killing, "\(generation) lives")
             once("outcome", generation)
         case .notStarted(let generation, let reason):
             if reason == .treeAlive || reason == .stale { return }
             once("outcome", generation)
-        case .extended(let generation, let deadline):
+        case .extended(let generation, let deadline, let token):
             demand(generation == alive?.generation && !killing, "\(generation) is extended alive")
+            guard case .order(.extend(generation, _, token)) = news else {
+                return demand(false, "an answer without its question: \(news)")
+            }
             demand(deadline == alive?.deadline, "the deadline in force, \(alive as Any), is told: \(deadline)")
         case .exited(let generation, _):
             demand(generation == alive?.generation, "\(generation) exits")
@@ -132,7 +142,7 @@ private struct Run {
         }
     }
 
-    private mutating func once(_ what: String, _ generation: Generation) {
+    private mutating func once(_ what: String, _ generation: StartID) {
         demand(said.insert("\(what) \(generation.rawValue)").inserted, "\(what) of \(generation) is said once")
         demand(what == "empty" || !said.contains("empty \(generation.rawValue)"), "empty is the last word")
     }
@@ -140,14 +150,14 @@ private struct Run {
 
 extension Bytes {
     /// Mostly about the current start, and near the present.
-    fileprivate mutating func likelyOrder(_ now: Instant, _ generation: Generation?) -> Order {
+    fileprivate mutating func likelyOrder(_ now: Instant, _ generation: StartID?) -> Order {
         let current = generation?.rawValue ?? 0
-        let named = Generation(rawValue: current &+ UInt64(choice(of: 3)) &- (bool() ? 1 : 0))
+        let named = StartID(current &+ UInt64(choice(of: 3)) &- (bool() ? 1 : 0))
         let deadline = bool() ? now + .nanoseconds(Int64(Int8(bitPattern: byte()))) : instant()
         switch choice(of: 6) {
         case 0: return order()
         case 1, 2: return .start(named, deadline: deadline, commandIndex: 1, environment: [])
-        case 3: return .extend(named, deadline: deadline)
+        case 3: return .extend(named, deadline: deadline, token: UInt64(byte()))
         case 4: return .signal(named, number: Int32(1 + choice(of: 64)))
         default: return .kill(named)
         }

@@ -3,6 +3,7 @@
 // statement at a time, a release only of an empty tree, one exit and nothing after it, and no waking for ever at one instant.
 
 import Clock
+import Orders
 
 @testable import Lease
 
@@ -28,7 +29,8 @@ private struct Run {
     }
     private var session = Session.none
     private var lastSession = SessionID(0)
-    private var ping: UInt64 = 0
+    /// The token of the last question.
+    private var question: UInt64 = 0
     private var lastStart = StartID(0)
     /// The start whose tree may be alive.
     private var alive: StartID?
@@ -61,7 +63,7 @@ private struct Run {
         switch bytes.choice(of: 16) {
         // The likely ones first: the world does what it was asked to.
         case 0...4: answerSession(&bytes)
-        case 5, 6: feed(.guardAnswered(.pong(bytes.byte() < 230 ? ping : ping &- 1)))
+        case 5, 6: answerQuestion(bytes.byte() < 230 ? question : question &- 1, &bytes)
         case 7: feed(.guardAnswered(.started(bytes.start(lastStart), pid: 50)))
         case 8: feed(.guardAnswered(bytes.end(bytes.start(lastStart))))
         case 9: feed(.guardAnswered(.empty(bytes.start(lastStart))))
@@ -80,8 +82,8 @@ private struct Run {
 
     private mutating func rare(_ bytes: inout Bytes) {
         switch bytes.choice(of: 6) {
-        case 0: feed(.stopRequested(bytes.bool() ? .drain : .now))
-        case 1: feed(.guardGone)
+        case 0: feed(.stopRequested(bytes.pick([.drain, .terminalGone, .now])))
+        case 1: feed(bytes.bool() ? .guardGone : .startUndelivered(lastStart))
         case 2: feed(.descendantsGone)
         case 4: feed(.guardFailed)
         case 5: if isCondemned, warden == .there { feed(.nothingAliveBelowGuard) }
@@ -97,6 +99,11 @@ private struct Run {
         case .none: nil
         case .opening(let id), .idle(let id), .busy(let id, _, _): id
         }
+    }
+
+    private mutating func answerQuestion(_ token: UInt64, _ bytes: inout Bytes) {
+        guard bytes.bool() else { return feed(.guardAnswered(.pong(token: token))) }
+        feed(.guardAnswered(.extended(bytes.start(lastStart), deadline: now, token: token)))
     }
 
     private mutating func loseSession(_ id: SessionID) {
@@ -175,6 +182,8 @@ private struct Run {
     private mutating func feed(_ event: Event) {
         switch event {
         case .guardAnswered(.empty(let start)) where start == alive: alive = nil
+        // It is only said of a start that was just ordered, and then nothing came of it.
+        case .startUndelivered(let start) where start == alive: alive = nil
         case .guardGone: if warden == .there { warden = .dead }
         case .descendantsGone where warden == .dead: (warden, alive) = (.buried, nil)
         case .nothingAliveBelowGuard: (warden, alive) = (.buried, nil)
@@ -183,7 +192,7 @@ private struct Run {
         let actions = machine.handle(event, at: now)
         demand(!exited || actions.isEmpty, "nothing follows the exit: \(actions)")
         for action in actions { check(action, event) }
-        _ = machine.status(at: now)
+        _ = machine.snapshot(at: now)
         guard !exited, machine.nextWake <= now else {
             wakes = 0
             return
@@ -211,6 +220,7 @@ private struct Run {
                 demand(epoch == grant?.epoch, "\(epoch) released under \(grant as Any)")
                 demand(released.insert(epoch).inserted, "\(epoch) is released once")
             }
+        case .start(let start, let deadline, let epoch): began(start, deadline, epoch)
         case .order(let order): check(order)
         case .killGuard, .report: break
         case .killBelowGuard: isCondemned = true
@@ -221,18 +231,22 @@ private struct Run {
         }
     }
 
-    private mutating func check(_ order: GuardOrder) {
+    private mutating func began(_ start: StartID, _ deadline: Instant, _ epoch: Epoch) {
+        demand(alive == nil && warden == .there, "\(start) beside \(alive as Any), guard \(warden)")
+        demand(start > lastStart, "\(start) after \(lastStart)")
+        demand(epoch == grant?.epoch && !released.contains(epoch), "\(start) in \(epoch) under \(grant as Any)")
+        granted(deadline)
+        guard case .leading(let leadership) = machine.role else { return demand(false, "\(start) without leading") }
+        demand(leadership.epoch == epoch, "\(start) in \(epoch) while leading in \(leadership.epoch)")
+        (lastStart, alive) = (start, start)
+    }
+
+    private mutating func check(_ order: Order) {
         switch order {
-        case .ping(let token): ping = token
-        case .start(let start, let deadline, let epoch):
-            demand(alive == nil && warden == .there, "\(start) beside \(alive as Any), guard \(warden)")
-            demand(start > lastStart, "\(start) after \(lastStart)")
-            demand(epoch == grant?.epoch && !released.contains(epoch), "\(start) in \(epoch) under \(grant as Any)")
-            granted(deadline)
-            guard case .leading(let leadership) = machine.role else { return demand(false, "\(start) without leading") }
-            demand(leadership.epoch == epoch, "\(start) in \(epoch) while leading in \(leadership.epoch)")
-            (lastStart, alive) = (start, start)
-        case .extend(let start, let deadline):
+        case .ping(let token): question = token
+        case .start, .handicap: demand(false, "\(order) is not the machine's to give")
+        case .extend(let start, let deadline, let token):
+            question = token
             demand(start == lastStart && alive != nil, "\(start) is extended alive")
             granted(deadline)
         case .signal(let start, _), .kill(let start): demand(start == lastStart, "\(start) was started last")
@@ -253,13 +267,13 @@ extension Bytes {
     }
 
     /// How a start came to its end.
-    fileprivate mutating func end(_ start: StartID) -> GuardAnswer {
-        switch choice(of: 8) {
+    fileprivate mutating func end(_ start: StartID) -> Answer {
+        switch choice(of: 9) {
         case 0: .notStarted(start, .cannotExecute(errno: 2))
         case 1: .notStarted(start, .cannotFork(errno: 11))
         case 2: .notStarted(start, .deadlinePassed)
-        case 3: .notStarted(start, .refused)
-        case 4: .killing(start, byDeadline: bool())
+        case 3: .notStarted(start, bool() ? .treeAlive : .stale)
+        case 4, 5: .killing(start, pick(KillCause.allCases))
         default: .exited(start, bool() ? .code(Int32(byte())) : .signal(9))
         }
     }

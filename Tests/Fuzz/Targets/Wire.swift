@@ -2,6 +2,7 @@
 // means the same when it is sent on; every message that can be sent arrives.
 
 import Clock
+import Orders
 
 @testable import Guard
 
@@ -51,13 +52,13 @@ private func isSame(_ order: Order) -> (Order) -> Bool {
 }
 
 extension Bytes {
-    mutating func generation() -> Generation { Generation(rawValue: UInt64(bitPattern: number())) }
+    mutating func generation() -> StartID { StartID(UInt64(bitPattern: number())) }
 
     mutating func instant() -> Instant { Instant(nanoseconds: number()) }
 
     mutating func reason() -> NotStarted {
         let number = Int32(truncatingIfNeeded: number())
-        return pick([.cannotExecute(number), .cannotFork(number), .deadlinePassed, .treeAlive, .stale])
+        return pick([.cannotExecute(errno: number), .cannotFork(errno: number), .deadlinePassed, .treeAlive, .stale])
     }
 
     mutating func order() -> Order {
@@ -68,7 +69,7 @@ extension Bytes {
             return .start(
                 generation, deadline: deadline, commandIndex: index,
                 environment: (0..<choice(of: 4)).map { _ in text() })
-        case 2: return .extend(generation(), deadline: instant())
+        case 2: return .extend(generation(), deadline: instant(), token: UInt64(bitPattern: number()))
         case 3: return .signal(generation(), number: Int32(truncatingIfNeeded: number()))
         case 4:
             return .handicap(
@@ -92,8 +93,8 @@ extension Bytes {
         case 1: return .pong(token: UInt64(bitPattern: self.number()))
         case 2: return .started(generation(), pid: number)
         case 3: return .notStarted(generation(), reason())
-        case 4: return .extended(generation(), deadline: instant())
-        case 5: return .exited(generation(), status: number)
+        case 4: return .extended(generation(), deadline: instant(), token: UInt64(bitPattern: self.number()))
+        case 5: return .exited(generation(), ChildExit(waitStatus: number))
         case 6: return .killing(generation(), pick(KillCause.allCases))
         case 7:
             // What a guard can have measured: not below zero, nor beyond what `Duration.nanoseconds` cuts.

@@ -1,6 +1,7 @@
 // A schedule in the model: the simulation's guard with its kernel, on a stage of its own, and what comes of it.
 
 import Clock
+import Orders
 
 @testable import Guard
 @testable import GuardModel
@@ -114,7 +115,7 @@ extension ModelRun: GuardOwner {
     func forkFailure(commandIndex: Int) -> Int32? { commandIndex == CommandIndex.noArgument ? 22 : nil }
 
     func makeTree(
-        of guardian: ModelGuard, _ generation: Generation, deadline: Instant, commandIndex: Int, environment: [String]
+        of guardian: ModelGuard, _ generation: StartID, deadline: Instant, commandIndex: Int, environment: [String]
     ) -> ProcessTree {
         let tree = ScriptedTree(
             guardian, generation.rawValue, deadline, schedule.conducts[generation.rawValue] ?? Conduct(), timing,

@@ -7,6 +7,7 @@ import CLinux
 import Clock
 import Glibc
 import Guard
+import Orders
 import Tracer
 
 @testable import GuardModel
@@ -24,7 +25,7 @@ final class RealRun {
     private var isChannelOpen = true
     private var isReady = false
     private var hasEnded = false
-    private var lastOrdered: Generation?
+    private var lastOrdered: StartID?
     private var isCatching = false
     private var held: pid_t?
     /// What the schedule asks for cannot be done here.

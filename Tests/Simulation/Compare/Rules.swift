@@ -3,6 +3,7 @@
 
 import Clock
 import Guard
+import Orders
 
 @testable import GuardModel
 
@@ -90,7 +91,7 @@ enum Rules {
                 reach(.killing, generation)
             case .answer(.exited(let generation, _)): reach(.exited, generation)
             case .answer(.empty(let generation)): reach(.empty, generation)
-            case .answer(.extended(let generation, let deadline)):
+            case .answer(.extended(let generation, let deadline, _)):
                 earliest[generation.rawValue] = deadline
                 if deadline > latest[generation.rawValue] ?? deadline {
                     broken.append("R1: \(generation.rawValue) is extended beyond what was asked for")
@@ -115,7 +116,7 @@ enum Rules {
         }
 
         /// Answers about one start come in one order, each once.
-        private mutating func reach(_ next: Stage, _ generation: Generation) {
+        private mutating func reach(_ next: Stage, _ generation: StartID) {
             if let last = stage[generation.rawValue], last >= next {
                 broken.append("R12: of \(generation.rawValue) \(next) is told after \(last)")
             }

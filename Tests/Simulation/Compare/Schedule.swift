@@ -5,6 +5,8 @@
 // after whatever made them begin, which was the beginning of a slot. Inside one moment only what is read in any order with
 // the same outcome is done together, or what a stopped guard finds all at once when it goes on.
 
+import Orders
+
 @testable import GuardModel
 
 /// When a life is to end.

@@ -1,6 +1,7 @@
 // What came of a schedule, in the model or in reality: told in the same words, so that the two can be laid side by side.
 
 import Clock
+import Orders
 
 @testable import Guard
 @testable import GuardModel
@@ -47,7 +48,7 @@ enum Event {
         case .answer(.ready), .ended: "the guard"
         case .answer(.leftBehind), .answer(.surviving): "for people"
         case .answer(.pong), .answer(.strained): "pongs"
-        case .answer(.extended(let generation, _)): "extensions of \(generation.rawValue)"
+        case .answer(.extended(let generation, _, _)): "extensions of \(generation.rawValue)"
         case .answer(.started(let generation, _)), .answer(.notStarted(let generation, _)),
             .answer(.exited(let generation, _)), .answer(.killing(let generation, _)), .answer(.empty(let generation)):
             "start \(generation.rawValue)"
@@ -66,7 +67,8 @@ enum Event {
         case .answer(.extended): "extended"
         case .answer(.started): "started"
         case .answer(.notStarted(_, let reason)): "not started: \(reason)"
-        case .answer(.exited(_, let status)): status & 0x7f == 0 ? "exited" : "exited by signal"
+        case .answer(.exited(_, .code)): "exited"
+        case .answer(.exited(_, .signal)): "exited by signal"
         case .answer(.killing(_, let cause)): "killing: \(cause)"
         case .answer(.empty): "empty"
         case .answer(.leftBehind): "left behind"
@@ -85,12 +87,12 @@ enum Event {
         case .answer(.pong(let token)): "pong \(token)"
         // How late is nothing that two runs could agree about.
         case .answer(.strained): "strained"
-        case .answer(.extended(let generation, SlotTiming.longAgo)): "extended \(generation.rawValue) to long ago"
-        case .answer(.extended(let generation, let deadline)):
+        case .answer(.extended(let generation, SlotTiming.longAgo, _)): "extended \(generation.rawValue) to long ago"
+        case .answer(.extended(let generation, let deadline, _)):
             "extended \(generation.rawValue) to \(deadline.since(origin).nanoseconds / 1000) us"
         case .answer(.started(let generation, _)): "started \(generation.rawValue)"
         case .answer(.notStarted(let generation, let reason)): "notStarted \(generation.rawValue) \(reason)"
-        case .answer(.exited(let generation, let status)): "exited \(generation.rawValue) status \(status)"
+        case .answer(.exited(let generation, let exit)): "exited \(generation.rawValue) status \(exit.waitStatus)"
         case .answer(.killing(let generation, let cause)): "killing \(generation.rawValue) \(cause)"
         case .answer(.empty(let generation)): "empty \(generation.rawValue)"
         case .answer(.leftBehind(let generation, _, _)): "left behind by \(generation.rawValue)"
@@ -147,12 +149,12 @@ extension Step {
         case .start(let number, let deadline):
             let conduct = schedule.conducts[number] ?? Conduct()
             return .start(
-                Generation(rawValue: number), deadline: timing.deadline(deadline, origin: origin),
+                StartID(number), deadline: timing.deadline(deadline, origin: origin),
                 commandIndex: conduct.commandIndex(from: commands), environment: conduct.environment(number, timing))
         case .extend(let number, let deadline):
-            return .extend(Generation(rawValue: number), deadline: timing.deadline(deadline, origin: origin))
-        case .signal(let number, let signal): return .signal(Generation(rawValue: number), number: signal)
-        case .kill(let number): return .kill(Generation(rawValue: number))
+            return .extend(StartID(number), deadline: timing.deadline(deadline, origin: origin), token: 0)
+        case .signal(let number, let signal): return .signal(StartID(number), number: signal)
+        case .kill(let number): return .kill(StartID(number))
         default: return nil
         }
     }

@@ -2,6 +2,7 @@
 // with a command, which decide how long everything takes and what comes of it.
 
 import Clock
+import Orders
 
 @testable import Guard
 
@@ -13,7 +14,7 @@ protocol GuardOwner: AnyObject {
     func forkFailure(commandIndex: Int) -> Int32?
     /// The tree that a successful fork begins.
     func makeTree(
-        of guardian: ModelGuard, _ generation: Generation, deadline: Instant, commandIndex: Int, environment: [String]
+        of guardian: ModelGuard, _ generation: StartID, deadline: Instant, commandIndex: Int, environment: [String]
     )
         -> ProcessTree
     /// How long killing the tree takes once begun.

@@ -4,6 +4,7 @@
 // That this is how the real guard's loop and the real kernel behave is what `compare-guard` looks at.
 
 import Clock
+import Orders
 
 @testable import Guard
 
@@ -123,11 +124,12 @@ final class ModelGuard: Alarmed {
             switch order {
             case .start(let generation, let deadline, let index, let environment):
                 order = .start(generation, deadline: deadline + lateness, commandIndex: index, environment: environment)
-            case .extend(let generation, let deadline): order = .extend(generation, deadline: deadline + lateness)
+            case .extend(let generation, let deadline, let token):
+                order = .extend(generation, deadline: deadline + lateness, token: token)
             case .ping, .signal, .kill, .handicap: break
             }
         }
-        if flaw == .extendAfterKill, isHunting, case .extend(_, let deadline) = order {
+        if flaw == .extendAfterKill, isHunting, case .extend(_, let deadline, _) = order {
             huntRestsUntil = host.time(of: deadline)
         }
         perform(machine.order(order, now: ignoresTimer ? Instant(nanoseconds: 0) : now))
@@ -149,7 +151,10 @@ final class ModelGuard: Alarmed {
         for action in actions {
             switch action {
             case .say(let answer):
-                if case .pong = answer { owner.said(.strained(Strain(lateness: measuredLateness()))) }
+                switch answer {
+                case .pong, .extended: owner.said(.strained(Strain(lateness: measuredLateness())))
+                default: break
+                }
                 owner.said(answer)
             case .fork(let generation, let deadline, let index, let environment):
                 fork(generation, deadline, index, environment)
@@ -194,9 +199,9 @@ final class ModelGuard: Alarmed {
 
     // MARK: The kernel
 
-    private func fork(_ generation: Generation, _ deadline: Instant, _ index: Int, _ environment: [String]) {
+    private func fork(_ generation: StartID, _ deadline: Instant, _ index: Int, _ environment: [String]) {
         if let failure = owner.forkFailure(commandIndex: index) {
-            return perform(machine.forkFailed(.cannotFork(failure)))
+            return perform(machine.forkFailed(.cannotFork(errno: failure)))
         }
         let tree = owner.makeTree(
             of: self, generation, deadline: deadline, commandIndex: index, environment: environment)

@@ -2,6 +2,7 @@
 // its exec is, and what the command then does, is up to the program that uses the model.
 
 import Clock
+import Orders
 
 @testable import Guard
 
@@ -67,7 +68,9 @@ class ProcessTree {
         guard now < deadline || guardian.flaw == .noCheckBeforeExec else {
             return guardian.learned(.failed(.deadlinePassed), of: self)
         }
-        if let failure = executionFailure() { return guardian.learned(.failed(.cannotExecute(failure)), of: self) }
+        if let failure = executionFailure() {
+            return guardian.learned(.failed(.cannotExecute(errno: failure)), of: self)
+        }
         hasCommand = true
         began(isLate: now >= deadline)
         guardian.learned(.executed, of: self)

@@ -117,7 +117,7 @@ final class Keeper: Alarmed {
 
     /// It waits with an idle session and a guard that has answered, and nothing is under way between them.
     var isAtRest: Bool {
-        guard isWaiting, !host.isSuspended, guardian.isAtRest, pipe.isEmpty, machine.guardian == .answering,
+        guard isWaiting, !host.isSuspended, guardian.isAtRest, pipe.isEmpty, machine.guardian.hasAnswered,
             case .idle = machine.link, case .running = leadership?.tree
         else { return false }
         return true
@@ -220,7 +220,8 @@ final class Keeper: Alarmed {
     }
 
     private func scheduleWake() {
-        let next = machine.wakeInPlace()
+        // What a twin has done to the machine may be due at once.
+        let next = max(machine.wakeInPlace(), host.clock(at: world.now))
         guard next.nanoseconds != .max else { return }
         // poll(2) has whole milliseconds, rounded up.
         let wanted = max(host.time(of: next), world.now)
@@ -281,6 +282,8 @@ final class Keeper: Alarmed {
         case .send(let id, let statement):
             world.trace { "\(self.name): \(self.short(statement))" }
             if let connection, connection.id == id { connection.ask(statement) }
+        case .start(let start, let deadline, let epoch):
+            deliver(.start(start, deadline: deadline, commandIndex: 1, environment: ["\(epoch)"]))
         case .order(let order): deliver(order)
         case .killGuard:
             world.trace { "\(self.name): kills its guard" }
@@ -289,7 +292,7 @@ final class Keeper: Alarmed {
         case .killDescendants:
             isSweeping = true
             sweepLater()
-        case .report(let notice):
+        case .report(let notice, _):
             world.trace { "\(self.name): \(self.short(notice))" }
             world.judge.heard(notice, from: self)
         case .exit(let exit):

@@ -2,6 +2,7 @@
 // around it.
 
 import Clock
+import Orders
 
 @testable import GuardModel
 @testable import Lease
@@ -50,12 +51,13 @@ extension Keeper {
         return event
     }
 
-    private func rewritten(_ answer: GuardAnswer) -> Event {
+    private func rewritten(_ answer: Answer) -> Event {
         switch (answer, world.twin) {
         case (.empty, .emptyForOlderStart):
             if let start = leadership?.tree.start { return .guardAnswered(.empty(start)) }
         case (.strained, .latenessIgnored), (.strained, .latenessOnlyReported): return .tick
-        case (.pong, .latenessIgnored), (.pong, .latePongCounts):
+        case (.pong, .latenessIgnored), (.pong, .latePongCounts), (.extended, .latenessIgnored),
+            (.extended, .latePongCounts):
             // As if it had come at once.
             if case .asked(let token, _, let by) = machine.guardian {
                 machine.guardian = .asked(token, since: host.clock(at: world.now), by: by)
@@ -74,10 +76,10 @@ extension Keeper {
         case .ownTTL: record.ttl = timing.ttl
         case .suspendedClaimed: record.suspended = false
         case .ownRecordAfterRelease, .ownRecordAfterReleaseUnaided:
-            if record.holder == identity.instance { machine.releaseSent = nil }
+            if record.holder == identity.instance { machine.ownEpochs.released = nil }
         case .anyRecordAfterClaimInDoubt:
-            if record.holder == identity.instance, machine.claimInDoubt != nil {
-                machine.claimInDoubt = Epoch(0)
+            if record.holder == identity.instance, machine.ownEpochs.claimedOver != nil {
+                machine.ownEpochs.claimedOver = Epoch(0)
                 record.beat = 0
             }
         case .watchAcrossSessions:
@@ -149,12 +151,14 @@ extension Keeper {
             machine.change { $0.holds = nil }
         case .renewForSilentGuard:
             guard case .held = leadership?.standing, case .asked = machine.guardian else { return }
-            machine.guardian = .answering
+            machine.guardian = .answered(at: now)
         case .silentGuardSpared:
             guard case .asked(let token, let since, _) = machine.guardian else { return }
             machine.guardian = .asked(token, since: since, by: now + .seconds(1_000_000))
         case .guardsDeathAwaited: actions.removeAll { $0 == .killBelowGuard }
-        case .guardAskedOnce: machine.askAgainAt = nil
+        case .guardAskedOnce:
+            guard case .lost = leadership?.standing, machine.guardian.hasAnswered else { return }
+            machine.guardian = .answered(at: now + .seconds(1_000_000))
         case .patienceBeyondMargin:
             guard case .lost = leadership?.standing, case .asked(let token, let since, _) = machine.guardian else {
                 return
@@ -170,9 +174,10 @@ extension Keeper {
         machine.change { $0.deadline = deadline + delay }
         actions = actions.map { action in
             switch action {
-            case .order(.start(let start, deadline, let epoch)):
-                .order(.start(start, deadline: deadline + delay, epoch: epoch))
-            case .order(.extend(let start, deadline)): .order(.extend(start, deadline: deadline + delay))
+            case .start(let start, deadline, let epoch):
+                .start(start, deadline: deadline + delay, epoch: epoch)
+            case .order(.extend(let start, deadline, let token)):
+                .order(.extend(start, deadline: deadline + delay, token: token))
             default: action
             }
         }
@@ -188,14 +193,14 @@ extension Keeper {
             })
         else { return }
         machine.change { $0.deadline = now + timing.life }
-        actions.append(.order(.extend(start, deadline: now + timing.life)))
+        actions.append(.order(.extend(start, deadline: now + timing.life, token: 0)))
     }
 
     private func releaseEarly(_ actions: inout [Action], at now: Instant) {
         guard let leadership, case .held(.windDown(let then)) = leadership.standing,
             case .idle(let id) = machine.link, leadership.holds == id, leadership.tree.start != nil
         else { return }
-        machine.releaseSent = leadership.epoch
+        machine.ownEpochs.releaseSent(in: leadership.epoch)
         machine.change { $0.standing = .releasing(then) }
         let release = Statement.release(leadership.epoch, beat: leadership.beat)
         machine.link = .busy(id, release, sentAt: now)

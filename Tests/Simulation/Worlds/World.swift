@@ -214,7 +214,7 @@ final class World: Stage {
         // Nobody starves: every sidecar that can is in touch with the database.
         if judge.violation == nil {
             for keeper in keepers where keeper.isRunning && !heldBack.contains(keeper.host.index) {
-                let status = keeper.machine.status(at: keeper.host.clock(at: now))
+                let status = keeper.machine.snapshot(at: keeper.host.clock(at: now))
                 // One that was late is unfit for a while, and in touch all the same.
                 if status.role == .standby, case .outOfTouch = status.trouble, !isYoung(keeper, since: peace) {
                     judge.blame("\(keeper.name) is out of touch")

@@ -6,6 +6,7 @@ import CLinux
 import Clock
 import Glibc
 import Guard
+import Orders
 
 @main
 struct GuardHost {
@@ -70,14 +71,14 @@ struct GuardHost {
 
     private mutating func obey(_ words: [String]) {
         let numbers = words.dropFirst().prefix(2).compactMap { Int64($0) }
-        let generation = Generation(rawValue: UInt64(numbers.first ?? 0))
+        let generation = StartID(UInt64(numbers.first ?? 0))
         let second = numbers.last ?? 0
         let deadline = BootClock.now() + .milliseconds(second)
         switch words.first {
         case "start":
             let index = CommandLine.arguments.firstIndex(of: "--").map { $0 + 1 } ?? 0
             send(.start(generation, deadline: deadline, commandIndex: index, environment: Array(words.dropFirst(3))))
-        case "extend": send(.extend(generation, deadline: deadline))
+        case "extend": send(.extend(generation, deadline: deadline, token: 0))
         case "signal": send(.signal(generation, number: Int32(second)))
         case "kill": send(.kill(generation))
         case "ping": send(.ping(token: UInt64(second)))
@@ -150,8 +151,8 @@ struct GuardHost {
         case .pong(let token): "pong \(token)"
         case .started(let generation, let pid): "started \(generation.rawValue) \(pid)"
         case .notStarted(let generation, let reason): "notStarted \(generation.rawValue) \(reason)"
-        case .extended(let generation, let deadline): "extended \(generation.rawValue) \(deadline.nanoseconds)"
-        case .exited(let generation, let status): "exited \(generation.rawValue) \(status)"
+        case .extended(let generation, let deadline, _): "extended \(generation.rawValue) \(deadline.nanoseconds)"
+        case .exited(let generation, let exit): "exited \(generation.rawValue) \(exit.waitStatus)"
         case .killing(let generation, let cause): "killing \(generation.rawValue) \(cause)"
         case .empty(let generation): "empty \(generation.rawValue)"
         case .leftBehind(let generation, let count, let processes):

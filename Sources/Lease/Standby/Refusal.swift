@@ -14,7 +14,7 @@ struct Refusal: Equatable, Sendable {
     }
 
     let step: Step
-    let reason: String
+    let reason: RefusalReason
     /// It will be refused again until somebody changes something.
     let lasting: Bool
     /// How often in a row.
@@ -39,10 +39,12 @@ extension Statement {
 
 extension LeaseMachine {
     /// Why PostgreSQL would not let this standby lead; nil while nothing is known against it.
-    var refusedBecause: String? { refusal.flatMap { $0.counts ? $0.reason : nil } }
+    var refusedBecause: RefusalReason? { refusal.flatMap { $0.counts ? $0.reason : nil } }
 
     /// A standby's statement was refused.
-    mutating func refused(_ step: Refusal.Step, reason: String, lasting: Bool, at now: Instant) {
+    mutating func refused(
+        _ step: Refusal.Step, _ reason: RefusalReason, lasting: Bool, at now: Instant, _ effects: inout [Action]
+    ) {
         let before = refusedBecause
         if let old = refusal, old.step == step {
             // What lasts is not forgotten over a moment's trouble.
@@ -54,33 +56,34 @@ extension LeaseMachine {
             refusal = Refusal(step: step, reason: reason, lasting: lasting, times: 1, at: now)
         }
         // While claims are being refused there is nothing to rehearse.
-        rehearseAt = now + (refusedBecause == nil ? settings.timing.renewInterval : settings.timing.ttl)
-        // Details differ from time to time (a failing row): another reason is said again, but not every time.
+        rehearseAt =
+            now + (refusedBecause == nil ? timing.rehearsalRetryPause : timing.refusedRehearsalPause)
+        // Details differ from time to time (a failing row): another reason is reported again, but not every time.
         guard let reason = refusedBecause, reason != before,
-            before == nil || now.since(refusalSaidAt ?? now) >= settings.timing.ttl * 6
+            before == nil || now.since(refusalReportedAt ?? now) >= timing.refusalNoticeInterval
         else { return }
-        refusalSaidAt = now
-        report(.refused(reason: reason))
-        chores.register(at: now)
+        refusalReportedAt = now
+        report(.refused(reason), &effects)
+        auxiliaries.register(at: now)
     }
 
     /// `step` was not refused.
-    mutating func allowed(_ step: Refusal.Step, at now: Instant) {
+    mutating func allowed(_ step: Refusal.Step, at now: Instant, _ effects: inout [Action]) {
         guard let refusal, refusal.step == step else { return }
         self.refusal = nil
         guard refusal.counts else { return }
-        report(.noLongerRefused)
-        chores.register(at: now)
+        report(.noLongerRefused, &effects)
+        auxiliaries.register(at: now)
     }
 
     /// A new session may have other rights. What was refused a moment ago is not asked again at once.
     mutating func rehearseSoon(at now: Instant) { rehearseAt = max(now, rehearseAt ?? now) }
 
-    /// When to rehearse. Never while chores are paused: one that costs the session costs the watch, too (R3).
-    var rehearsalDue: Instant? { rehearseAt.map { max($0, chores.pausedUntil ?? $0) } }
+    /// When to rehearse. Never while auxiliary statements are paused: one that costs the session costs the watch, too (R3).
+    var rehearsalDue: Instant? { rehearseAt.map { max($0, auxiliaries.pausedUntil ?? $0) } }
 
-    mutating func rehearsed(at now: Instant) {
+    mutating func rehearsed(at now: Instant, _ effects: inout [Action]) {
         rehearseAt = nil
-        allowed(.take, at: now)
+        allowed(.take, at: now, &effects)
     }
 }

@@ -17,8 +17,8 @@ public struct RestartPolicy: Equatable, Sendable {
     public let longestWait: Duration
 
     public init(
-        maxRestarts: Int, window: Duration, cooldown: Duration, firstWait: Duration = .seconds(1),
-        longestWait: Duration = .seconds(30)
+        maxRestarts: Int, window: Duration, cooldown: Duration, firstWait: Duration = Timing.firstRestartWait,
+        longestWait: Duration = Timing.longestRestartWait
     ) {
         self.maxRestarts = maxRestarts
         self.window = window

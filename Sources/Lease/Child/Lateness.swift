@@ -3,32 +3,24 @@
 // margin stays for what it is for. Giving a lease up early is correct; two children are not.
 
 import Clock
+import Orders
 
-/// What the guard says about itself and its surroundings.
-public struct Strain: Equatable, Sendable {
-    /// The most by which its timers fired late in the last while.
-    public var lateness: Duration
-    /// Processes and threads in its control group; 0 where unknown.
-    public var tasks: Int
-    /// Bytes of memory of their own that these hold; 0 where unknown.
-    public var memory: Int64
-    /// Thousandths of a processor that the group may use; 0 where unknown.
-    public var processors: Int
-
-    public init(lateness: Duration = .zero, tasks: Int = 0, memory: Int64 = 0, processors: Int = 0) {
-        self.lateness = lateness
-        self.tasks = tasks
-        self.memory = memory
-        self.processors = processors
-    }
+extension Strain {
+    /// What ending one process or thread costs, in time of one processor.
+    private static let microsecondsPerTask = 500.0
+    /// What giving back a megabyte of their memory costs.
+    private static let microsecondsPerMegabyte = 100.0
+    /// Beyond this, in microseconds, no TTL is long enough anyway.
+    private static let longestKilling = 3_600_000_000.0
 
     /// How long the kernel is about to take to end all that is there, once it is told to. Ending is work, done in the tree's
     /// own share of the processor: measured were 0.4 ms a process and 0.07 to 0.1 ms a megabyte.
     public var killing: Duration {
         guard processors > 0 else { return .zero }
-        let tasks = Int64(clamping: max(self.tasks, 0))
-        let work = Double(tasks) * 500 + Double(max(memory, 0)) / 1_000_000 * 100
-        return .microseconds(Int64(min(work * 1000 / Double(processors), 3_600_000_000)))
+        let work =
+            Double(max(tasks, 0)) * Self.microsecondsPerTask
+            + Double(max(memory, 0)) / 1_000_000 * Self.microsecondsPerMegabyte
+        return .microseconds(Int64(min(work * 1000 / Double(processors), Self.longestKilling)))
     }
 }
 
@@ -84,61 +76,47 @@ struct Lateness: Equatable, Sendable {
 
 extension LeaseMachine {
     /// Until when a renewal that was sent at `sentAt` lets the child live, as far as is known now (R2). What was measured is
-    /// subtracted twice, since the next time may be worse.
+    /// subtracted more than once, since the next time may be worse.
     func deadline(sentAt: Instant, at now: Instant) -> Instant {
-        sentAt + (settings.timing.life - lateness.total(at: now, timing: settings.timing) * 2)
+        sentAt + (timing.life - lateness.total(at: now, timing: timing) * Timing.latenessFactor)
     }
 
     /// Late by so much that people have to know.
     func isLate(at now: Instant) -> Bool {
-        lateness.total(at: now, timing: settings.timing) * 2 > settings.timing.margin
+        lateness.total(at: now, timing: timing) > timing.tellingLateness
     }
-
-    /// The most that a machine may be late by and still lead. Its keeper must notice the deadline, be patient with a guard that
-    /// is silent, notice that too, and kill: late three times, where twice is kept back. The margin pays for the rest.
-    private var bearable: Duration { settings.timing.margin - patienceWithGuard }
 
     /// Late by more than is bearable: no child may be started, and one that runs is given up.
     func isStarved(at now: Instant) -> Bool {
-        lateness.total(at: now, timing: settings.timing) > bearable
+        lateness.total(at: now, timing: timing) > timing.bearableLateness
     }
 
     /// Whether a lease that is claimed now could be held: as far as is remembered. Whoever claims and loses at once keeps others
     /// out.
-    var canHold: Bool { lateness.worstRemembered + lateness.strain.killing <= bearable }
+    var canHold: Bool { lateness.worstRemembered + lateness.strain.killing <= timing.bearableLateness }
 
-    mutating func strained(_ strain: Strain, at now: Instant) {
-        lateness.note(strain, at: now, timing: settings.timing)
+    mutating func strained(_ strain: Strain, at now: Instant, _ effects: inout [Action]) {
+        lateness.note(strain, at: now, timing: timing)
+        giveUpIfStarved(at: now, &effects)
     }
 
-    mutating func answered(after duration: Duration, at now: Instant) {
-        lateness.noteAnswer(after: duration, at: now, timing: settings.timing)
-        regrant(at: now)
+    mutating func answered(after duration: Duration, at now: Instant, _ effects: inout [Action]) {
+        lateness.noteAnswer(after: duration, at: now, timing: timing)
+        regrant(at: now, &effects)
+        giveUpIfStarved(at: now, &effects)
     }
 
     /// A life that was granted before the guard was known to be this late is cut short.
-    private mutating func regrant(at now: Instant) {
-        guard case .leading(let leadership) = role, case .held = leadership.standing else { return }
-        if isLate(at: now) { reportOnce(.starving, .starving(shortage(at: now))) }
+    private mutating func regrant(at now: Instant, _ effects: inout [Action]) {
+        guard let leadership, case .held = leadership.standing else { return }
+        if isLate(at: now) { reportOnce(.starving, .starving(shortage(at: now)), &effects) }
         let deadline = deadline(sentAt: leadership.grantedAt, at: now)
-        if deadline < leadership.deadline { grant(until: deadline, at: now) }
-    }
-
-    /// A new deadline, for the machine and for the guard; one that has passed already is a loss.
-    mutating func grant(until deadline: Instant, at now: Instant) {
-        guard case .leading(let leadership) = role else { return }
-        change { $0.deadline = deadline }
-        guard deadline > now else { return expire(at: now) }
-        switch leadership.tree {
-        case .starting(let start, _), .running(let start), .draining(let start, _):
-            actions.append(.order(.extend(start, deadline: deadline)))
-        case .none, .dying, .fallen: break
-        }
+        if deadline < leadership.deadline { grant(until: deadline, at: now, &effects) }
     }
 
     func shortage(at now: Instant) -> Shortage {
         Shortage(
-            lateness: lateness.worst(at: now, timing: settings.timing), strain: lateness.strain,
-            ttl: settings.timing.ttl)
+            lateness: lateness.worst(at: now, timing: timing), strain: lateness.strain,
+            ttl: timing.ttl)
     }
 }

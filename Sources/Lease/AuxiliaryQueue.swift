@@ -4,7 +4,7 @@
 import Clock
 
 /// Auxiliary statements that wait for an idle session.
-struct Chores: Equatable, Sendable {
+struct AuxiliaryQueue: Equatable, Sendable {
     /// When to renew the entry in the registry.
     var registerAt: Instant
     /// Nothing is sent before: the last one failed or cost the session (somebody holds a lock on those tables).
@@ -14,8 +14,8 @@ struct Chores: Equatable, Sendable {
     init(registerAt: Instant) { self.registerAt = registerAt }
 
     /// Appends; forgets the oldest when a database that refuses everything lets them pile up.
-    mutating func add(_ chore: Auxiliary) {
-        waiting.append(chore)
+    mutating func add(_ statement: Auxiliary) {
+        waiting.append(statement)
         if waiting.count > 8 { waiting.removeFirst() }
     }
 
@@ -28,8 +28,6 @@ struct Chores: Equatable, Sendable {
 
     /// Asks for a fresh entry in the registry, unless paused.
     mutating func register(at now: Instant) { registerAt = max(now, pausedUntil ?? now) }
-
-    func isPaused(at now: Instant) -> Bool { now < pausedUntil ?? now }
 
     mutating func next() -> Auxiliary? { waiting.isEmpty ? nil : waiting.removeFirst() }
 

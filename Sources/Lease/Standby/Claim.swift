@@ -1,0 +1,98 @@
+// R3, R4: from when a standby may claim, the claim itself, and what stands in its way: a lock that somebody else holds.
+
+import Clock
+
+extension LeaseMachine {
+    /// From when this standby may claim the record it watches, if nothing changes until then; nil while only an event can
+    /// allow it. With the lock waived (R4) the pause after the last claim does not count: this is what follows from it.
+    func claimAllowed(_ standby: Standby, _ lock: LockDemand) -> Instant? {
+        // Only a watch through this very session counts (R3). A guard that owes an answer could not kill in time (R5).
+        guard let watch = standby.watch, watch.session == link.session, guardian.hasAnswered, canHold,
+            !watch.record.suspended
+        else { return nil }
+        let expiry = watch.expiry(largestTTL: largestTTL)
+        let from: Instant
+        switch lock {
+        case .needed:
+            let seen = watch.isReleased ? watch.firstSeen : expiry
+            from = max(seen, standby.claimPausesUntil ?? seen)
+        case .waived: from = expiry
+        }
+        return max(from, standby.coolsUntil ?? from)
+    }
+
+    mutating func claim(_ lock: LockDemand, at now: Instant, _ effects: inout [Action]) {
+        guard let standby, let watch = standby.watch, let from = claimAllowed(standby, lock), from <= now else {
+            return update { standby in
+                standby.lockWasTried = false
+                standby.intention = .observe(at: now)
+            }
+        }
+        if lock == .waived { report(.lockWaived, &effects) }
+        send(.claim(seen: watch.record, epochAbove: highestEpoch, lock: lock), at: now, &effects)
+    }
+
+    mutating func claimed(
+        _ reply: ClaimReply, sentAt: Instant, through session: SessionID, at now: Instant, _ effects: inout [Action]
+    ) {
+        guard let watch = standby?.watch else { return }
+        switch reply {
+        case .claimed(let epoch, let fenced):
+            effects.append(.report(.claimed(epoch, basis: basis(watch)), epoch: epoch))
+            let ago = watch.ageWhenFirstSeen + sentAt.since(watch.firstSeen)
+            auxiliaries.add(.historyBegin(epoch, previousRenewedAgo: ago))
+            lead(epoch, beat: 0, fenced: fenced, sentAt: sentAt, through: session, at: now, &effects)
+        case .changed:
+            update {
+                $0.watch = nil
+                $0.intention = .observe(at: now)
+            }
+        case .lockBusy:
+            // Another claimer, most likely: look again. Who holds the lock of a record that is merely released is about
+            // to let go, or is not the one in the record (R4): `observed` terminates holders of expired ones only.
+            let again = now + timing.lockRetryPause
+            update { standby in
+                standby.claimPausesUntil = again
+                standby.lockWasTried = true
+                standby.lockBusySince = standby.lockBusySince ?? now
+                standby.intention = .observe(at: now)
+            }
+        }
+    }
+
+    private func basis(_ watch: Watch) -> ClaimBasis {
+        if watch.record.released { return watch.isReleased ? .released : .expired }
+        return watch.record.holder == nil ? .unclaimed : .expired
+    }
+
+    /// R4: what to do about the holder of the lock of a record that ran out. Its session is what still holds hands off the
+    /// record: nothing before our own TTL, whatever the record's is. Nil when nobody is in the way.
+    func inTheWay(_ standby: Standby, of watch: Watch, at now: Instant) -> Standby.Intention? {
+        guard standby.lockWasTried, let since = standby.lockBusySince,
+            watch.basis(at: now, largestTTL: largestTTL) == .expired, now >= watch.firstSeen + timing.holderPatience
+        else { return nil }
+        let waited = now.since(since)
+        if waited >= largestTTL * Timing.ttlsUntilLockIsWaived { return .claimUnlocked }
+        return .terminateHolder(waited >= largestTTL * Timing.ttlsUntilAnyStrangerIsEnded ? .any : .idleFor(largestTTL))
+    }
+
+    mutating func terminateHolder(_ strangers: StrangerDemand, at now: Instant, _ effects: inout [Action]) {
+        guard let watch = standby?.watch else { return update { $0.intention = .observe(at: now) } }
+        send(.terminateHolder(seen: watch.record, strangers: strangers), at: now, &effects)
+    }
+
+    mutating func terminated(_ count: Int, at now: Instant, _ effects: inout [Action]) {
+        if count > 0 {
+            report(.holdersTerminated(count), &effects)
+        } else {
+            reportOnce(.stranger, .lockHeldByStranger, &effects)
+        }
+        let pause = count > 0 ? timing.terminationPause : timing.failurePause
+        update { standby in
+            // First look again: the record may have moved meanwhile, and then the watch starts anew.
+            standby.claimPausesUntil = now + pause
+            standby.lockWasTried = false
+            standby.intention = .observe(at: now)
+        }
+    }
+}

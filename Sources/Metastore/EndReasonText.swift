@@ -1,0 +1,24 @@
+// The words for the end of a leadership in its history, where `sidecar lease` shows them.
+
+import Lease
+
+extension EndReason {
+    /// For people.
+    var text: String {
+        switch self {
+        case .lost(.deadlinePassed): "lost: no renewal succeeded before the deadline"
+        case .lost(.recordTaken): "lost: the record was changed or removed"
+        case .lost(.sessionLost): "lost: the session with the database broke"
+        case .released(.plain): "released"
+        case .released(.childFailed): "released: the child failed too often"
+        case .released(.starved): "released: the processor came too late"
+        case .released(.exit(.stopped)): "released: stopped"
+        case .released(.exit(.childEnded)): "released: the child ended"
+        case .released(.exit(.cannotExecute)): "released: the command cannot be executed"
+        case .released(.exit(.guardLost)): "released: the guard died"
+        case .released(.exit(.loginsRefused)): "released: every login was refused"
+        case .released(.exit(.databaseUnusable)): "released: the database is unusable"
+        case .notReleased: "not released: processes that cannot be killed are left"
+        }
+    }
+}
