@@ -4,7 +4,7 @@
 import Clock
 
 /// Auxiliary statements that wait for an idle session.
-struct AuxiliaryQueue: Equatable, Sendable {
+struct AuxiliaryQueue: Hashable, Sendable {
     /// When to renew the entry in the registry.
     var registerAt: Instant
     /// Nothing is sent before: the last one failed or cost the session (somebody holds a lock on those tables).

@@ -8,7 +8,7 @@ import Clock
 import Orders
 
 /// Something to do without being told.
-enum Duty: Equatable, Sendable {
+enum Duty: Hashable, Sendable {
     // The guard (R5, R12).
     case askGuard
     case condemnGuard

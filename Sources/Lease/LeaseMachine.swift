@@ -10,9 +10,9 @@ import Clock
 import Orders
 
 /// One sidecar's half of the protocol (design rules R1-R12).
-public struct LeaseMachine: Sendable {
+public struct LeaseMachine: Hashable, Sendable {
     /// What does not change while it runs.
-    public struct Settings: Equatable, Sendable {
+    public struct Settings: Hashable, Sendable {
         public let identity: Identity
         public let timing: Timing
         public let restarts: RestartPolicy
@@ -254,9 +254,7 @@ extension LeaseMachine {
     ) {
         guard case .busy(id, let statement, _) = link else { return }
         link = .idle(id)
-        if case .standby = role, let step = statement.refusalStep {
-            refused(step, .server(reason), lasting: lasting, at: now, &effects)
-        }
+        if case .standby = role { refused(statement, reason: reason, lasting: lasting, at: now, &effects) }
         // That one is reported once, not every time.
         let isReported = refusedBecause != nil && statement.refusalStep == refusal?.step
         if !isReported { report(.statementFailed(reason: reason), &effects) }

@@ -5,7 +5,7 @@ import Clock
 import Orders
 
 /// A state change that people want to read, each reported once.
-public enum Notice: Equatable, Sendable {
+public enum Notice: Hashable, Sendable {
     case sessionLost(reason: String)
     case statementFailed(reason: String)
     /// PostgreSQL would not let this standby lead.
@@ -105,7 +105,7 @@ public enum Notice: Equatable, Sendable {
 }
 
 /// Why the sidecar ends.
-public enum Exit: Equatable, Sendable {
+public enum Exit: Hashable, Sendable {
     /// It was asked to. `killed`: the child did not go within the grace period.
     case stopped(killed: Bool)
     /// `--once`: the child ended.
@@ -164,7 +164,7 @@ public enum KillReason: String, Equatable, Sendable, CaseIterable {
 }
 
 /// Why PostgreSQL would not let a standby lead.
-public enum RefusalReason: Equatable, Sendable {
+public enum RefusalReason: Hashable, Sendable {
     /// What the server said, for people.
     case server(String)
     /// The record was made and is not shown (R10).
@@ -180,14 +180,14 @@ public enum RefusalReason: Equatable, Sendable {
 }
 
 /// Why a leadership ended, for its history.
-public enum EndReason: Equatable, Sendable {
+public enum EndReason: Hashable, Sendable {
     case lost(Loss)
     /// Released, and why.
     case released(Release)
     /// Neither: processes that cannot be killed are left.
     case notReleased
 
-    public enum Release: Equatable, Sendable {
+    public enum Release: Hashable, Sendable {
         /// Nothing in particular.
         case plain
         /// The child failed too often.
@@ -212,7 +212,7 @@ public enum EndReason: Equatable, Sendable {
 }
 
 /// How much this machine is late, for people.
-public struct Shortage: Equatable, Sendable {
+public struct Shortage: Hashable, Sendable {
     /// The latest of the guard's timers and answers in the last while.
     public var lateness: Duration
     public var strain: Strain

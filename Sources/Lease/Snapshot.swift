@@ -11,8 +11,8 @@ public enum ReadyWhen: String, CaseIterable, Sendable {
 }
 
 /// A picture of the machine at one instant.
-public struct Snapshot: Equatable, Sendable {
-    public enum Role: Equatable, Sendable {
+public struct Snapshot: Hashable, Sendable {
+    public enum Role: Hashable, Sendable {
         case leader(Epoch)
         /// Also a leader that has lost the lease, until its tree is buried.
         case standby
@@ -46,7 +46,7 @@ public struct Snapshot: Equatable, Sendable {
 }
 
 /// Why a sidecar is not healthy, or not ready.
-public enum Trouble: Equatable, Sendable {
+public enum Trouble: Hashable, Sendable {
     /// A standby without contact with the database for a TTL, or since its start; `reason` is the last failure's, for people.
     case outOfTouch(reason: String?)
     /// A standby whose claims are refused by PostgreSQL.

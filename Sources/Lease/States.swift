@@ -5,7 +5,7 @@ import Clock
 import Orders
 
 /// The one session with the database.
-enum Link: Equatable, Sendable {
+enum Link: Hashable, Sendable {
     case down(retryAt: Instant, failures: Int)
     case opening(SessionID, failures: Int)
     case idle(SessionID)
@@ -22,7 +22,7 @@ enum Link: Equatable, Sendable {
 }
 
 /// Boxed: copied at every event, changed at few.
-indirect enum Role: Equatable, Sendable {
+indirect enum Role: Hashable, Sendable {
     case standby(Standby)
     case leading(Leadership)
     /// The lease is settled; what is left is courtesy, at most until `by`.
@@ -31,9 +31,9 @@ indirect enum Role: Equatable, Sendable {
 }
 
 /// Not holding the lease, no child anywhere.
-struct Standby: Equatable, Sendable {
+struct Standby: Hashable, Sendable {
     /// What the standby does next with an idle session.
-    enum Intention: Equatable, Sendable {
+    enum Intention: Hashable, Sendable {
         /// Poll at that time, or claim earlier when the watch allows it.
         case observe(at: Instant)
         case create
@@ -65,7 +65,7 @@ struct Standby: Equatable, Sendable {
 }
 
 /// Holding the lease, or having lost it and not yet buried the tree.
-struct Leadership: Equatable, Sendable {
+struct Leadership: Hashable, Sendable {
     let epoch: Epoch
     var beat: Int64
     /// When the last successful claim or renewal was sent (R2).
@@ -84,7 +84,7 @@ struct Leadership: Equatable, Sendable {
     }
 }
 
-enum Standing: Equatable, Sendable {
+enum Standing: Hashable, Sendable {
     case held(Purpose)
     /// No renewal any more; session and lock are kept until the tree is empty (R5).
     case lost(Loss, then: Afterwards)
@@ -102,13 +102,13 @@ extension Standing {
     }
 }
 
-enum Purpose: Equatable, Sendable {
+enum Purpose: Hashable, Sendable {
     case run
     case windDown(Afterwards)
 }
 
 /// What follows the end of a leadership.
-enum Afterwards: Equatable, Sendable {
+enum Afterwards: Hashable, Sendable {
     case standBy
     case coolDown
     /// As after a cool-down, but because the processor came too late.
@@ -117,7 +117,7 @@ enum Afterwards: Equatable, Sendable {
 }
 
 /// What the guard has below it, as far as the keeper knows.
-enum Tree: Equatable, Sendable {
+enum Tree: Hashable, Sendable {
     case none(startAt: Instant)
     /// Its exec must have happened by then.
     case starting(StartID, by: Instant)
@@ -153,7 +153,7 @@ enum Tree: Equatable, Sendable {
 }
 
 /// Why a tree died.
-enum Outcome: Equatable, Sendable {
+enum Outcome: Hashable, Sendable {
     case exited(ChildExit)
     case cannotExecute(errno: Int32)
     /// By the deadline, or because it was told to.
@@ -161,7 +161,7 @@ enum Outcome: Equatable, Sendable {
 }
 
 /// The guard, as far as its answers tell.
-enum Guardian: Equatable, Sendable {
+enum Guardian: Hashable, Sendable {
     /// Not even the first ping is out.
     case unasked
     /// The last question was answered, at that instant.

@@ -7,7 +7,7 @@
 import Clock
 
 /// TTL, renewal interval and margin of one sidecar (R2, R5). Always consistent: made by `init` only.
-public struct Timing: Equatable, Sendable {
+public struct Timing: Hashable, Sendable {
     /// How long a lease lasts after a renewal was sent.
     public let ttl: Duration
     /// How often the leader renews.

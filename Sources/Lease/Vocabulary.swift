@@ -6,7 +6,7 @@ import Clock
 import Orders
 
 /// Something that happened. Every one is given together with a reading of the clock taken after it arrived.
-public enum Event: Equatable, Sendable {
+public enum Event: Hashable, Sendable {
     /// The session is connected and prepared; `backend` is its name at the server.
     case sessionOpened(SessionID, backend: BackendID)
     /// The session is gone or could not be opened; `reason` is for people.
@@ -39,7 +39,7 @@ public enum Event: Equatable, Sendable {
 }
 
 /// What a lost session says about the credentials, or about the database.
-public enum SessionLoss: Equatable, Sendable {
+public enum SessionLoss: Hashable, Sendable {
     /// The server refused the login, on every host that answered: trying again with the same credentials is no use.
     case loginRefused
     /// The database will not do until somebody changes a setting.
@@ -48,7 +48,7 @@ public enum SessionLoss: Equatable, Sendable {
 }
 
 /// Who wants the sidecar to stop, and how.
-public enum StopRequest: Equatable, Sendable {
+public enum StopRequest: Hashable, Sendable {
     /// SIGTERM the child, keep renewing while it drains, at most for the grace period. Asked once more: kill at once.
     case drain
     /// The terminal is gone. The shell may tell of it, and the kernel when the shell ends: a second time is no hurry.
@@ -59,7 +59,7 @@ public enum StopRequest: Equatable, Sendable {
 
 /// What to ask of the database. One at a time, each one round trip in autocommit. Boxed is, here and below, what carries a whole
 /// record: it would make every statement, reply and notice as large.
-public enum Statement: Equatable, Sendable {
+public enum Statement: Hashable, Sendable {
     /// Read the record.
     case observe
     /// R10: make the missing record, live and ownerless.
@@ -81,7 +81,7 @@ public enum Statement: Equatable, Sendable {
 }
 
 /// What a claim or a resume does when somebody else holds the advisory lock (R4, R6).
-public enum LockDemand: Equatable, Sendable {
+public enum LockDemand: Hashable, Sendable {
     /// It comes to nothing.
     case needed
     /// It goes on without: the lock's holder could not be ended, and the compare-and-set alone lets only one through.
@@ -89,7 +89,7 @@ public enum LockDemand: Equatable, Sendable {
 }
 
 /// Which sessions that hold the lock, and are not in the record, are ended (R4).
-public enum StrangerDemand: Equatable, Sendable {
+public enum StrangerDemand: Hashable, Sendable {
     /// Those that have been idle for so long.
     case idleFor(Duration)
     /// All of them.
@@ -97,7 +97,7 @@ public enum StrangerDemand: Equatable, Sendable {
 }
 
 /// Statements that only people and speed need. They may fail without touching the lease.
-public enum Auxiliary: Equatable, Sendable {
+public enum Auxiliary: Hashable, Sendable {
     /// Wake the standbys.
     case notify
     /// The claim's own statement, for a lease that is not there: tells what PostgreSQL would refuse, and can take nothing.
@@ -111,7 +111,7 @@ public enum Auxiliary: Equatable, Sendable {
 }
 
 /// The database's answer.
-public enum Reply: Equatable, Sendable {
+public enum Reply: Hashable, Sendable {
     indirect case observed(Observation)
     case created
     case claim(ClaimReply)
@@ -123,7 +123,7 @@ public enum Reply: Equatable, Sendable {
     case done
 }
 
-public enum ClaimReply: Equatable, Sendable {
+public enum ClaimReply: Hashable, Sendable {
     case claimed(Epoch, fenced: Int)
     /// Somebody holds the advisory lock.
     case lockBusy
@@ -131,7 +131,7 @@ public enum ClaimReply: Equatable, Sendable {
     case changed
 }
 
-public enum RenewalReply: Equatable, Sendable {
+public enum RenewalReply: Hashable, Sendable {
     case renewed(beat: Int64, fenced: Int)
     /// The record is not ours any more, or is not there.
     case notOurs
@@ -140,7 +140,7 @@ public enum RenewalReply: Equatable, Sendable {
 }
 
 /// Something to carry out, in the order given.
-public enum Action: Equatable, Sendable {
+public enum Action: Hashable, Sendable {
     case openSession(SessionID)
     case closeSession(SessionID)
     case send(SessionID, Statement)

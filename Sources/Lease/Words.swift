@@ -60,7 +60,7 @@ public struct ServerID: Hashable, Sendable {
 }
 
 /// What the row of a lease says (design: "Record"). Times in it are durations, never a wall clock.
-public struct Record: Equatable, Sendable {
+public struct Record: Hashable, Sendable {
     public var epoch: Epoch
     /// Counts the writes inside an epoch.
     public var beat: Int64
@@ -99,7 +99,7 @@ public struct Record: Equatable, Sendable {
 }
 
 /// One reply to a poll: the record, if there is one, and the server that answered.
-public struct Observation: Equatable, Sendable {
+public struct Observation: Hashable, Sendable {
     public var record: Record?
     public var server: ServerID
     /// How old the beat is by the server's clock. Only for the phase of polls and for labels, never for a decision.
@@ -113,7 +113,7 @@ public struct Observation: Equatable, Sendable {
 }
 
 /// What a claim or renewal names besides the epoch: who we are.
-public struct Identity: Equatable, Sendable {
+public struct Identity: Hashable, Sendable {
     /// The lease's name.
     public let lease: String
     /// The name of the place (pod or host).

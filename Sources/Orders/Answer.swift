@@ -6,7 +6,7 @@ import Clock
 /// What the guard tells the keeper. For one start they come in this order:
 /// (`.started` | `.notStarted`)?, `.killing`?, `.exited`?, `.empty`. Between the last two there may be `.surviving` and
 /// `.leftBehind`.
-public enum Answer: Equatable, Sendable {
+public enum Answer: Hashable, Sendable {
     /// The guard is set up and takes orders. Said once, first.
     case ready
     /// How late the guard is and what it would have to kill. Said before each answer to a question (`.pong`, `.extended`); may
@@ -36,7 +36,7 @@ public enum Answer: Equatable, Sendable {
 }
 
 /// Why a start did not come to a running command.
-public enum NotStarted: Equatable, Sendable {
+public enum NotStarted: Hashable, Sendable {
     /// execve(2) failed with this errno: ENOENT, EACCES, ...
     case cannotExecute(errno: Int32)
     /// No process could be made for it: pipe(2) or fork(2) failed with this errno, or the command index names no argument
@@ -67,7 +67,7 @@ public enum KillCause: UInt8, Equatable, Sendable, CaseIterable {
 }
 
 /// How the command itself ended.
-public enum ChildExit: Equatable, Sendable {
+public enum ChildExit: Hashable, Sendable {
     case code(Int32)
     case signal(Int32)
 
@@ -90,7 +90,7 @@ public enum ChildExit: Equatable, Sendable {
 }
 
 /// A process of the tree, for people.
-public struct SeenProcess: Equatable, Sendable {
+public struct SeenProcess: Hashable, Sendable {
     /// Its pid in the guard's namespace.
     public var pid: Int32
     /// The letter that proc_pid_stat(5) gives its state, `?` where it is hidden.
@@ -107,7 +107,7 @@ public struct SeenProcess: Equatable, Sendable {
 
 /// What a guard knows about how late it would be, and how much there would be to kill. What follows from it is decided in
 /// Lease (R2).
-public struct Strain: Equatable, Sendable {
+public struct Strain: Hashable, Sendable {
     /// The most by which a timer of the guard fired late, since the report before the last.
     public var lateness: Duration
     /// Processes and threads in the guard's control group; 0 where that cannot be read.

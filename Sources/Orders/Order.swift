@@ -14,7 +14,7 @@ public struct StartID: Hashable, Comparable, Sendable {
 }
 
 /// What the keeper tells the guard.
-public enum Order: Equatable, Sendable {
+public enum Order: Hashable, Sendable {
     /// Are you there? Answered by `.pong` with the same token, also while killing.
     case ping(token: UInt64)
     /// Start the command and let it live until `deadline` (R1). The command is the part of this program's own arguments
@@ -32,7 +32,7 @@ public enum Order: Equatable, Sendable {
 }
 
 /// What a child gets less of than keeper and guard, so that these come first (R1).
-public struct Handicap: Equatable, Sendable {
+public struct Handicap: Hashable, Sendable {
     /// Added to the nice value (nice(2)) that the sidecar was started with.
     public var nice: Int32
     /// Added to the oom_score_adj (proc_pid_oom_score_adj(5)) that the sidecar was started with.

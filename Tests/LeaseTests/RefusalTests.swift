@@ -172,6 +172,42 @@ import Testing
         #expect(driver.log.statements.filter { $0 == .auxiliary(.rehearse) }.count == 1)
     }
 
+    @Test("What a claim met on the record itself is not disproved by a rehearsal, until somebody has written the record")
+    func rowLock() throws {
+        var driver = try Driver()
+        driver.open()
+        // A leader that was seen, and has been silent since.
+        driver.observe()
+        for _ in 0..<3 {
+            for _ in 0..<200 where !driver.claims {
+                driver.advance(.milliseconds(200))
+                if case .busy(_, .observe, _) = driver.machine.link { driver.observe() } else { driver.settle() }
+            }
+            try #require(driver.claims)
+            driver.feed(.statementFailed(driver.session, reason: "lock timeout", lasting: false))
+            driver.settle()
+        }
+        #expect(trouble(driver) == .refused(.server("lock timeout")))
+        // A new session watches the same silence from its beginning, and rehearses meanwhile.
+        driver.feed(.sessionLost(driver.session, reason: "terminated"))
+        driver.advance(.seconds(1))
+        driver.open()
+        driver.observe()
+        var rehearsals = 0
+        func pass(_ driver: inout Driver, beat: Int64, for seconds: Int) {
+            for _ in 0..<(seconds * 5) where !driver.claims {
+                driver.advance(.milliseconds(200))
+                if case .busy(_, .auxiliary(.rehearse), _) = driver.machine.link { rehearsals += 1 }
+                if case .busy(_, .observe, _) = driver.machine.link { driver.observe(beat: beat) } else { driver.settle() }
+            }
+        }
+        pass(&driver, beat: 1, for: 8)
+        #expect(trouble(driver) == .refused(.server("lock timeout")))
+        pass(&driver, beat: 2, for: 40)
+        #expect(rehearsals > 0)
+        #expect(trouble(driver) == nil)
+    }
+
     @Test("Without contact it says what the last failure was") func outOfTouch() throws {
         var driver = try Driver()
         #expect(trouble(driver) == .outOfTouch(reason: nil))

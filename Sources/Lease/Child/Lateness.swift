@@ -25,8 +25,8 @@ extension Strain {
 }
 
 /// The lateness of the last while, from the guard's timers and from how long its answers take.
-struct Lateness: Equatable, Sendable {
-    private struct Sample: Equatable, Sendable {
+struct Lateness: Hashable, Sendable {
+    private struct Sample: Hashable, Sendable {
         let at: Instant
         let duration: Duration
     }

@@ -4,7 +4,7 @@
 import Clock
 
 /// How often and how fast a failing child is started again.
-public struct RestartPolicy: Equatable, Sendable {
+public struct RestartPolicy: Hashable, Sendable {
     /// Restarts allowed within the window; the next exit gives the lease up.
     public let maxRestarts: Int
     /// Exits older than this are forgotten.
@@ -29,8 +29,8 @@ public struct RestartPolicy: Equatable, Sendable {
 }
 
 /// The exits of the child that still count.
-struct Restarts: Equatable, Sendable {
-    enum Verdict: Equatable, Sendable {
+struct Restarts: Hashable, Sendable {
+    enum Verdict: Hashable, Sendable {
         case restart(after: Duration, attempt: Int)
         case giveUp
     }

@@ -4,7 +4,7 @@
 import Clock
 
 /// When the standby shall look because somebody told it to.
-struct Notifications: Equatable, Sendable {
+struct Notifications: Hashable, Sendable {
     /// When to look; nil while nobody has said anything since the last look.
     private(set) var lookAt: Instant?
     /// The last look that came of one.

@@ -2,7 +2,7 @@
 // an epoch that was led and never released. After a restored backup, by hands, or beside a copy of this process it may not be.
 
 /// What this process remembers of the epochs it has had.
-struct OwnEpochs: Equatable, Sendable {
+struct OwnEpochs: Hashable, Sendable {
     /// The last epoch that was led.
     private(set) var led: Epoch?
     /// The epoch over which a claim was sent whose answer never came.

@@ -5,8 +5,8 @@
 import Clock
 
 /// What PostgreSQL refuses this sidecar.
-struct Refusal: Equatable, Sendable {
-    enum Step: Equatable, Sendable {
+struct Refusal: Hashable, Sendable {
+    enum Step: Hashable, Sendable {
         /// To read the record.
         case look
         /// To make it or to claim it.
@@ -21,6 +21,16 @@ struct Refusal: Equatable, Sendable {
     let times: Int
     /// When for the last time.
     let at: Instant
+    /// The write of which a real claim was refused. A rehearsal does not meet what only that row meets, such as a lock on it.
+    let write: Write?
+
+    /// One write of the record.
+    struct Write: Hashable, Sendable {
+        let epoch: Epoch
+        let beat: Int64
+
+        init(_ record: Record) { (epoch, beat) = (record.epoch, record.beat) }
+    }
 
     /// A lock, a limit or a deadlock may be the moment's: three in a row are not.
     var counts: Bool { lasting || times >= 3 }
@@ -35,6 +45,11 @@ extension Statement {
         case .terminateHolder, .renew, .release, .unlock, .auxiliary: nil
         }
     }
+
+    /// The write over which it claims.
+    fileprivate var claimedWrite: Refusal.Write? {
+        if case .claim(let seen, _, _) = self { Refusal.Write(seen) } else { nil }
+    }
 }
 
 extension LeaseMachine {
@@ -43,7 +58,8 @@ extension LeaseMachine {
 
     /// A standby's statement was refused.
     mutating func refused(
-        _ step: Refusal.Step, _ reason: RefusalReason, lasting: Bool, at now: Instant, _ effects: inout [Action]
+        _ step: Refusal.Step, _ reason: RefusalReason, lasting: Bool, of write: Refusal.Write? = nil, at now: Instant,
+        _ effects: inout [Action]
     ) {
         let before = refusedBecause
         if let old = refusal, old.step == step {
@@ -51,9 +67,9 @@ extension LeaseMachine {
             let stays = old.counts && !lasting
             refusal = Refusal(
                 step: step, reason: stays ? old.reason : reason, lasting: stays ? old.lasting : lasting,
-                times: old.times + 1, at: now)
+                times: old.times + 1, at: now, write: write ?? old.write)
         } else if refusal?.counts != true || lasting {
-            refusal = Refusal(step: step, reason: reason, lasting: lasting, times: 1, at: now)
+            refusal = Refusal(step: step, reason: reason, lasting: lasting, times: 1, at: now, write: write)
         }
         // While claims are being refused there is nothing to rehearse.
         rehearseAt =
@@ -65,6 +81,14 @@ extension LeaseMachine {
         refusalReportedAt = now
         report(.refused(reason), &effects)
         auxiliaries.register(at: now)
+    }
+
+    /// A standby's statement failed.
+    mutating func refused(
+        _ statement: Statement, reason: String, lasting: Bool, at now: Instant, _ effects: inout [Action]
+    ) {
+        guard let step = statement.refusalStep else { return }
+        refused(step, .server(reason), lasting: lasting, of: statement.claimedWrite, at: now, &effects)
     }
 
     /// `step` was not refused.
@@ -84,6 +108,16 @@ extension LeaseMachine {
 
     mutating func rehearsed(at now: Instant, _ effects: inout [Action]) {
         rehearseAt = nil
+        if let write = refusal?.write, !hasSeen(anotherThan: write) {
+            rehearseAt = now + timing.refusedRehearsalPause
+            return
+        }
         allowed(.take, at: now, &effects)
+    }
+
+    /// Somebody wrote the record since: it can be written.
+    private func hasSeen(anotherThan write: Refusal.Write) -> Bool {
+        guard case .standby(let standby) = role, let record = standby.watch?.record else { return false }
+        return Refusal.Write(record) != write
     }
 }

@@ -8,8 +8,8 @@
 import Clock
 
 /// The leaderships seen lately.
-struct Seen: Equatable, Sendable {
-    private struct Leadership: Equatable, Sendable {
+struct Seen: Hashable, Sendable {
+    private struct Leadership: Hashable, Sendable {
         let epoch: Epoch
         var ttl: Duration
         var lastSeen: Instant

@@ -4,9 +4,9 @@
 import Clock
 
 /// One record as seen through one session, since its first reply. Any change of the record starts a new watch.
-struct Watch: Equatable, Sendable {
+struct Watch: Hashable, Sendable {
     /// Why a claim is allowed.
-    enum Basis: Equatable, Sendable {
+    enum Basis: Hashable, Sendable {
         /// R3 (a): the holder itself said so, to this run of this server.
         case released
         /// R3 (b): nothing moved for the TTL.
