@@ -65,10 +65,14 @@ let package = Package(
         .testTarget(
             name: "SettingsTests", dependencies: ["Settings", "Clock", "Postgres", "Text"], swiftSettings: strict),
         .testTarget(
-            name: "KeeperTests", dependencies: ["Keeper", "Clock", "Postgres", "Settings", "TestSupport", "Text"],
+            name: "KeeperTests",
+            dependencies: ["Keeper", "Clock", "Lease", "Postgres", "Settings", "TestSupport", "Text"],
             swiftSettings: strict),
         .testTarget(
-            name: "SidecarTests", dependencies: ["Sidecar", "Clock", "Guard", "Lease", "Outlets", "Postgres", "Text"],
+            name: "SidecarTests",
+            dependencies: [
+                "Sidecar", "Clock", "Guard", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Text", arguments,
+            ],
             swiftSettings: strict),
 
         // The built binary against faults of every kind, and what it takes to bring them about and to judge.

@@ -96,11 +96,14 @@ final class LibPQConnection {
 
     /// Queues a query; false when the connection has failed. Flush afterwards.
     func send(_ query: Query) -> Bool {
-        switch query.form {
-        case .script: PQsendQuery(connection, query.sql) == 1
-        case .parameters(let parameters):
-            withCStrings(parameters) { values in
-                PQsendQueryParams(connection, query.sql, Int32(parameters.count), nil, values, nil, nil, 0) == 1
+        switch query {
+        case .script(let script): PQsendQuery(connection, script) == 1
+        case .statement(let sql):
+            withCStrings(sql.parameters.map(\.value)) { values in
+                sql.parameters.map { Oid($0.type.rawValue) }.withUnsafeBufferPointer { types in
+                    let (count, types) = (Int32(types.count), types.baseAddress)
+                    return PQsendQueryParams(connection, sql.text, count, types, values, nil, nil, 0) == 1
+                }
             }
         }
     }

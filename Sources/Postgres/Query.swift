@@ -1,32 +1,17 @@
-// What is asked of a session and what comes back: queries with text parameters, and their results as text.
+// What is asked of a session and what comes back: statements with bound parameters, scripts, and
+// their results as text.
 
-/// One query, or one script of several statements.
-public struct Query: Sendable, Equatable {
-    /// How it travels.
-    enum Form: Sendable, Equatable {
-        /// Extended protocol: one statement, parameters apart from it.
-        case parameters([String?])
-        /// Simple protocol: any number of statements.
-        case script
-    }
+/// One statement, or one script of several statements.
+public enum Query: Sendable, Equatable {
+    /// One statement, with its parameters apart from it (extended protocol).
+    case statement(SQL)
+    /// Statements separated by semicolons, without parameters (simple protocol). The server runs
+    /// them in one transaction unless they contain transaction commands. The result is the last
+    /// statement's, or the first error.
+    case script(String)
 
-    let sql: String
-    let form: Form
-
-    /// One statement with its parameters `$1`, `$2` ... in text form; nil is NULL (extended protocol).
-    public init(_ sql: String, _ parameters: [String?] = []) {
-        self.sql = sql
-        form = .parameters(parameters)
-    }
-
-    /// Statements separated by semicolons, without parameters (simple protocol). The server runs them in one transaction
-    /// unless they contain transaction commands. The result is the last statement's, or the first error.
-    public static func script(_ sql: String) -> Query { Query(sql: sql, form: .script) }
-
-    private init(sql: String, form: Form) {
-        self.sql = sql
-        self.form = form
-    }
+    /// One statement.
+    public init(_ sql: SQL) { self = .statement(sql) }
 }
 
 /// What a query returned: every value in PostgreSQL's text form.
@@ -45,8 +30,9 @@ public struct QueryResult: Sendable, Equatable {
         self.affectedRows = affectedRows
     }
 
-    /// The value's text; nil is NULL. Also nil where there is no such row or column: what a server or a proxy answers
-    /// must not be able to end the process. Who has to tell that from NULL looks at `columns` and `rows` first.
+    /// The value's text; nil is NULL. Also nil where there is no such row or column: what a server
+    /// or a proxy answers must not be able to end the process. Who has to tell that from NULL looks
+    /// at `columns` and `rows` first.
     public func string(_ row: Int, _ column: String) -> String? {
         guard rows.indices.contains(row), let index = columns.firstIndex(of: column),
             rows[row].indices.contains(index)

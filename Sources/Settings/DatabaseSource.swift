@@ -44,32 +44,32 @@ package struct DatabaseSource: Sendable {
     private static let airflowNames = ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__SQL_ALCHEMY_CONN"]
     private static let libpqNames = ["PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE"]
 
-    private static let fileOption = "--database-url-file"
-    private static let fileVariable = "SIDECAR_DATABASE_URL_FILE"
+    private static let urlRow = SettingsTable.shared.databaseURL.row
+    private static let fileRow = SettingsTable.shared.databaseURLFile.row
 
     /// Finds the database. `option` is the value of `--database-url`, `file` that of `--database-url-file`.
     /// - Throws: `Failure` with exit code 78 and what to do.
     package static func find(option: String?, file: String? = nil, environment: Environment) throws -> DatabaseSource {
-        if option != nil, file != nil { throw contradiction("--database-url", fileOption) }
+        if option != nil, file != nil { throw contradiction(urlRow.option, fileRow.option) }
         if let option {
             guard !option.trimming().isEmpty else {
-                throw Failure.configuration("--database-url is empty: leave it out, or give it a URL")
+                throw Failure.configuration("\(urlRow.option) is empty: leave it out, or give it a URL")
             }
-            return try from(option.trimming(), origin: "--database-url")
+            return try from(option.trimming(), origin: urlRow.option)
         }
-        if let file { return try fromFile(file, origin: fileOption, environment) }
-        if let path = environment[fileVariable] {
-            guard environment["SIDECAR_DATABASE_URL"] == nil else {
-                throw contradiction("SIDECAR_DATABASE_URL", fileVariable)
+        if let file { return try fromFile(file, origin: fileRow.option, environment) }
+        if let path = environment[fileRow.variable] {
+            guard environment[urlRow.variable] == nil else {
+                throw contradiction(urlRow.variable, fileRow.variable)
             }
-            return try fromFile(path, origin: fileVariable, environment)
+            return try fromFile(path, origin: fileRow.variable, environment)
         }
-        if let url = environment["SIDECAR_DATABASE_URL"] {
+        if let url = environment[urlRow.variable] {
             // Of blanks only, as from an empty file: libpq would take them for its defaults, and lead somewhere else.
             guard !url.trimming().isEmpty else {
-                throw Failure.configuration("SIDECAR_DATABASE_URL is blank: unset it, or give it a URL")
+                throw Failure.configuration("\(urlRow.variable) is blank: unset it, or give it a URL")
             }
-            return try from(url.trimming(), origin: "SIDECAR_DATABASE_URL")
+            return try from(url.trimming(), origin: urlRow.variable)
         }
         if let name = libpqNames.first(where: { environment[$0] != nil }) {
             var source = try from(nil, origin: name)

@@ -24,6 +24,9 @@ package struct Environment {
 
     package init(_ values: [String: String]) { self.values = values }
 
+    /// The names of all variables that are not empty.
+    var names: [String] { values.filter { !$0.value.isEmpty }.map(\.key) }
+
     /// The value, unless it is absent or empty.
     package subscript(name: String) -> String? {
         guard let value = values[name], !value.isEmpty else { return nil }

@@ -12,34 +12,6 @@ import Outlets
 import Postgres
 import Text
 
-/// What the option parser found; nil where nothing was given.
-package struct RunOptions {
-    package var databaseURL: String?
-    package var databaseURLFile: String?
-    package var keepDatabaseURL = false
-    package var authFailureLimit: String?
-    package var lease: String?
-    package var node: String?
-    package var ttl: String?
-    package var renewInterval: String?
-    package var margin: String?
-    package var grace: String?
-    package var readyFile: String?
-    package var readyWhen: String?
-    package var onSessionLoss: String?
-    package var allowSessionPooler = false
-    package var maxRestarts: String?
-    package var restartWindow: String?
-    package var cooldown: String?
-    package var once = false
-    package var childNice: String?
-    package var childOOMScoreAdj: String?
-    package var logLevel: String?
-    package var logFormat: String?
-
-    package init() {}
-}
-
 /// The validated settings of one `run`.
 package struct RunSettings {
     package let database: DatabaseSource
@@ -58,64 +30,49 @@ package struct RunSettings {
     package var timing: Timing { machine.timing }
     package var readyWhen: ReadyWhen { machine.readyWhen }
 
-    /// - Throws: `Failure` with exit code 78 (64 for an option's own value).
-    package init(options: RunOptions, command: [String], environment: Environment) throws {
-        let reader = SettingReader(environment: environment)
-        let timing = try Self.timing(options, reader)
-        let lease = try leaseName(options.lease, environment: environment)
-        let node = try reader.text(options.node, "--node", "SIDECAR_NODE") ?? hostName()
+    /// What somebody should know who started it: each is a warning.
+    package var cautions: [String] { unknownVariables + [database.caution].compactMap(\.self) }
+    private let unknownVariables: [String]
+
+    /// - Throws: `Failure` with exit code 78.
+    package init(_ given: SettingReader, command: [String]) throws {
+        let timing = try Self.timing(given)
+        let lease = try given.value(\.lease)
+        let node = try given.value(\.node) ?? hostName()
         guard node.utf8.count <= 255, !node.unicodeScalars.contains(where: \.breaksLine) else {
             throw Failure.configuration("the node's name (--node) must be at most 255 bytes without control characters")
         }
-        let loss = try reader.choice(
-            options.onSessionLoss, "--on-session-loss", "SIDECAR_ON_SESSION_LOSS", ["resume", "kill"])
-        let restarts = RestartPolicy(
-            maxRestarts: try reader.count(options.maxRestarts, "--max-restarts", "SIDECAR_MAX_RESTARTS") ?? 3,
-            window: try reader.duration(options.restartWindow, "--restart-window", "SIDECAR_RESTART_WINDOW")
-                ?? .seconds(300),
-            cooldown: try reader.duration(options.cooldown, "--cooldown", "SIDECAR_COOLDOWN") ?? .seconds(60))
-        let readyWhen = try reader.choice(
-            options.readyWhen, "--ready-when", "SIDECAR_READY_WHEN", ReadyWhen.allCases.map(\.rawValue))
+        let authFailureLimit = try given.value(\.authFailureLimit)
         machine = LeaseMachine.Settings(
             identity: Identity(
                 lease: lease, node: node, instance: InstanceID(UUID().uuidString.lowercased())),
-            timing: timing, restarts: restarts,
-            grace: try reader.duration(options.grace, "--grace", "SIDECAR_GRACE") ?? .seconds(30),
-            once: try reader.flag(options.once, "SIDECAR_ONCE"), killOnSessionLoss: loss == "kill",
-            authFailureLimit: try Self.authFailureLimit(options, reader),
-            readyWhen: readyWhen.flatMap { ReadyWhen(rawValue: $0) } ?? .healthy)
-        allowSessionPooler = try reader.flag(options.allowSessionPooler, "SIDECAR_ALLOW_SESSION_POOLER")
-        readyFile = ReadyFile.forWriting(try reader.text(options.readyFile, "--ready-file", "SIDECAR_READY_FILE"))
+            timing: timing,
+            restarts: RestartPolicy(
+                maxRestarts: try given.value(\.maxRestarts), window: try given.value(\.restartWindow),
+                cooldown: try given.value(\.cooldown)),
+            grace: try given.value(\.grace), once: try given.value(\.once),
+            killOnSessionLoss: try given.value(\.onSessionLoss) == .kill,
+            authFailureLimit: authFailureLimit == .zero ? nil : authFailureLimit,
+            readyWhen: try given.value(\.readyWhen))
+        allowSessionPooler = try given.value(\.allowSessionPooler)
+        readyFile = ReadyFile.forWriting(try given.value(\.readyFile))
         if let problem = readyFile.problem ?? readyFile.live.problem { throw Failure.configuration(problem) }
-        let keeps = try reader.flag(options.keepDatabaseURL, "SIDECAR_KEEP_DATABASE_URL")
-        keptDatabaseURL = keeps ? environment["SIDECAR_DATABASE_URL"] : nil
+        let databaseURL = SettingsTable.shared.databaseURL.row.variable
+        keptDatabaseURL = try given.value(\.keepDatabaseURL) ? given.environment[databaseURL] : nil
         self.command = command
-        handicap = Handicap(
-            nice: try reader.whole(options.childNice, "--child-nice", "SIDECAR_CHILD_NICE", 0...19) ?? 10,
-            oomScore: try reader.whole(
-                options.childOOMScoreAdj, "--child-oom-score-adj", "SIDECAR_CHILD_OOM_SCORE_ADJ", 0...1000) ?? 500)
-        let level = try reader.choice(
-            options.logLevel, "--log-level", "SIDECAR_LOG_LEVEL", Logger.Level.allCases.map(\.rawValue))
-        logLevel = level.flatMap { Logger.Level(rawValue: $0) } ?? .info
-        let format = try reader.choice(
-            options.logFormat, "--log-format", "SIDECAR_LOG_FORMAT", LogFormat.allCases.map(\.rawValue))
-        logFormat = format.flatMap { LogFormat(rawValue: $0) } ?? .text
-        database = try DatabaseSource.find(
-            option: options.databaseURL, file: options.databaseURLFile, environment: environment)
+        handicap = Handicap(nice: try given.value(\.childNice), oomScore: try given.value(\.childOOMScoreAdj))
+        logLevel = try given.value(\.logLevel)
+        logFormat = try given.value(\.logFormat)
+        database = try given.database()
+        unknownVariables = UnknownVariables.warnings(given.environment)
         // This process has one thread yet, and the guard, hence the command, an environment of its own.
         ConnectionSettings.leaveServiceFile()
     }
 
-    /// 0 turns it off.
-    private static func authFailureLimit(_ options: RunOptions, _ reader: SettingReader) throws -> Duration? {
-        let limit = try reader.duration(options.authFailureLimit, "--auth-failure-limit", "SIDECAR_AUTH_FAILURE_LIMIT")
-        return limit == .zero ? nil : limit ?? .seconds(300)
-    }
-
-    private static func timing(_ options: RunOptions, _ reader: SettingReader) throws -> Timing {
-        let ttl = try reader.duration(options.ttl, "--ttl", "SIDECAR_TTL") ?? .seconds(10)
-        let renew = try reader.duration(options.renewInterval, "--renew-interval", "SIDECAR_RENEW_INTERVAL")
-        let margin = try reader.duration(options.margin, "--margin", "SIDECAR_MARGIN")
+    private static func timing(_ given: SettingReader) throws -> Timing {
+        let ttl = try given.value(\.ttl)
+        let renew = try given.value(\.renewInterval)
+        let margin = try given.value(\.margin)
         let shownMargin = Durations.text(margin ?? ttl / 5)
         let shownRenew = Durations.text(renew ?? ttl / 5)
         let shownTTL = Durations.text(ttl)
@@ -138,15 +95,6 @@ package struct RunSettings {
             throw Failure.configuration(text)
         }
     }
-}
-
-/// The lease's name from its option, its variable or the default.
-package func leaseName(_ option: String?, environment: Environment) throws -> String {
-    let name = option ?? environment["SIDECAR_LEASE"] ?? "airflow-scheduler"
-    guard LeaseKey.isValidName(name) else {
-        throw Failure.configuration("the lease's name (--lease) takes 1 to 63 letters, digits and . _ - /")
-    }
-    return name
 }
 
 /// gethostname(2).

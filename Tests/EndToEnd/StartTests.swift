@@ -74,6 +74,45 @@ extension ProcessMatrix {
             }
         }
 
+        /// Otherwise the default is in force, and nobody knows. What others than people set is no reason for a warning.
+        @Test func aSlipInAVariablesNameIsReportedOnce() throws {
+            let directory = try makeTemporaryDirectory("sidecar-start")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            let environment = SidecarProcess.cleanEnvironment.merging([
+                "SIDECAR_TLL": "61s", "SIDECAR_NODE": "n1", "SIDECAR_EPOCH": "7", "SIDECAR_INSTANCE": "i",
+                "SIDECAR_DB_SERVICE_HOST": "10.0.0.1", "SIDECAR_DB_PORT": "tcp://10.0.0.1:5432",
+            ]) { $1 }
+            let warning = "the variable SIDECAR_TLL is not known; did you mean SIDECAR_TTL?"
+            for command in [["run", "--ready-file", directory + "/ready"], ["check"]] {
+                let process = try SpawnedProcess(
+                    [SidecarProcess.binary] + command + ["--database-url", "postgresql://u@127.0.0.1:1/d"]
+                        + (command[0] == "run" ? ["--", "true"] : []), environment: environment,
+                    output: directory + "/log-" + command[0])
+                defer { if process.exit == nil { process.signal(SIGKILL) } }
+                try eventually("it tries to connect") { process.output.contains("cannot connect") }
+                process.signal(SIGTERM)
+                _ = try process.waitForExit()
+                #expect(process.output.components(separatedBy: warning).count == 2, "\(process.output)")
+                #expect(process.output.components(separatedBy: "is not known").count == 2, "\(process.output)")
+                #expect(!process.output.contains("61s"), "\(process.output)")
+            }
+        }
+
+        /// The slip may be why there is no database; the log, which would tell of it, is not there yet.
+        @Test(arguments: ["run", "check"]) func aSlipThatEndsTheStartIsReportedWithTheError(_ command: String) throws {
+            let directory = try makeTemporaryDirectory("sidecar-start")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            let process = try SpawnedProcess(
+                [SidecarProcess.binary, command] + (command == "run" ? ["--", "true"] : []),
+                environment: SidecarProcess.cleanEnvironment.merging([
+                    "SIDECAR_DATABASE_ULR": "postgresql://u:hunter2@h/d"
+                ]) { $1 }, output: directory + "/log")
+            defer { if process.exit == nil { process.signal(SIGKILL) } }
+            #expect(try process.waitForExit() == .code(78), "\(process.output)")
+            #expect(process.output.contains("SIDECAR_DATABASE_ULR is not known; did you mean SIDECAR_DATABASE_URL?"))
+            #expect(process.output.contains("no database given") && !process.output.contains("hunter2"))
+        }
+
         /// A '=' with an accent behind it is another character, and no separator for who looks at characters.
         @Test func aVariableThatBeginsWithAnAccentIsNotOverlooked() throws {
             let directory = try makeTemporaryDirectory("sidecar-start")

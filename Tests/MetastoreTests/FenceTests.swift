@@ -46,6 +46,16 @@ import Testing
         #expect(try !isGone(own))
     }
 
+    @Test("A session of this epoch but another instance is ended") func otherInstance() throws {
+        let node = try Node(server)
+        let epoch = try node.lead()
+        let other = Identity(
+            lease: node.identity.lease, node: "other", instance: InstanceID("01234567-89ab-cdef-0123-456789abcdef"))
+        let child = try session(LeaseKey.label(identity: other, epoch: epoch, database: "postgres"))
+        #expect(try node.renewal(.renew(epoch)) == .renewed(beat: 1, fenced: 1))
+        try eventually("the session is gone") { try isGone(child) }
+    }
+
     @Test("A late fence of an earlier leader ends nothing: it no longer holds the record") func lateFence() throws {
         let (old, new) = (try Node(server, "old"), try Node(server, "new"))
         let oldEpoch = try old.lead()

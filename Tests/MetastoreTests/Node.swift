@@ -83,6 +83,11 @@ final class Node {
         return try statements.reply(to: statement, try session.query(statements.query(statement), limit: .seconds(20)))
     }
 
+    /// Asks and reads the answer.
+    func ask<Answer>(_ statement: some TypedStatement<Answer>) throws -> Answer {
+        try statement.read(try session.query(statement.query, limit: .seconds(20)))
+    }
+
     func observe() throws -> Observation {
         guard case .observed(let observation) = try ask(.observe) else { throw UnreadableReply(what: "an observation") }
         return observation

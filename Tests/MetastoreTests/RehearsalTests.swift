@@ -147,8 +147,9 @@ struct Spoiled: CustomTestStringConvertible, Sendable {
     @Test("A rehearsal takes neither the lock nor the record of a lease that is free") func takesNothing() throws {
         let node = try keeper()
         try node.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))
-        #expect(node.statements.understudy.lockKey != node.statements.lockKey)
-        #expect(!LeaseKey.isValidName(node.statements.understudy.identity.lease), "no lease can have that name")
+        let (writer, understudy) = (node.statements.writer, node.statements.writer.understudy)
+        #expect(understudy.lockKey != writer.lockKey)
+        #expect(!LeaseKey.isValidName(understudy.lease), "no lease can have that name")
         let before = try server.psql("SELECT l::text FROM sidecar.lease AS l")
         _ = try node.ask(.auxiliary(.rehearse))
         #expect(try rehearse(node) == [])

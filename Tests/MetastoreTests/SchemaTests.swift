@@ -104,7 +104,7 @@ import Testing
     @Test("A prepared session has every limit the protocol asks for") func sessionSettings() throws {
         let (session, _) = try Node.open(server, purpose: .lead(callLimit: .seconds(2), idleLimit: .seconds(15)))
         func show(_ name: String) throws -> String? {
-            try session.query(Query("SELECT current_setting($1) AS value", [name]), limit: .seconds(20)).string(
+            try session.query(Query("SELECT current_setting(\(name)) AS value"), limit: .seconds(20)).string(
                 0, "value")
         }
         #expect(try show("statement_timeout") == "1500ms")
@@ -138,12 +138,14 @@ import Testing
         try one.ask(.auxiliary(.register(leading: true, healthy: true)))
         try two.ask(.auxiliary(.register(leading: false, healthy: true)))
         try two.ask(.auxiliary(.register(leading: false, healthy: false)))
-        let members = try one.session.query(Overview(lease: "test").members, limit: .seconds(20))
-        #expect(members.rows.count == 2)
-        #expect(members.string(0, "node") == "one")
-        #expect(members.bool(1, "healthy") == false)
+        let members = try one.ask(ListMembers(lease: "test"))
+        #expect(members.map(\.node) == ["one", "two"] && members.map(\.leads) == [true, false])
+        #expect(members.map(\.healthy) == [true, false] && members.map(\.ttl) == [.seconds(10), .seconds(10)])
+        #expect(members.map(\.instance) == [one.identity.instance, two.identity.instance])
+        #expect(members.map(\.backendPID) == [one.facts.backendPID, two.facts.backendPID])
+        #expect(members.allSatisfy { $0.version == "test" && $0.age != nil && $0.up != nil })
         try two.ask(.auxiliary(.leave))
-        #expect(try one.session.query(Overview(lease: "test").members, limit: .seconds(20)).rows.count == 1)
+        #expect(try one.ask(ListMembers(lease: "test")).map(\.node) == ["one"])
     }
 
     @Test("The history has every leadership with its end and reason; a crashed one is closed by the next")
@@ -154,11 +156,14 @@ import Testing
             try node.ask(.auxiliary(.historyBegin(Epoch(epoch), previousRenewedAgo: .seconds(7))))
             if let end { try node.ask(.auxiliary(.historyEnd(Epoch(epoch), reason: end))) }
         }
-        let history = try node.session.query(Overview(lease: "test").history(limit: 10), limit: .seconds(20))
-        #expect(history.rows.count == 3)
-        #expect(history.string(0, "ended_at") == nil)
-        #expect(history.string(1, "reason") == "expired: no renewal for its TTL")
-        #expect(history.string(2, "reason") == "released: stopped")
+        let history = try node.ask(ListHistory(lease: "test", limit: 10))
+        #expect(history.map(\.epoch) == [Epoch(3), Epoch(2), Epoch(1)])
+        #expect(history.map(\.reason) == [nil, "expired: no renewal for its TTL", "released: stopped"])
+        #expect(history.map { $0.endedAt == nil } == [true, false, false])
+        #expect(history.allSatisfy { $0.startedAt?.hasSuffix("Z") == true && $0.lasted != nil })
+        #expect(history.allSatisfy { $0.instance == node.identity.instance })
+        #expect(history.allSatisfy { $0.node == "node" && $0.version == "test" })
+        #expect(try node.ask(ListHistory(lease: "test", limit: 1)).map(\.epoch) == [Epoch(3)])
     }
 
     @Test("A listener hears of a released lease") func notifies() throws {
@@ -176,25 +181,31 @@ import Testing
 
     @Test("The overview shows the record, and whether the lock's holder agrees with it") func overview() throws {
         let node = try Node(server, "here")
-        _ = try node.lead()
-        func look() throws -> QueryResult {
-            try node.session.query(Overview(lease: "test").record, limit: .seconds(20))
-        }
-        #expect(try look().string(0, "node") == "here")
-        #expect(try look().bool(0, "lock_agrees") == true)
+        #expect(try node.ask(ShowLease(lease: "test")) == nil)
+        let epoch = try node.lead()
+        func look() throws -> LeaseDetails { try #require(try node.ask(ShowLease(lease: "test"))) }
+        let seen = try look()
+        #expect(seen.name == "test" && seen.node == "here" && seen.holder == node.identity.instance)
+        #expect(seen.epoch == epoch && seen.beat == 0 && seen.version == "test" && seen.ttl == .seconds(10))
+        #expect(seen.released == false && seen.suspended == false && seen.isSameServer == true)
+        #expect(seen.backendPID == node.facts.backendPID && seen.lockPID == seen.backendPID)
+        #expect(seen.lockApplication == "sidecar-keeper:test" && seen.lockUser == "postgres")
+        #expect(seen.age != nil && seen.led != nil && seen.claimedAt?.hasSuffix("Z") == true)
+        #expect(seen.lockAgrees == true)
+        #expect(try node.ask(ListLeases()) == ["test"])
         // A role that may not see the holder's details must not cry wolf.
         _ = try server.psql(
             "CREATE ROLE onlooker LOGIN; GRANT USAGE ON SCHEMA sidecar TO onlooker; GRANT SELECT ON ALL TABLES IN SCHEMA sidecar TO onlooker"
         )
         let onlooker = try Node.open(server, user: "onlooker", purpose: .look).0
-        let seen = try onlooker.query(Overview(lease: "test").record, limit: .seconds(20))
-        #expect(seen.bool(0, "lock_agrees") == true)
+        let question = ShowLease(lease: "test")
+        #expect(try question.read(try onlooker.query(question.query, limit: .seconds(20)))?.lockAgrees == true)
         try node.ask(.unlock)
-        #expect(try look().bool(0, "lock_agrees") == false)
+        #expect(try look().lockAgrees == false && look().lockPID == nil)
         let thief = try Node(server, "thief")
         _ = try thief.session.query(
-            Query("SELECT pg_advisory_lock($1::bigint)", ["\(LeaseKey.lock("test"))"]), limit: .seconds(20))
-        #expect(try look().bool(0, "lock_agrees") == false)
-        #expect(try look().int64(0, "lock_pid") == thief.session.backendPID.map(Int64.init))
+            Query("SELECT pg_advisory_lock(\(LeaseKey.lock("test")))"), limit: .seconds(20))
+        #expect(try look().lockAgrees == false)
+        #expect(try look().lockPID == thief.session.backendPID)
     }
 }

@@ -35,6 +35,42 @@ import Testing
         #expect(try one.record().backend == one.facts.backend)
     }
 
+    @Test("R5, R6: a pid alone is not a session of ours: pids come back") func pidAlone() throws {
+        let leader = try Node(server, "leader")
+        let epoch = try leader.lead()
+        _ = try server.psql("UPDATE sidecar.lease SET backend_start = backend_start + interval '1 second'")
+        #expect(try leader.renewal(.renew(epoch)) == .notOurs)
+        #expect(try Node(again: leader, server).renewal(.resume(epoch)) == .notOurs)
+    }
+
+    @Test("R6: a resume does not end another session that has the former one's pid") func resumeSparesThePid() throws {
+        let (leader, other) = (try Node(server, "leader"), try Node(server, "other"))
+        let epoch = try leader.lead()
+        try leader.ask(.unlock)
+        let former = BackendID(pid: other.facts.backendPID, startedAt: 1_000_000_000_000)
+        _ = try server.psql(
+            """
+            UPDATE sidecar.lease SET backend_pid = \(former.pid),
+                backend_start = timestamptz 'epoch' + interval '1000000 seconds'
+            """)
+        let again = try Node(again: leader, server)
+        #expect(try again.renewal(.resume(epoch, ours: [former])) == .renewed(beat: 1, fenced: 0))
+        #expect(try other.session.query(Query("SELECT 1 AS one"), limit: .seconds(20)).int64(0, "one") == 1)
+    }
+
+    @Test("R4: the holder that the record names is known by more than its pid") func holderByPidAlone() throws {
+        let (leader, standby) = (try Node(server, "leader"), try Node(server, "standby"))
+        _ = try leader.lead()
+        let seen = try standby.record()
+        let demand = Statement.terminateHolder(seen: seen, strangers: .idleFor(.seconds(3600)))
+        for column in ["backend_start", "server"] {
+            _ = try server.psql("UPDATE sidecar.lease SET \(column) = \(column) + interval '1 second'")
+            #expect(try standby.ask(demand) == .terminated(0), "\(column)")
+            _ = try server.psql("UPDATE sidecar.lease SET \(column) = \(column) - interval '1 second'")
+        }
+        #expect(try standby.ask(demand) == .terminated(1))
+    }
+
     @Test("R7: only the session that last renewed can release") func copyReleases() throws {
         let leader = try Node(server, "leader")
         let epoch = try leader.lead()
@@ -97,7 +133,7 @@ import Testing
         _ = try leader.lead()
         try leader.ask(.unlock)
         _ = try thief.session.query(
-            Query("SELECT pg_advisory_lock($1::bigint)", ["\(LeaseKey.lock("test"))"]), limit: .seconds(20))
+            Query("SELECT pg_advisory_lock(\(LeaseKey.lock("test")))"), limit: .seconds(20))
         thief.session.send(
             .script("SET statement_timeout = 0; SELECT pg_sleep(600)"), now: BootClock.now(), limit: .seconds(600))
         try eventually("it works") {
@@ -117,7 +153,7 @@ import Testing
         let seen = try standby.record()
         try leader.ask(.unlock)
         _ = try thief.session.query(
-            Query("SELECT pg_advisory_lock($1::bigint)", ["\(LeaseKey.lock("test"))"]), limit: .seconds(20))
+            Query("SELECT pg_advisory_lock(\(LeaseKey.lock("test")))"), limit: .seconds(20))
         let again = try Node(again: leader, server)
         #expect(try again.renewal(.resume(epoch)) == .lockBusy)
         #expect(try again.renewal(.resume(epoch, ours: [], lock: .waived)) == .renewed(beat: 1, fenced: 0))

@@ -46,6 +46,16 @@ import Testing
         #expect(try other.record().epoch > epoch)
     }
 
+    @Test("R4: a claim's epoch is above every epoch that its maker knows") func claimAbove() throws {
+        let node = try Node(server)
+        try node.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))
+        let far = Int64(9_000_000_000_000)
+        guard case .claimed(let epoch, _) = try node.claim(try node.record(), above: far) else {
+            throw UnreadableReply(what: "a claim")
+        }
+        #expect(epoch == Epoch(far + 1))
+    }
+
     @Test("R4: of two claims on the same record one wins, and the loser keeps no lock") func oneClaimWins() throws {
         let (one, two) = (try Node(server, "one"), try Node(server, "two"))
         try one.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))
@@ -148,7 +158,7 @@ import Testing
         let epoch = try node.lead()
         try node.ask(.unlock)
         _ = try thief.session.query(
-            Query("SELECT pg_advisory_lock($1::bigint)", ["\(LeaseKey.lock("test"))"]), limit: .seconds(20))
+            Query("SELECT pg_advisory_lock(\(LeaseKey.lock("test")))"), limit: .seconds(20))
         let again = try Node(again: node, server)
         #expect(try again.renewal(.resume(epoch)) == .lockBusy)
         #expect(try again.record().holder == node.identity.instance)
@@ -187,12 +197,16 @@ import Testing
         seen.beat += 1
         #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.zero))) == .terminated(0))
         seen.beat -= 1
+        let epoch = seen.epoch
+        seen.epoch = Epoch(epoch.rawValue + 1)
+        #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.zero))) == .terminated(0))
+        seen.epoch = epoch
         // The holder as the record names it goes at once.
         #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.seconds(3600)))) == .terminated(1))
         try eventually("the lock is free") { try lockHolders() == "0" }
         let thief = try Node(server, "thief")
         _ = try thief.session.query(
-            Query("SELECT pg_advisory_lock($1::bigint)", ["\(LeaseKey.lock("test"))"]), limit: .seconds(20))
+            Query("SELECT pg_advisory_lock(\(LeaseKey.lock("test")))"), limit: .seconds(20))
         #expect(try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.seconds(3600)))) == .terminated(0))
         try eventually("an idle stranger goes") {
             try standby.ask(.terminateHolder(seen: seen, strangers: .idleFor(.milliseconds(1)))) == .terminated(1)

@@ -9,13 +9,9 @@ import Text
 @Suite("Settings of run") struct SettingsTests {
     private static let database = ["SIDECAR_DATABASE_URL": "postgresql://u@h/d"]
 
-    private func settings(_ variables: [String: String] = [:], _ change: (inout RunOptions) -> Void = { _ in }) throws
-        -> RunSettings
-    {
-        var options = RunOptions()
-        change(&options)
+    private func settings(_ variables: [String: String] = [:], options: [String: String] = [:]) throws -> RunSettings {
         let environment = Environment(variables.merging(Self.database) { $1 })
-        return try RunSettings(options: options, command: ["true"], environment: environment)
+        return try RunSettings(SettingReader(options: options, environment: environment), command: ["true"])
     }
 
     @Test("The defaults are the documented ones") func defaults() throws {
@@ -38,7 +34,7 @@ import Text
             "SIDECAR_ON_SESSION_LOSS": "kill", "SIDECAR_ALLOW_SESSION_POOLER": "true", "SIDECAR_MAX_RESTARTS": "0",
             "SIDECAR_RESTART_WINDOW": "1h", "SIDECAR_COOLDOWN": "0s", "SIDECAR_ONCE": "yes",
         ]
-        let settings = try settings(variables) { $0.ttl = "7s" }
+        let settings = try settings(variables, options: ["ttl": "7s"])
         #expect(settings.identity.lease == "beat" && settings.identity.node == "n1")
         #expect(settings.timing.ttl == .seconds(7) && settings.timing.margin == .seconds(2))
         #expect(settings.timing.renewInterval == .milliseconds(500))
@@ -85,10 +81,7 @@ import Text
 
     @Test("Durations that contradict each other are both named") func contradiction() {
         #expect {
-            try settings {
-                $0.ttl = "10s"
-                $0.renewInterval = "5s"
-            }
+            try settings(options: ["ttl": "10s", "renew-interval": "5s"])
         } throws: { error in
             let message = (error as? Failure)?.message ?? ""
             return message.contains("--renew-interval 5s") && message.contains("--ttl 10s")
@@ -108,9 +101,10 @@ import Text
     func openQuotes(line: String) { #expect(ShellWords.split(line) == nil) }
 
     @Test("A refused value is quoted without what could lead a terminal astray") func quotedOnOneLine() {
-        let reader = SettingReader(environment: Environment([:]))
         #expect {
-            _ = try reader.duration("1\u{1B}[2Jx\r\ny\u{2028}z\u{9B}", "--ttl", "SIDECAR_TTL")
-        } throws: { error in (error as? Failure)?.message.hasPrefix("--ttl '1[2Jxyz' is no duration") == true }
+            try settings(options: ["ttl": "1\u{1B}[2Jx\r\ny\u{2028}z\u{9B}"])
+        } throws: { error in
+            (error as? Failure)?.message.hasPrefix("--ttl '1[2Jxyz' is not a valid duration") == true
+        }
     }
 }

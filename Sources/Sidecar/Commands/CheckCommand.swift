@@ -14,34 +14,16 @@ struct CheckCommand: ExitingCommand {
     static let configuration = CommandConfiguration(
         commandName: "check", abstract: "Check settings, connection, privileges and latency before the first run.")
 
-    @OptionGroup var database: DatabaseOptions
-    @Option(help: "Name of the lease (SIDECAR_LEASE; default airflow-scheduler).")
-    var lease: String?
-    @Option(help: "Name of this place (SIDECAR_NODE; default: the host's name).")
-    var node: String?
-    @Option(help: "How long the lease will last (SIDECAR_TTL; default 10s).")
-    var ttl: String?
-    @Option(help: "How often the leader will renew (SIDECAR_RENEW_INTERVAL; default TTL / 5).")
-    var renewInterval: String?
-    @Option(help: "How much before the TTL the child will be killed (SIDECAR_MARGIN; default TTL / 5).")
-    var margin: String?
+    @OptionGroup var options: SettingOptions<ForCheck>
 
     func execute() throws -> Int32 {
         var report = CheckReport()
-        let environment = Environment.current
-        var options = RunOptions()
-        options.databaseURL = database.databaseUrl
-        options.databaseURLFile = database.databaseUrlFile
-        options.lease = lease
-        options.node = node
-        options.ttl = ttl
-        options.renewInterval = renewInterval
-        options.margin = margin
-        options.allowSessionPooler = database.allowSessionPooler
+        let given = options.reader()
         let settings: RunSettings
         do {
-            settings = try RunSettings(options: options, command: [], environment: environment)
+            settings = try RunSettings(given, command: [])
         } catch let failure as Failure {
+            for warning in UnknownVariables.warnings(given.environment) { report.warn("settings", warning) }
             report.bad("settings", failure.message)
             return failure.code
         }
@@ -49,7 +31,7 @@ struct CheckCommand: ExitingCommand {
             "settings",
             "lease \(settings.identity.lease), node \(settings.identity.node), TTL \(Durations.text(settings.timing.ttl)), database from \(settings.database.origin)"
         )
-        if let caution = settings.database.caution { report.warn("settings", caution) }
+        for caution in settings.cautions { report.warn("settings", caution) }
         checkProcessor(Resources(), settings.timing, &report)
         do {
             try checkServer(settings, &report)

@@ -1,29 +1,10 @@
-// What the short commands that talk to the database share: their options, and a prepared session or a clear error.
+// What the short commands that talk to the database share: a prepared session or a clear error.
 
-import ArgumentParser
 import Clock
 import Metastore
 import Postgres
 import Settings
 import Text
-
-/// `--database-url` and its kin.
-struct DatabaseOptions: ParsableArguments {
-    @Option(help: "PostgreSQL of the lease, URL or keywords (SIDECAR_DATABASE_URL; else PG*, else Airflow's setting).")
-    var databaseUrl: String?
-    @Option(help: "File with that URL (SIDECAR_DATABASE_URL_FILE).")
-    var databaseUrlFile: String?
-    @Flag(help: "Accept a connection pooler in session mode (SIDECAR_ALLOW_SESSION_POOLER).")
-    var allowSessionPooler = false
-
-    func source(_ environment: Environment) throws -> DatabaseSource {
-        try DatabaseSource.find(option: databaseUrl, file: databaseUrlFile, environment: environment)
-    }
-
-    func poolerAllowed(_ environment: Environment) throws -> Bool {
-        try SettingReader(environment: environment).flag(allowSessionPooler, "SIDECAR_ALLOW_SESSION_POOLER")
-    }
-}
 
 /// A session for one command.
 struct ToolSession {
@@ -74,6 +55,17 @@ struct ToolSession {
                 : Failure.unavailable("PostgreSQL refused: \(error)")
         } catch {
             throw Failure.unavailable("\(error)")
+        }
+    }
+
+    /// Asks and reads the answer.
+    /// - Throws: `Failure` with the server's reason, or when the answer cannot be read.
+    func ask<Answer>(_ statement: some TypedStatement<Answer>) throws -> Answer {
+        let result = try query(statement.query)
+        do throws(UnreadableReply) {
+            return try statement.read(result)
+        } catch {
+            throw Failure.unavailable("cannot read \(error.what) from the database")
         }
     }
 

@@ -5,7 +5,6 @@ import ArgumentParser
 import Clock
 import Glibc
 import Metastore
-import Postgres
 import Settings
 import Text
 
@@ -28,18 +27,16 @@ struct LeaseCommand: ParsableCommand {
 }
 
 struct LeaseOptions: ParsableArguments {
-    @OptionGroup var database: DatabaseOptions
-    @Option(help: "Name of the lease (SIDECAR_LEASE; default airflow-scheduler).")
-    var lease: String?
+    @OptionGroup var settings: SettingOptions<ForLease>
     @Option(name: .shortAndLong, help: "table, wide or json.")
     var output: LeaseFormat = .table
 
     /// A session on a database that has the schema, and the lease's name.
     func open() throws -> (tool: ToolSession, lease: String) {
-        let environment = Environment.current
-        let name = try leaseName(lease, environment: environment)
+        let given = settings.reader()
+        let name = try given.value(\.lease)
         let tool = try ToolSession.open(
-            try database.source(environment), purpose: .look, allowPooler: try database.poolerAllowed(environment))
+            try given.database(), purpose: .look, allowPooler: try given.value(\.allowSessionPooler))
         guard tool.facts.schemaVersion > 0 else {
             throw Failure.configuration(
                 "database \"\(tool.facts.database)\" has no schema \"sidecar\" yet: start `sidecar run`, or create it with `sidecar migrate`"
@@ -58,16 +55,14 @@ struct LeaseShowCommand: ExitingCommand {
 
     func execute() throws -> Int32 {
         let (tool, lease) = try options.open()
-        let record = try tool.query(Overview(lease: lease).record)
-        guard !record.rows.isEmpty else {
-            let names = try tool.query(Overview.names).rows.compactMap { $0.first ?? nil }
+        guard let record = try tool.ask(ShowLease(lease: lease)) else {
+            let names = try tool.ask(ListLeases())
             let known =
                 names.isEmpty ? "there is none yet: start `sidecar run`" : "known: \(names.joined(separator: ", "))"
             Console.complain("no lease '\(lease)' in database \"\(tool.facts.database)\" (\(known))")
             return 1
         }
-        let members = try tool.query(Overview(lease: lease).members)
-        let view = LeaseView(record: record, members: members)
+        let view = LeaseView(record: record, members: try tool.ask(ListMembers(lease: lease)))
         Console.out(options.output == .json ? view.json : view.table(wide: options.output == .wide))
         return view.led ? 0 : 1
     }
@@ -84,33 +79,29 @@ struct LeaseHistoryCommand: ExitingCommand {
     func execute() throws -> Int32 {
         let (tool, lease) = try options.open()
         guard (1...1000).contains(limit) else { throw Failure.usage("--limit takes 1 to 1000") }
-        let history = try tool.query(Overview(lease: lease).history(limit: limit))
+        let history = try tool.ask(ListHistory(lease: lease, limit: limit))
         if options.output == .json {
-            let rows = (0..<history.rows.count).map { row in
+            let rows = history.map { entry in
                 JSONObject([
-                    ("epoch", .number(history.int64(row, "epoch"))), ("node", .text(history.string(row, "node"))),
-                    ("instance", .text(history.string(row, "instance"))),
-                    ("version", .text(history.string(row, "version"))),
-                    ("started_at", .text(history.string(row, "started_at"))),
-                    ("ended_at", .text(history.string(row, "ended_at"))),
-                    ("lasted_ms", .number(history.int64(row, "lasted_ms"))),
-                    ("reason", .text(history.string(row, "reason"))),
+                    ("epoch", .number(entry.epoch?.rawValue)), ("node", .text(entry.node)),
+                    ("instance", .text(entry.instance?.rawValue)), ("version", .text(entry.version)),
+                    ("started_at", .text(entry.startedAt)), ("ended_at", .text(entry.endedAt)),
+                    ("lasted_ms", .number(entry.lasted?.milliseconds)), ("reason", .text(entry.reason)),
                 ])
             }
             Console.out(JSONObject([("lease", .text(lease)), ("history", .list(rows))]).text)
             return 0
         }
-        guard !history.rows.isEmpty else {
+        guard !history.isEmpty else {
             Console.out("lease '\(lease)' has had no leader yet")
             return 0
         }
         var table = [["EPOCH", "NODE", "STARTED", "ENDED", "LASTED", "REASON"]]
-        for row in 0..<history.rows.count {
+        for entry in history {
             table.append([
-                history.string(row, "epoch") ?? "", history.string(row, "node") ?? "",
-                history.string(row, "started_at") ?? "", history.string(row, "ended_at") ?? "-",
-                LeaseView.age(history.int64(row, "lasted_ms")),
-                history.string(row, "ended_at") == nil ? "leads, as far as known" : history.string(row, "reason") ?? "",
+                entry.epoch.map { "\($0)" } ?? "", entry.node ?? "", entry.startedAt ?? "", entry.endedAt ?? "-",
+                LeaseView.age(entry.lasted),
+                entry.endedAt == nil ? "leads, as far as known" : entry.reason ?? "",
             ])
         }
         Console.out(TextTable.render(table))

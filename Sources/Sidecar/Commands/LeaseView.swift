@@ -8,35 +8,31 @@ import Text
 
 /// One lease's record and members, ready to be shown.
 struct LeaseView {
-    let record: QueryResult
-    let members: QueryResult
+    let record: LeaseDetails
+    let members: [Member]
 
-    private var released: Bool { record.bool(0, "released") ?? false }
-    private var suspended: Bool { record.bool(0, "suspended") ?? false }
-    private var age: Int64 { record.int64(0, "age_ms") ?? 0 }
-    private var ttl: Int64 { record.int64(0, "ttl_ms") ?? 0 }
-    private var left: Int64 {
-        // Hands may have written anything: an age far in the future, say.
-        let (left, overflow) = ttl.subtractingReportingOverflow(age)
-        return overflow ? (ttl > 0 ? .max : 0) : max(0, left)
-    }
-    private var agrees: Bool { record.bool(0, "lock_agrees") ?? false }
+    private var released: Bool { record.released ?? false }
+    private var suspended: Bool { record.suspended ?? false }
+    private var age: Duration { record.age ?? .zero }
+    private var ttl: Duration { record.ttl ?? .zero }
+    private var left: Duration { max(.zero, ttl - age) }
+    private var agrees: Bool { record.lockAgrees ?? false }
 
     /// Somebody holds it and has renewed within the TTL, by the server's clock.
-    var led: Bool { record.string(0, "holder") != nil && !released && left > 0 }
+    var led: Bool { record.holder != nil && !released && left > .zero }
 
     private var state: String {
         if suspended { return "suspended" }
         if led { return "led" }
         if released { return "released" }
-        return record.string(0, "holder") == nil ? "unclaimed" : "expired"
+        return record.holder == nil ? "unclaimed" : "expired"
     }
 
     private var lock: String {
-        guard let pid = record.int64(0, "lock_pid") else {
+        guard let pid = record.lockPID else {
             return led ? "held by nobody: DISAGREES with the record" : "held by nobody"
         }
-        let application = record.string(0, "lock_application") ?? "?"
+        let application = record.lockApplication ?? "?"
         return agrees
             ? "held by backend \(pid) (\(application)), as in the record"
             : "held by backend \(pid) (\(application)): DISAGREES with the record"
@@ -44,75 +40,73 @@ struct LeaseView {
 
     func table(wide: Bool) -> String {
         var lines = [
-            ["lease", record.string(0, "name") ?? ""],
+            ["lease", record.name ?? ""],
             ["state", state],
-            ["leader", led ? record.string(0, "node") ?? "" : "nobody"],
-            ["epoch", record.string(0, "epoch") ?? ""],
+            ["leader", led ? record.node ?? "" : "nobody"],
+            ["epoch", record.epoch.map { "\($0)" } ?? ""],
             ["renewed", "\(Self.age(age)) ago"],
             ["TTL", "\(Self.age(ttl)), \(led ? "\(Self.age(left)) left" : "nothing left")"],
             ["lock", lock],
         ]
-        if led { lines.insert(["leads for", Self.age(record.int64(0, "led_ms"))], at: 4) }
+        if led { lines.insert(["leads for", Self.age(record.led)], at: 4) }
         if wide {
-            lines.append(["beat", record.string(0, "beat") ?? ""])
-            lines.append(["instance", record.string(0, "holder") ?? "-"])
-            lines.append(["backend", record.string(0, "backend_pid") ?? "-"])
+            lines.append(["beat", record.beat.map { "\($0)" } ?? ""])
+            lines.append(["instance", record.holder?.rawValue ?? "-"])
+            lines.append(["backend", record.backendPID.map { "\($0)" } ?? "-"])
             lines.append([
-                "server", record.bool(0, "same_server") == true ? "the one that took the write" : "another than then",
+                "server", record.isSameServer == true ? "the one that took the write" : "another than then",
             ])
         }
         return TextTable.render(lines) + "\n\n" + memberTable(wide: wide)
     }
 
     private func memberTable(wide: Bool) -> String {
-        guard !members.rows.isEmpty else { return "no sidecar has been seen lately" }
+        guard !members.isEmpty else { return "no sidecar has been seen lately" }
         var table = [["NODE", "ROLE", "HEALTHY", "SEEN", "UP", "VERSION"] + (wide ? ["BACKEND", "INSTANCE"] : [])]
-        for row in 0..<members.rows.count {
+        for member in members {
+            let role = role(member)
             table.append(
                 [
-                    members.string(row, "node") ?? "", role(row),
-                    role(row) == "silent" ? "-" : members.bool(row, "healthy") == true ? "yes" : "no",
-                    "\(Self.age(members.int64(row, "age_ms"))) ago", Self.age(members.int64(row, "up_ms")),
-                    members.string(row, "version") ?? "",
+                    member.node ?? "", role, role == "silent" ? "-" : member.healthy == true ? "yes" : "no",
+                    "\(Self.age(member.age)) ago", Self.age(member.up), member.version ?? "",
                 ]
                     + (wide
-                        ? [members.string(row, "backend_pid") ?? "-", members.string(row, "instance") ?? ""] : []))
+                        ? [member.backendPID.map { "\($0)" } ?? "-", member.instance?.rawValue ?? ""] : []))
         }
         return TextTable.render(table)
     }
 
     /// As the record says, not as the member last said of itself.
-    private func role(_ row: Int) -> String {
-        if led && members.string(row, "instance") == record.string(0, "holder") { return "leader" }
-        let silence = members.int64(row, "age_ms") ?? 0
-        return silence > members.int64(row, "ttl_ms") ?? 0 ? "silent" : "standby"
+    private func role(_ member: Member) -> String {
+        if led && member.instance == record.holder { return "leader" }
+        return member.age ?? .zero > member.ttl ?? .zero ? "silent" : "standby"
     }
 
     var json: String {
-        let list = (0..<members.rows.count).map { row in
+        let list = members.map { member in
             JSONObject([
-                ("node", .text(members.string(row, "node"))), ("instance", .text(members.string(row, "instance"))),
-                ("role", .text(role(row))),
-                ("healthy", .truth(members.bool(row, "healthy"))), ("age_ms", .number(members.int64(row, "age_ms"))),
-                ("up_ms", .number(members.int64(row, "up_ms"))), ("version", .text(members.string(row, "version"))),
+                ("node", .text(member.node)), ("instance", .text(member.instance?.rawValue)),
+                ("role", .text(role(member))), ("healthy", .truth(member.healthy)),
+                ("age_ms", .number(member.age?.milliseconds)), ("up_ms", .number(member.up?.milliseconds)),
+                ("version", .text(member.version)),
             ])
         }
         return JSONObject([
-            ("lease", .text(record.string(0, "name"))), ("state", .text(state)), ("led", .truth(led)),
-            ("leader", .text(led ? record.string(0, "node") : nil)),
-            ("instance", .text(record.string(0, "holder"))), ("epoch", .number(record.int64(0, "epoch"))),
-            ("beat", .number(record.int64(0, "beat"))), ("renewed_ago_ms", .number(age)), ("ttl_ms", .number(ttl)),
-            ("left_ms", .number(led ? left : 0)), ("released", .truth(released)), ("suspended", .truth(suspended)),
-            ("claimed_at", .text(record.string(0, "claimed_at"))),
-            ("backend_pid", .number(record.int64(0, "backend_pid"))),
-            ("lock_pid", .number(record.int64(0, "lock_pid"))), ("lock_agrees", .truth(agrees)),
+            ("lease", .text(record.name)), ("state", .text(state)), ("led", .truth(led)),
+            ("leader", .text(led ? record.node : nil)), ("instance", .text(record.holder?.rawValue)),
+            ("epoch", .number(record.epoch?.rawValue)), ("beat", .number(record.beat)),
+            ("renewed_ago_ms", .number(age.milliseconds)), ("ttl_ms", .number(ttl.milliseconds)),
+            ("left_ms", .number(led ? left.milliseconds : 0)), ("released", .truth(released)),
+            ("suspended", .truth(suspended)), ("claimed_at", .text(record.claimedAt)),
+            ("backend_pid", .number(record.backendPID.map { Int64($0) })),
+            ("lock_pid", .number(record.lockPID.map { Int64($0) })), ("lock_agrees", .truth(agrees)),
             ("members", .list(list)),
         ]).text
     }
 
     /// `850ms`, `4.2s`, `3m12s`, `5h03m`, `2d04h`.
-    static func age(_ milliseconds: Int64?) -> String {
-        guard let milliseconds else { return "-" }
+    static func age(_ duration: Duration?) -> String {
+        guard let milliseconds = duration?.milliseconds else { return "-" }
         if milliseconds < 1000 { return "\(max(0, milliseconds))ms" }
         let seconds = milliseconds / 1000
         if seconds < 60 { return "\(seconds).\(milliseconds % 1000 / 100)s" }

@@ -9,7 +9,7 @@ struct MigrateCommand: ExitingCommand {
     static let configuration = CommandConfiguration(
         commandName: "migrate", abstract: "Create or upgrade the schema; `run` does it itself where it may.")
 
-    @OptionGroup var database: DatabaseOptions
+    @OptionGroup var options: SettingOptions<ForMigrate>
     @Flag(help: "Print the SQL for an empty database instead of running it.")
     var print = false
 
@@ -18,9 +18,9 @@ struct MigrateCommand: ExitingCommand {
             Console.out("BEGIN;\n\n\(Schema.refuseExisting)\n\n\(Schema.upgrade(from: 0) ?? "")\n\nCOMMIT;")
             return 0
         }
-        let environment = Environment.current
-        let source = try database.source(environment)
-        let allow = try database.poolerAllowed(environment)
+        let given = options.reader()
+        let source = try given.database()
+        let allow = try given.value(\.allowSessionPooler)
         let before = try ToolSession.open(source, purpose: .look, allowPooler: allow).facts.schemaVersion
         let after = try ToolSession.open(source, purpose: .migrate, allowPooler: allow).facts
         Console.out(

@@ -71,9 +71,10 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
     /// Answers the plain forms without the option parser; nil for all others.
     static func fastPath(_ arguments: [String]) -> Int32? {
         guard let first = arguments.first, let probe = Probe(rawValue: first) else { return nil }
+        let row = SettingsTable.shared.readyFile.row
         switch arguments.count {
-        case 1: return probe.answer(file: .forReading(Environment.current["SIDECAR_READY_FILE"]))
-        case 3 where arguments[1] == "--ready-file": return probe.answer(file: .forReading(arguments[2]))
+        case 1: return probe.answer(file: .forReading(Environment.current[row.variable]))
+        case 3 where arguments[1] == row.option: return probe.answer(file: .forReading(arguments[2]))
         default: return nil
         }
     }
@@ -86,10 +87,9 @@ struct ProbeCommand: ExitingCommand {
     @Argument(help: "ready: as --ready-when says; leader: it leads and its child runs; live: its loop turns.")
     var question: Probe
 
-    @Option(help: "The readiness file of the sidecar that is asked about ($SIDECAR_READY_FILE).")
-    var readyFile: String?
+    @OptionGroup var options: SettingOptions<ForProbe>
 
     func execute() throws -> Int32 {
-        question.answer(file: .forReading(readyFile ?? Environment.current["SIDECAR_READY_FILE"]))
+        question.answer(file: .forReading(try options.reader().value(\.readyFile)))
     }
 }

@@ -32,52 +32,7 @@ struct RunCommand: ParsableCommand {
               83       PostgreSQL refused every login for --auth-failure-limit
             """)
 
-    @Option(help: "PostgreSQL of the lease, URL or keywords (SIDECAR_DATABASE_URL; else PG*, else Airflow's setting).")
-    var databaseUrl: String?
-    @Option(help: "File with that URL, read before each connect (SIDECAR_DATABASE_URL_FILE).")
-    var databaseUrlFile: String?
-    @Option(help: "Name of the lease (SIDECAR_LEASE; default airflow-scheduler).")
-    var lease: String?
-    @Option(help: "Name of this place (SIDECAR_NODE; default the host name).")
-    var node: String?
-    @Option(help: "How long the lease lasts after a renewal (SIDECAR_TTL; default 10s).")
-    var ttl: String?
-    @Option(help: "How often the leader renews (SIDECAR_RENEW_INTERVAL; default TTL / 5).")
-    var renewInterval: String?
-    @Option(help: "How much before the TTL the child is killed (SIDECAR_MARGIN; default TTL / 5).")
-    var margin: String?
-    @Option(help: "How long the command may take to end after SIGTERM (SIDECAR_GRACE; default 30s).")
-    var grace: String?
-    @Option(help: "The readiness file (SIDECAR_READY_FILE; default /run/sidecar/ready).")
-    var readyFile: String?
-    @Option(
-        help: "healthy: leader and standbys are ready; leader: only the leader (SIDECAR_READY_WHEN; default healthy).")
-    var readyWhen: String?
-    @Option(help: "resume: keep the child until its deadline; kill: at once (SIDECAR_ON_SESSION_LOSS; default resume).")
-    var onSessionLoss: String?
-    @Flag(help: "Accept a connection pooler in session mode (SIDECAR_ALLOW_SESSION_POOLER).")
-    var allowSessionPooler = false
-    @Option(
-        help: "End after refused logins alone for so long; 0s: never (SIDECAR_AUTH_FAILURE_LIMIT; default 5m).")
-    var authFailureLimit: String?
-    @Flag(help: "Leave SIDECAR_DATABASE_URL in the command's environment (SIDECAR_KEEP_DATABASE_URL).")
-    var keepDatabaseUrl = false
-    @Option(help: "Restarts of a failing command before another node gets its turn (SIDECAR_MAX_RESTARTS; default 3).")
-    var maxRestarts: String?
-    @Option(help: "The time in which they are counted (SIDECAR_RESTART_WINDOW; default 5m).")
-    var restartWindow: String?
-    @Option(help: "How long this node then stays out (SIDECAR_COOLDOWN; default 1m).")
-    var cooldown: String?
-    @Flag(help: "End with the command's exit code instead of restarting it (SIDECAR_ONCE).")
-    var once = false
-    @Option(help: "Added to the command's nice value, 0 to 19 (SIDECAR_CHILD_NICE; default 10).")
-    var childNice: String?
-    @Option(help: "Added to the command's oom_score_adj, 0 to 1000 (SIDECAR_CHILD_OOM_SCORE_ADJ; default 500).")
-    var childOomScoreAdj: String?
-    @Option(help: "trace, debug, info, notice, warning, error or critical (SIDECAR_LOG_LEVEL; default info).")
-    var logLevel: String?
-    @Option(help: "text or json (SIDECAR_LOG_FORMAT; default text).")
-    var logFormat: String?
+    @OptionGroup var options: SettingOptions<ForRun>
     @Argument(parsing: .postTerminator, help: "The command and its arguments, after `--`.")
     var command: [String] = []
 
@@ -105,11 +60,21 @@ struct RunCommand: ParsableCommand {
                     "/proc shows another PID namespace, so the guard could not find the processes that it must be able "
                     + "to kill: mount the /proc of this one")
         }
-        let environment = Environment.current
-        let settings = try RunSettings(options: options, command: command, environment: environment)
-        if let code = Executable.problem(name, path: environment["PATH"]) { throw code }
+        let given = options.reader()
+        let settings = try read(given)
+        if let code = Executable.problem(name, path: given.environment["PATH"]) { throw code }
         let commandIndex = Int(clinux_argc()) - command.count
         return try keep(settings, guardProcess: guardProcess, commandIndex: commandIndex)
+    }
+
+    /// The settings. Where one is wrong, a slip in a variable's name may be why; there is no log yet that could say so.
+    private func read(_ given: SettingReader) throws -> RunSettings {
+        do {
+            return try RunSettings(given, command: command)
+        } catch {
+            for warning in UnknownVariables.warnings(given.environment) { Console.complain(warning) }
+            throw error
+        }
     }
 
     private func keep(_ settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int) throws -> Int32 {
@@ -135,40 +100,13 @@ struct RunCommand: ParsableCommand {
         log.info(
             "sidecar \(Version.current) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )
-        if let caution = settings.database.caution { log.warning("\(caution)") }
+        for caution in settings.cautions { log.warning("\(caution)") }
         var loop = KeeperLoop(
             settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, log: log, signals: signals,
             watchdog: watchdog, publisher: publisher)
         let code = loop.run()
         sink.flush(milliseconds: 500)
         return code
-    }
-
-    private var options: RunOptions {
-        var options = RunOptions()
-        options.databaseURL = databaseUrl
-        options.databaseURLFile = databaseUrlFile
-        options.keepDatabaseURL = keepDatabaseUrl
-        options.authFailureLimit = authFailureLimit
-        options.lease = lease
-        options.node = node
-        options.ttl = ttl
-        options.renewInterval = renewInterval
-        options.margin = margin
-        options.grace = grace
-        options.readyFile = readyFile
-        options.readyWhen = readyWhen
-        options.onSessionLoss = onSessionLoss
-        options.allowSessionPooler = allowSessionPooler
-        options.maxRestarts = maxRestarts
-        options.restartWindow = restartWindow
-        options.cooldown = cooldown
-        options.once = once
-        options.childNice = childNice
-        options.childOOMScoreAdj = childOomScoreAdj
-        options.logLevel = logLevel
-        options.logFormat = logFormat
-        return options
     }
 }
 

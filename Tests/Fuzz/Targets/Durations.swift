@@ -56,7 +56,7 @@ private func meaning(_ text: String) -> Double? {
 
 private func refusal(of text: String) -> String? {
     do {
-        _ = try SettingReader(environment: Environment([:])).duration(text, "--ttl", "SIDECAR_TTL")
+        _ = try SettingReader(options: ["ttl": text], environment: Environment([:])).value(\.ttl)
         return nil
     } catch {
         let message = (error as? Failure)?.message ?? ""

@@ -2,17 +2,13 @@
 // made up, and what scripts read is JSON.
 
 import FoundationEssentials
+import Metastore
 import Postgres
 
 @testable import Sidecar
 
-private let recordColumns = [
-    "name", "epoch", "beat", "holder", "node", "version", "ttl_ms", "released", "suspended", "backend_pid",
-    "same_server", "age_ms", "led_ms", "claimed_at", "lock_pid", "lock_application", "lock_user", "lock_agrees",
-]
-private let memberColumns = [
-    "instance", "node", "version", "leads", "healthy", "ttl_ms", "backend_pid", "age_ms", "up_ms",
-]
+private let recordColumns = ShowLease.Column.allCases.map(\.rawValue)
+private let memberColumns = ListMembers.Column.allCases.map(\.rawValue)
 
 /// What a script would look at.
 private struct Shown: Decodable {
@@ -25,7 +21,10 @@ func fuzzView(_ input: UnsafeRawBufferPointer) {
     var bytes = Bytes(input)
     let members = (0..<bytes.choice(of: 3)).map { _ in memberColumns.map { _ in bytes.value() } }
     let record = libpqResult(recordColumns, [recordColumns.map { _ in bytes.value() }])
-    let view = LeaseView(record: record, members: libpqResult(memberColumns, members))
+    guard let details = try? ShowLease(lease: "l").read(record),
+        let list = try? ListMembers(lease: "l").read(libpqResult(memberColumns, members))
+    else { return demand(false, "whatever the tables hold is shown") }
+    let view = LeaseView(record: details, members: list)
     demand(!view.table(wide: bytes.bool()).isEmpty, "a table")
     let json = view.json
     guard let shown = try? JSONDecoder().decode(Shown.self, from: Data(json.utf8)) else {

@@ -241,7 +241,8 @@ final class Judge {
 
     private func edited(under keeper: Keeper, released: Bool) {
         // Only its lock holds a claim off until its next renewal.
-        let holdsLock = world.server.lockHolder?.connection?.keeper === keeper
+        // The lock of a session that it has replaced goes any moment: what resumed past it leads without.
+        let holdsLock = world.server.lockHolder.map { $0.connection === keeper.connection } ?? false
         switch keeper.hands {
         case .off where !released, .shortenedIt where !released: keeper.hands = .shortenedIt
         case .off where holdsLock, .releasedIt where released && holdsLock: keeper.hands = .releasedIt

@@ -1,4 +1,4 @@
-// The metastore: one PostgreSQL as far as the statements of Metastore/Statements.swift can tell. One row, one advisory lock,
+// The metastore: one PostgreSQL as far as the statements of Metastore/Statements/ can tell. One row, one advisory lock,
 // backends that hold it, a wall clock, a start time that names each run, and a replica that may lag.
 
 import Clock

@@ -1,4 +1,4 @@
-// What the statements of Metastore/Statements.swift do to the one row and the one lock, each in one piece, as in autocommit.
+// What the statements of Metastore/Statements/ do to the one row and the one lock, each in one piece, as in autocommit.
 
 import Clock
 import Lease

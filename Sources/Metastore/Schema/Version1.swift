@@ -1,64 +1,8 @@
-// The schema `sidecar` and its versioned migrations. A migration runs in one transaction, guarded by an advisory lock that
-// is tried and never waited for, so that any number of sidecars may start on an empty database at once.
+// Version 1 of the schema: the tables of the lease, the registry and the history.
 
-import Postgres
-
-/// The tables of the lease and how they came to be.
-public enum Schema {
-    /// One step from version - 1 to version.
-    public struct Migration: Sendable {
-        public let version: Int
-        /// The oldest version of the program that can still work with the result.
-        public let compatibleFrom: Int
-        public let sql: String
-    }
-
-    /// The version this program writes.
-    public static var current: Int { migrations.count }
-
-    /// All steps, oldest first; the first one creates the schema.
-    public static let migrations: [Migration] = [
-        Migration(version: 1, compatibleFrom: 1, sql: version1)
-    ]
-
-    /// The advisory lock of a migration ("sidecar" in ASCII, and 1).
-    static let lockKey: Int64 = 0x0173_6964_6563_6172
-
-    /// The SQL that brings a database from `version` (0: nothing there) to `current`, as one transaction when sent as
-    /// one script; nil when nothing is to be done.
-    public static func upgrade(from version: Int) -> String? {
-        guard version < current else { return nil }
-        var parts = [guardAgainstOthers]
-        for migration in migrations where migration.version > version {
-            parts.append(migration.sql)
-            parts.append(
-                """
-                INSERT INTO sidecar.schema_version (version, compatible_from)
-                    VALUES (\(migration.version), \(migration.compatibleFrom));
-                """)
-        }
-        return parts.joined(separator: "\n\n")
-    }
-
-    /// For SQL that is run by hand: says what to do where the schema exists.
-    public static let refuseExisting = """
-        DO $$ BEGIN
-            IF to_regclass('sidecar.schema_version') IS NOT NULL THEN
-                RAISE EXCEPTION 'the schema "sidecar" is already there: `sidecar migrate` upgrades it';
-            END IF;
-        END $$;
-        """
-
-    private static let guardAgainstOthers = """
-        DO $$ BEGIN
-            IF NOT pg_catalog.pg_try_advisory_xact_lock(\(lockKey)) THEN
-                RAISE EXCEPTION 'another sidecar is migrating the schema' USING ERRCODE = 'lock_not_available';
-            END IF;
-        END $$;
-        """
-
-    /// A schema that somebody else has put there could be changed or dropped by them under every sidecar. A superuser is a
-    /// member of every role, so membership says nothing of it.
+extension Schema {
+    /// A schema that somebody else has put there could be changed or dropped by them under every
+    /// sidecar. A superuser is a member of every role, so membership says nothing of it.
     private static let refuseStrangersSchema = """
         DO $$ DECLARE stranger name; BEGIN
             SELECT o.rolname INTO stranger
@@ -78,7 +22,7 @@ public enum Schema {
         END $$;
         """
 
-    private static let version1 = """
+    static let version1 = """
         \(refuseStrangersSchema)
 
         CREATE SCHEMA IF NOT EXISTS sidecar;

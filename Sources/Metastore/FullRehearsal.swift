@@ -1,33 +1,13 @@
-// What would be refused, tried before it is needed. A standby sends the claim's own statement for a lease that is not there,
-// which takes nothing and meets all that PostgreSQL checks before it looks at rows: rights on tables and functions, the
-// replica identity, missing columns, names that the database's encoding cannot store. `sidecar check` has more time: it
-// carries every statement out on a lease of its own and rolls back, so that it meets triggers and row filters, too.
+// What would be refused, tried before it is needed. A standby sends the claim's own statement for a
+// lease that is not there (Rehearse). `sidecar check` has more time: it carries every statement out
+// on a lease of its own and rolls back, so that it meets triggers and row filters, too.
 
 import Clock
 import Lease
 import Postgres
 
-extension Statements {
-    /// The same statements for a lease that is not there, and whose lock is nobody's: no lease's name has blanks.
-    public var understudy: Statements {
-        let stand = Identity(
-            lease: "rehearsal of \(identity.instance)", node: identity.node, instance: identity.instance)
-        var statements = self
-        statements.identity = stand
-        return statements
-    }
-
-    /// Nobody can have written it: no record may have such an epoch. So the claim finds no row whatever is in the table, and
-    /// gives the lock, which is not the lease's, back in the same statement (R4).
-    var rehearsal: Query {
-        let never = Record(
-            epoch: Epoch(-1), beat: -1, holder: nil, node: nil, ttl: timing.ttl, renewInterval: timing.renewInterval,
-            released: false, suspended: false, server: ServerID(0), backend: nil)
-        return understudy.query(.claim(seen: never, epochAbove: Epoch(0)))
-    }
-}
-
-/// Every statement of the protocol carried out on a lease of its own, in a transaction that is rolled back.
+/// Every statement of the protocol carried out on a lease of its own, in a transaction that is
+/// rolled back.
 ///
 /// It waits for nobody: no live lease's row or lock is touched.
 public struct FullRehearsal {
@@ -56,7 +36,7 @@ public struct FullRehearsal {
         real = statements
         self.schema = schema
         self.role = role
-        self.statements = statements.understudy
+        self.statements = Statements(statements.writer.understudy)
         self.ask = ask
     }
 
@@ -111,7 +91,7 @@ public struct FullRehearsal {
         step = "read"
         _ = try seen()
         step = "create"
-        _ = try reply(.create(ttl: statements.timing.ttl, epochAbove: Epoch(0)))
+        _ = try reply(.create(ttl: statements.writer.timing.ttl, epochAbove: Epoch(0)))
         guard let record = try seen() else { return Advice.hidden }
         step = "claim"
         guard case .claim(.claimed(let epoch, _)) = try reply(.claim(seen: record, epochAbove: Epoch(0))) else {
@@ -124,7 +104,7 @@ public struct FullRehearsal {
         }
         step = "fence"
         if let record = try seen() {
-            _ = try reply(.terminateHolder(seen: record, strangers: .idleFor(statements.timing.ttl)))
+            _ = try reply(.terminateHolder(seen: record, strangers: .idleFor(statements.writer.timing.ttl)))
         }
         step = "resume"
         var last = beat
@@ -159,51 +139,12 @@ public struct FullRehearsal {
         return nil
     }
 
-    /// The real name, for row filters that let only some names pass. A record that is there stays as it is.
+    /// The real name, for row filters that let only some names pass. A record that is there stays
+    /// as it is.
     private func record(_ step: inout String) throws -> String? {
         step = "record"
         guard try seen(real) == nil else { return nil }
-        _ = try reply(.create(ttl: real.timing.ttl, epochAbove: Epoch(0)), real)
+        _ = try reply(.create(ttl: real.writer.timing.ttl, epochAbove: Epoch(0)), real)
         return try seen(real) == nil ? Advice.hidden : nil
-    }
-}
-
-/// What to do about what PostgreSQL refuses.
-public enum Advice {
-    /// Its own row is not shown to this role.
-    static let hidden = """
-        the lease's record was made and is not shown: a row filter (row-level security) hides it; give the role a policy that \
-        covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema "sidecar"
-        """
-
-    /// Whether the same statement will be refused until somebody changes something: not locks, limits, deadlocks, shutdowns.
-    public static func isLasting(_ error: ServerError) -> Bool {
-        let passing = ["08", "40", "53", "55P03", "57", "58", "XX"]
-        return !error.sqlState.isEmpty && !passing.contains(where: error.sqlState.hasPrefix)
-    }
-
-    /// PostgreSQL's words, and what to do where they do not say so.
-    public static func text(_ error: ServerError, role: String?) -> String {
-        let to = role.map { " to \"\($0)\"" } ?? ""
-        let advice: String? =
-            switch error.sqlState {
-            case "42501" where error.message.contains("row-level security"):
-                "give the role a policy that covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema \"sidecar\""
-            case "42501" where error.message.contains("function"): "GRANT EXECUTE on that function\(to)"
-            case "42501":
-                "GRANT USAGE ON SCHEMA sidecar, and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA sidecar\(to)"
-            case "55000" where error.message.contains("replica identity"):
-                "ALTER TABLE that table REPLICA IDENTITY DEFAULT, or take schema \"sidecar\" out of the publication"
-            case "22P05", "22021": "the database's encoding has no such character: give --node a name in ASCII"
-            case "25006": "the role or the database has default_transaction_read_only on: turn it off for this role"
-            case "42703", "42P01", "42883", "42804", "3F000", "23502", "23514", "23505", "23503":
-                "schema \"sidecar\" is not as `sidecar migrate` made it: undo what was changed"
-            case "55P03": "another session holds a lock on that table: find it in pg_locks"
-            case "57014":
-                "the limit of a statement is three quarters of a call's: raise --ttl, or find out what is slow"
-            case let state where state.hasPrefix("P0"): "a trigger of somebody's refuses it"
-            default: nil
-            }
-        return advice.map { "\(error): \($0)" } ?? "\(error)"
     }
 }

@@ -1,0 +1,44 @@
+// What to do about an error of PostgreSQL, in one line.
+
+import Postgres
+
+/// What to do about what PostgreSQL refuses.
+public enum Advice {
+    /// Its own row is not shown to this role.
+    static let hidden = """
+        the lease's record was made and is not shown: a row filter (row-level security) hides it; give the role a policy that \
+        covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema "sidecar"
+        """
+
+    /// Whether the same statement will be refused until somebody changes something: not locks,
+    /// limits, deadlocks, shutdowns.
+    public static func isLasting(_ error: ServerError) -> Bool {
+        let passing = ["08", "40", "53", "55P03", "57", "58", "XX"]
+        return !error.sqlState.isEmpty && !passing.contains(where: error.sqlState.hasPrefix)
+    }
+
+    /// PostgreSQL's words, and what to do where they do not say so.
+    public static func text(_ error: ServerError, role: String?) -> String {
+        let to = role.map { " to \"\($0)\"" } ?? ""
+        let advice: String? =
+            switch error.sqlState {
+            case "42501" where error.message.contains("row-level security"):
+                "give the role a policy that covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema \"sidecar\""
+            case "42501" where error.message.contains("function"): "GRANT EXECUTE on that function\(to)"
+            case "42501":
+                "GRANT USAGE ON SCHEMA sidecar, and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA sidecar\(to)"
+            case "55000" where error.message.contains("replica identity"):
+                "ALTER TABLE that table REPLICA IDENTITY DEFAULT, or take schema \"sidecar\" out of the publication"
+            case "22P05", "22021": "the database's encoding has no such character: give --node a name in ASCII"
+            case "25006": "the role or the database has default_transaction_read_only on: turn it off for this role"
+            case "42703", "42P01", "42883", "42804", "3F000", "23502", "23514", "23505", "23503":
+                "schema \"sidecar\" is not as `sidecar migrate` made it: undo what was changed"
+            case "55P03": "another session holds a lock on that table: find it in pg_locks"
+            case "57014":
+                "the limit of a statement is three quarters of a call's: raise --ttl, or find out what is slow"
+            case let state where state.hasPrefix("P0"): "a trigger of somebody's refuses it"
+            default: nil
+            }
+        return advice.map { "\(error): \($0)" } ?? "\(error)"
+    }
+}

@@ -1,0 +1,51 @@
+// The first question to a fresh session: which backend is it, of which server, in which database,
+// and as whom.
+
+import Postgres
+
+/// Asks a session who and where it is.
+///
+/// When a session began is told to its login role only, and `ALTER ROLE ... SET role` may have made
+/// it another's. So the question steps back to the login role, for itself alone, once it has noted
+/// who it is. It must happen before the function looks, hence in its argument.
+struct Identify: OneRowStatement {
+    enum Column: String, ColumnName {
+        case role, login, pid, version, database, recovery
+        case backendStart = "backend_start"
+        case hasSchema = "has_schema"
+    }
+
+    struct Answer {
+        /// All but the schema's version.
+        let facts: SessionFacts
+        /// Whether the server is a read-only standby.
+        let isInRecovery: Bool
+        let hasSchema: Bool
+    }
+
+    var sql: SQL {
+        """
+        SELECT me.role AS \(Column.role), me.login AS \(Column.login), pg_backend_pid() AS \(Column.pid),
+            current_setting('server_version_num')::int AS \(Column.version),
+            current_database() AS \(Column.database), pg_is_in_recovery() AS \(Column.recovery), (
+                SELECT \(SQL.microseconds("s.backend_start")) FROM pg_catalog.pg_stat_get_activity(
+                    CASE WHEN me.role IS NOT NULL AND set_config('role', 'none', true) IS NOT NULL
+                        THEN pg_backend_pid() END) AS s
+            ) AS \(Column.backendStart),
+            EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                WHERE n.nspname = 'sidecar' AND c.relname = 'schema_version') AS \(Column.hasSchema)
+        FROM (SELECT current_user AS role, session_user AS login OFFSET 0) AS me
+        """
+    }
+
+    func read(_ row: Row<Column>) throws(UnreadableReply) -> Answer {
+        guard let pid = row.pid(.pid), let start = row.int64(.backendStart), let version = row.int64(.version),
+            let database = row.string(.database), let user = row.string(.role), let login = row.string(.login),
+            let isInRecovery = row.bool(.recovery), let hasSchema = row.bool(.hasSchema)
+        else { throw UnreadableReply(what: "the server's description of itself") }
+        let facts = SessionFacts(
+            backendPID: pid, backendStart: start, serverVersion: Int(version), database: database, user: user,
+            login: login, assumed: user == login ? nil : user, schemaVersion: 0)
+        return Answer(facts: facts, isInRecovery: isInRecovery, hasSchema: hasSchema)
+    }
+}

@@ -1,0 +1,160 @@
+// What a fresh session goes through before the protocol may use it: is it really one PostgreSQL
+// backend (no transaction pooler), a primary, new enough, with our schema; then its settings.
+// Question and answer, no I/O, so that the keeper's loop and the command-line tools share it.
+
+import Clock
+import Lease
+import Postgres
+
+/// What is known about the server behind a prepared session.
+public struct SessionFacts: Equatable, Sendable {
+    /// The backend's process id, as the server says.
+    public var backendPID: Int32
+    /// When the backend started, in microseconds of the unix epoch. With the pid it names the
+    /// session: pids come back.
+    public var backendStart: Int64
+    /// As in `server_version_num`, for example 150018.
+    public var serverVersion: Int
+    public var database: String
+    /// The role whose rights count (`current_user`).
+    public var user: String
+    /// The role that logged in (`session_user`): the one that the session belongs to, for who wants
+    /// to end it.
+    public var login: String
+    /// The role that `ALTER ROLE ... SET role` (Vault's dynamic credentials) gave the session at
+    /// its start; nil when none.
+    public var assumed: String?
+    /// The version of the schema, 0 when there is none.
+    public var schemaVersion: Int
+
+    /// The session's name at the server.
+    public var backend: BackendID { BackendID(pid: backendPID, startedAt: backendStart) }
+
+    /// Whom to grant what this sidecar lacks: never credentials that are about to expire.
+    public var grantee: String { assumed ?? user }
+}
+
+/// The steps of preparing one session.
+public struct Preparation: Sendable {
+    /// What to do next.
+    public enum Step: Sendable {
+        case query(Query)
+        case ready(SessionFacts)
+        case refuse(PreparationError)
+    }
+
+    /// How far to go.
+    public enum Purpose: Sendable {
+        /// Everything, creating or upgrading the schema where that is allowed.
+        case lead(callLimit: Duration, idleLimit: Duration)
+        /// Look only: an absent schema is reported, not created.
+        case look
+        /// Create or upgrade the schema.
+        case migrate
+    }
+
+    private enum State {
+        case identity
+        case schema(SessionFacts)
+        case migration(SessionFacts)
+        case role(SessionFacts)
+        case settings(SessionFacts)
+    }
+
+    private var state = State.identity
+    private let purpose: Purpose
+    private let protocolPID: Int32
+    private let allowSessionPooler: Bool
+
+    /// `protocolPID`: the backend's process id as the connection's start-up said it.
+    public init(purpose: Purpose, protocolPID: Int32, allowSessionPooler: Bool) {
+        self.purpose = purpose
+        self.protocolPID = protocolPID
+        self.allowSessionPooler = allowSessionPooler
+    }
+
+    /// The first question.
+    public var first: Query { Identify().query }
+
+    /// The next step after the answer to the last question. An answer that is none to it, or that
+    /// cannot be read, is a failure like the server's own, to be tried again: never a guess, and
+    /// never the end of the process.
+    public mutating func next(after result: QueryResult) -> Step {
+        do {
+            return try step(after: result)
+        } catch {
+            return .refuse(.failed("cannot read \(error.what) from the database"))
+        }
+    }
+
+    private mutating func step(after result: QueryResult) throws(UnreadableReply) -> Step {
+        switch state {
+        case .identity: return identified(try Identify().read(result))
+        case .schema(var facts):
+            let schema = try ReadSchemaVersion().read(result)
+            facts.schemaVersion = schema.version
+            guard schema.compatibleFrom <= Schema.current else {
+                return .refuse(.schemaTooNew(version: facts.schemaVersion))
+            }
+            return upgraded(facts)
+        case .migration(var facts):
+            facts.schemaVersion = Schema.current
+            return steppedBack(facts)
+        case .role(var facts):
+            if try BecomeLogin().read(result) { facts.user = facts.login }
+            return configured(facts)
+        case .settings(let facts): return .ready(facts)
+        }
+    }
+
+    /// What an error of the server to the last question means.
+    public func explain(_ error: ServerError) -> PreparationError {
+        switch state {
+        case .schema(let facts), .migration(let facts):
+            if error.sqlState == "42501" {
+                if case .schema = state { return .tablesNotAllowed(user: facts.user, database: facts.database) }
+                return .notAllowed(user: facts.user, database: facts.database)
+            }
+            if error.sqlState == "55P03" { return .migrationUnderWay }
+        case .identity, .role, .settings: break
+        }
+        return .failed(error.description)
+    }
+
+    private mutating func identified(_ answer: Identify.Answer) -> Step {
+        let facts = answer.facts
+        guard allowSessionPooler || facts.backendPID == protocolPID else { return .refuse(.pooler) }
+        guard facts.serverVersion >= 120_000 else { return .refuse(.serverTooOld(version: facts.serverVersion)) }
+        guard !answer.isInRecovery else { return .refuse(.standbyServer) }
+        guard answer.hasSchema else { return upgraded(facts) }
+        state = .schema(facts)
+        return .query(ReadSchemaVersion().query)
+    }
+
+    private mutating func upgraded(_ facts: SessionFacts) -> Step {
+        switch purpose {
+        case .look: return steppedBack(facts)
+        case .lead, .migrate:
+            guard let script = Schema.upgrade(from: facts.schemaVersion) else { return steppedBack(facts) }
+            state = .migration(facts)
+            return .query(.script(script))
+        }
+    }
+
+    /// Works as the login role from here on, where that has the rights itself. PostgreSQL lets only
+    /// a session's login role see how old the session is and end it: as another role, a sidecar
+    /// could end neither its own former session nor its child's (R4, R6, R8). The schema is made
+    /// before this, by the role that is meant to own it.
+    private mutating func steppedBack(_ facts: SessionFacts) -> Step {
+        if case .migrate = purpose { return .ready(facts) }
+        guard facts.assumed != nil, facts.schemaVersion > 0 else { return configured(facts) }
+        state = .role(facts)
+        return .query(BecomeLogin().query)
+    }
+
+    private mutating func configured(_ facts: SessionFacts) -> Step {
+        guard case .lead(let callLimit, let idleLimit) = purpose else { return .ready(facts) }
+        state = .settings(facts)
+        return .query(Self.settings(callLimit: callLimit, idleLimit: idleLimit, serverVersion: facts.serverVersion))
+    }
+}

@@ -1,0 +1,34 @@
+// What a session of the lease pins for itself.
+
+import Clock
+import Postgres
+
+extension Preparation {
+    /// Everything that a role's or a database's defaults could make too long, too short or too
+    /// weak.
+    public static func settings(callLimit: Duration, idleLimit: Duration, serverVersion: Int) -> Query {
+        // Below the client's limit: a statement that waits for a lock shall fail there, and not
+        // cost the session here.
+        let call = max(1, callLimit.milliseconds * 3 / 4)
+        let keepAlive = max(1, idleLimit.milliseconds / 3000)
+        // Every setting is pinned by a SET of the session's own: a reload of the server's
+        // configuration must not change it under a living lease. With a lower synchronous_commit,
+        // the crash of one backend could lose a claim that was acknowledged, while the server's
+        // start time stays (R3).
+        var script = """
+            SET search_path = pg_catalog;
+            SET default_transaction_isolation = 'read committed';
+            SET statement_timeout = \(call);
+            SET lock_timeout = \(call);
+            SET idle_in_transaction_session_timeout = \(call);
+            SET tcp_keepalives_idle = \(keepAlive);
+            SET tcp_keepalives_interval = \(keepAlive);
+            SET tcp_keepalives_count = 3;
+            SET tcp_user_timeout = \(idleLimit.milliseconds);
+            SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')
+                WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false);
+            """
+        if serverVersion >= 140_000 { script += "\nSET idle_session_timeout = \(idleLimit.milliseconds);" }
+        return .script(script)
+    }
+}

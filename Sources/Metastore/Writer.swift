@@ -1,0 +1,51 @@
+// The sidecar and the session on whose behalf a statement of the lease is sent: what it writes
+// about itself, and how the protocol's types become parameters.
+
+import Clock
+import Lease
+import Postgres
+
+/// Who sends the statements.
+struct Writer: Sendable {
+    var identity: Identity
+    let timing: Timing
+    let version: String
+    /// The database the session is in, for the fence's tag.
+    var database = ""
+    /// The session itself, for the record.
+    var backend: BackendID?
+
+    var lease: String { identity.lease }
+    var instance: InstanceID { identity.instance }
+    /// The key of the lease's advisory lock.
+    var lockKey: Int64 { LeaseKey.lock(lease) }
+    /// The tag in the labels of the child's sessions.
+    var tag: String { LeaseKey.tag(lease: lease, database: database) }
+
+    /// What every write sets.
+    var everyWrite: SQL {
+        """
+        ttl_ms = \(timing.ttl.milliseconds), renew_ms = \(timing.renewInterval.milliseconds),
+        server = pg_postmaster_start_time(), renewed_at = clock_timestamp()
+        """
+    }
+
+    /// What every write of a holder sets. The start of its own backend was learned when the session
+    /// was prepared: a role that was set since may not see it.
+    var holderColumns: SQL {
+        """
+        \(everyWrite), backend_pid = pg_backend_pid(),
+        backend_start = timestamptz 'epoch' + \(backend?.startedAt) * interval '1 microsecond'
+        """
+    }
+}
+
+extension InstanceID: SQLValue {
+    public static var sqlType: SQL.ValueType { .uuid }
+    public var sqlText: String { rawValue }
+}
+
+extension Epoch: SQLValue {
+    public static var sqlType: SQL.ValueType { .bigint }
+    public var sqlText: String { String(rawValue) }
+}

@@ -1,0 +1,72 @@
+// Finds SIDECAR_ variables that nobody reads: a slip in a name would otherwise leave the default in force, silently.
+
+import Text
+
+/// The search for variables that are not in the table.
+package enum UnknownVariables {
+    /// What a sidecar gives its child besides variables of the table; a sidecar inside that child inherits it.
+    private static let givenToChild: Set = ["SIDECAR_EPOCH", "SIDECAR_INSTANCE"]
+
+    /// One line for each variable that is not known, sorted by name. No value is in it.
+    package static func warnings(_ environment: Environment) -> [String] {
+        let known = SettingsTable.rows.map(\.variable)
+        return environment.names.filter { name in
+            name.hasPrefix(SettingRow.prefix) && !known.contains(name) && !givenToChild.contains(name)
+                && !isOfService(name, value: environment[name] ?? "")
+        }.sorted().map { name in
+            // A value that got into the name may be a secret.
+            guard !Redaction.mayHoldSecret(name) else {
+                return "a variable that begins with \(SettingRow.prefix) is not known (its name is not repeated, as it "
+                    + "may hold a password)"
+            }
+            let advice = nearest(name, known).map { "did you mean \($0)?" } ?? "see `sidecar run --help`"
+            return "the variable \(oneLine(name, longest: 100)) is not known; \(advice)"
+        }
+    }
+
+    /// Whether Kubernetes makes it in every pod because of a Service named sidecar or sidecar-...: NAME_SERVICE_HOST,
+    /// NAME_SERVICE_PORT, NAME_SERVICE_PORT_HTTP, NAME_PORT=tcp://..., NAME_PORT_5432_TCP, NAME_PORT_5432_TCP_ADDR.
+    private static func isOfService(_ name: String, value: String) -> Bool {
+        if name.hasSuffix("_SERVICE_HOST") || name.hasSuffix("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
+            return true
+        }
+        let protocols = ["TCP", "UDP", "SCTP"]
+        if name.hasSuffix("_PORT") && protocols.contains(where: { value.hasPrefix("\($0.lowercased())://") }) {
+            return true
+        }
+        let words = name.split(separator: "_")
+        return words.indices.dropFirst(2).contains { index in
+            words[index - 2] == "PORT" && UInt16(words[index - 1]) != nil && protocols.contains(String(words[index]))
+        }
+    }
+
+    /// The known name with the fewest slips, or with a word more or less at its end; nil where none can be meant.
+    private static func nearest(_ name: String, _ known: [String]) -> String? {
+        let word = Array(name.unicodeScalars.dropFirst(SettingRow.prefix.count))
+        // Of a short name, another letter makes another name soon. A long name is no variable.
+        guard word.count <= 100 else { return nil }
+        let limit = max(1, min(3, word.count / 3))
+        let near = known.map { candidate in
+            (name: candidate, slips: slips(word, Array(candidate.unicodeScalars.dropFirst(SettingRow.prefix.count))))
+        }.filter { $0.slips <= limit }.min { $0.slips < $1.slips }?.name
+        return near ?? known.first { $0.hasPrefix(name + "_") || name.hasPrefix($0 + "_") }
+    }
+
+    /// How many letters to change, leave out, add or swap with their neighbour lead from one to the other.
+    private static func slips(_ one: [Unicode.Scalar], _ other: [Unicode.Scalar]) -> Int {
+        var rows = [Array(0...other.count)]
+        for (row, letter) in one.enumerated() {
+            var next = [row + 1]
+            for (column, candidate) in other.enumerated() {
+                var best = min(
+                    rows[row][column] + (letter == candidate ? 0 : 1), rows[row][column + 1] + 1, next[column] + 1)
+                if row > 0, column > 0, letter == other[column - 1], one[row - 1] == candidate {
+                    best = min(best, rows[row - 1][column - 1] + 1)
+                }
+                next.append(best)
+            }
+            rows.append(next)
+        }
+        return rows[one.count][other.count]
+    }
+}
