@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all build lint size tsan fuzz airflow-test simulate compare-guard chaos test-deploy image
+.PHONY: help demo test test-all build lint size tsan fuzz airflow-test simulate search compare-guard chaos test-deploy image
 
 # Linked with Swift's own libraries, so that the binary runs where there is no Swift.
 RELEASE := -c release -Xswiftc -static-stdlib
@@ -44,6 +44,10 @@ size: build ## Fail when the release binary is over 20 MB
 simulate: ## Simulate worlds of faults, then break every rule (SEEDS=1000000, OPTIONS="--seed 7" to replay one)
 	@scripts/install-deps build
 	@scripts/simulate $(if $(SEEDS),--seeds $(SEEDS)) $(OPTIONS)
+
+search: ## Search every interleaving of a small world (FAULTS=2, OPTIONS="--broken marginZero" for one broken rule)
+	@scripts/install-deps build
+	@scripts/search $(if $(FAULTS),--faults $(FAULTS)) $(OPTIONS)
 
 compare-guard: ## Compare the simulation's guard with real ones (SCHEDULES=10000, OPTIONS="--replay 7" for one)
 	@scripts/install-deps build

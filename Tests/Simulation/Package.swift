@@ -28,6 +28,11 @@ let package = Package(
                 "GuardModel", "Lease", "Guard", "Orders", "Clock",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], path: "Worlds", swiftSettings: swift),
+        .executableTarget(
+            name: "search",
+            dependencies: [
+                "Lease", "Orders", "Clock", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], path: "Search", swiftSettings: swift),
         .target(name: "Tracer", path: "Tracer"),
         .executableTarget(name: "actor", path: "Actor"),
         .executableTarget(

@@ -16,7 +16,7 @@ struct Search: ParsableCommand {
             faults exactly one child runs within 4 TTL.
             """)
 
-    @Option(help: "How many faults at most.") var faults = 2
+    @Option(help: "How many faults at most.") var faults = 1
     @Option(help: "How many seconds of the world's time (TTL 10 s) the faults may fall in.") var horizon = 22
     @Option(help: "How many milliseconds after the first the second sidecar starts.") var offset = 1300
     @Option(help: "Break only this rule, and search for what comes of it.") var broken: String?
@@ -49,7 +49,7 @@ struct Search: ParsableCommand {
             var found: String?
             var walk = Walk(broken: sabotage, horizon: horizon)
             // With as few faults as it takes.
-            for count in 0...max(faults, 2) where found == nil {
+            for count in 0...max(faults, 1) where found == nil {
                 walk = Walk(broken: sabotage, horizon: horizon)
                 walk.begin(SmallWorld(faults: count, offset: .milliseconds(offset), broken: sabotage))
                 found = walk.found.map { "\(count) faults, \($0)" }

@@ -3,6 +3,7 @@
 // them all. Time goes from one due instant to the next. Without a fault a message takes no time.
 
 import Clock
+import Orders
 
 @testable import Lease
 
@@ -56,8 +57,7 @@ enum Fault: Hashable {
 
 /// A rule that is broken, to see that the search would notice.
 enum Sabotage: String, CaseIterable {
-    case claimUncompared, resumeUncompared, marginZero, deadlineFromReply, deadlineIgnored, silentGuardSpared,
-        releaseBeforeEmpty
+    case claimUncompared, resumeUncompared, marginZero, deadlineIgnored, silentGuardSpared, releaseBeforeEmpty
 }
 
 enum Process: Hashable { case running, stopped, dead }
@@ -66,7 +66,6 @@ enum Process: Hashable { case running, stopped, dead }
 struct SmallTree: Hashable {
     var start: StartID
     var deadline: Instant
-    var epoch: Epoch
     /// It got SIGTERM, and ends whenever it likes.
     var isEnding = false
     /// It is being killed, and dead then at the latest, if its killer is not stopped.
@@ -92,14 +91,14 @@ struct SmallNode: Hashable {
     var session: SessionID?
     var backend: BackendID?
     /// An attempt to connect that nobody answers, and when it is given up.
-    var opening: (Instant)?
+    var opening: Instant?
     var exchange: Exchange?
     /// When the exchange is given up.
     var givenUpAt: Instant?
     /// Waits for a stopped keeper.
     var news: [Event] = []
     /// Waits for a stopped guard.
-    var orders: [GuardOrder] = []
+    var orders: [Order] = []
     var claimed: Set<Epoch> = []
     /// The keeper, heir of a dead guard, is to say when nothing is left.
     var isHeir = false
@@ -150,7 +149,8 @@ struct SmallWorld: Hashable {
         faultsLeft = faults
         // A record as a predecessor leaves it, so that the world need not begin with the wait of a first start.
         server.record = Record(
-            epoch: Epoch(1), beat: 0, holder: nil, node: nil, ttl: Self.timing.ttl, renewInterval: Self.timing.renewInterval,
+            epoch: Epoch(1), beat: 0, holder: nil, node: nil, ttl: Self.timing.ttl,
+            renewInterval: Self.timing.renewInterval,
             released: true, suspended: false, server: server.id)
         nodes = [newNode(), newNode()]
         run(0, .tick, broken)
@@ -225,7 +225,8 @@ struct SmallWorld: Hashable {
     private func due(_ index: Int) -> Instant {
         let node = nodes[index]
         guard node.keeper == .running else { return Instant(nanoseconds: .max) }
-        return [node.machine.nextWake, node.opening, node.givenUpAt].compactMap { $0 }.min() ?? Instant(nanoseconds: .max)
+        return [node.machine.nextWake, node.opening, node.givenUpAt].compactMap { $0 }.min()
+            ?? Instant(nanoseconds: .max)
     }
 
     // MARK: What happens
@@ -371,25 +372,18 @@ struct SmallWorld: Hashable {
     }
 
     private mutating func run(_ index: Int, _ event: Event, _ broken: Sabotage?) {
-        var late = Duration.zero
-        if case .busy(_, _, let sentAt) = nodes[index].machine.link { late = now.since(sentAt) }
         for action in nodes[index].machine.handle(event, at: now) {
-            carryOut(index, rewritten(action, late, broken), broken)
+            carryOut(index, broken == .marginZero ? Self.withoutMargin(action) : action, broken)
         }
     }
 
-    /// A later deadline than R2 allows.
-    private func rewritten(_ action: Action, _ late: Duration, _ broken: Sabotage?) -> Action {
-        let more: Duration
-        switch broken {
-        case .marginZero: more = Self.timing.margin
-        case .deadlineFromReply: more = late
-        default: return action
-        }
+    /// With a deadline at the end of the TTL.
+    private static func withoutMargin(_ action: Action) -> Action {
         switch action {
-        case .order(.start(let start, let deadline, let epoch)):
-            return .order(.start(start, deadline: deadline + more, epoch: epoch))
-        case .order(.extend(let start, let deadline)): return .order(.extend(start, deadline: deadline + more))
+        case .start(let start, let deadline, let epoch):
+            return .start(start, deadline: deadline + timing.margin, epoch: epoch)
+        case .order(.extend(let start, let deadline, let token)):
+            return .order(.extend(start, deadline: deadline + timing.margin, token: token))
         default: return action
         }
     }
@@ -418,12 +412,10 @@ struct SmallWorld: Hashable {
             nodes[index].exchange = nodes[index].isCut ? .lateRequest(statement) : .fresh(statement)
             // What only people read is not worth a choice.
             if case .auxiliary = statement, !nodes[index].isCut { exchange(index, statement, broken) }
-        case .order(let order):
-            switch nodes[index].guardian {
-            case .running: obey(index, order, broken)
-            case .stopped: nodes[index].orders.append(order)
-            case .dead: break
-            }
+        case .start(let start, let deadline, let epoch):
+            if !nodes[index].claimed.contains(epoch) { violation = violation ?? "a child is started without a claim" }
+            tell(index, .start(start, deadline: deadline, commandIndex: 0, environment: []), broken)
+        case .order(let order): tell(index, order, broken)
         case .killGuard:
             if broken == .silentGuardSpared { return }
             nodes[index].guardian = .dead
@@ -453,7 +445,7 @@ struct SmallWorld: Hashable {
             case .held(.windDown(let then)) = leadership.standing, case .idle(let id) = nodes[index].machine.link,
             leadership.holds == id, leadership.tree.start != nil
         else { return }
-        nodes[index].machine.releaseSent = leadership.epoch
+        nodes[index].machine.ownEpochs.releaseSent(in: leadership.epoch)
         nodes[index].machine.change { $0.standing = .releasing(then) }
         let release = Statement.release(leadership.epoch, beat: leadership.beat)
         nodes[index].machine.link = .busy(id, release, sentAt: now)
@@ -461,6 +453,14 @@ struct SmallWorld: Hashable {
     }
 
     // MARK: The guard
+
+    private mutating func tell(_ index: Int, _ order: Order, _ broken: Sabotage?) {
+        switch nodes[index].guardian {
+        case .running: obey(index, order, broken)
+        case .stopped: nodes[index].orders.append(order)
+        case .dead: break
+        }
+    }
 
     private mutating func guardTicks(_ index: Int, _ broken: Sabotage?) {
         guard nodes[index].guardian == .running, let tree = nodes[index].tree, tree.deadAt == nil, tree.deadline <= now
@@ -470,30 +470,35 @@ struct SmallWorld: Hashable {
             return
         }
         beginKill(index, by: .guardian)
-        say(index, [.killing(tree.start, byDeadline: true), .exited(tree.start, .signal(9))], broken)
+        say(index, [.killing(tree.start, .deadline), .exited(tree.start, .signal(9))], broken)
     }
 
-    private mutating func obey(_ index: Int, _ order: GuardOrder, _ broken: Sabotage?) {
+    private mutating func obey(_ index: Int, _ order: Order, _ broken: Sabotage?) {
         guardTicks(index, broken)
         switch order {
-        case .ping(let token): say(index, [.strained(Strain()), .pong(token)], broken)
-        case .start(let start, let deadline, let epoch):
-            guard nodes[index].tree == nil else { return say(index, [.notStarted(start, .refused)], broken) }
-            guard deadline > now else { return say(index, [.notStarted(start, .deadlinePassed), .empty(start)], broken) }
-            if !nodes[index].claimed.contains(epoch) { violation = violation ?? "a child runs without a claim" }
-            nodes[index].tree = SmallTree(start: start, deadline: deadline, epoch: epoch)
+        case .ping(let token): say(index, [.strained(Strain()), .pong(token: token)], broken)
+        case .start(let start, let deadline, _, _):
+            guard nodes[index].tree == nil else { return say(index, [.notStarted(start, .treeAlive)], broken) }
+            guard deadline > now else {
+                return say(index, [.notStarted(start, .deadlinePassed), .empty(start)], broken)
+            }
+            nodes[index].tree = SmallTree(start: start, deadline: deadline)
             judge()
             say(index, [.started(start, pid: 1)], broken)
-        case .extend(let start, let deadline):
-            guard nodes[index].tree?.start == start, nodes[index].tree?.deadAt == nil else { return }
+        case .extend(let start, let deadline, let token):
+            guard nodes[index].tree?.start == start, nodes[index].tree?.deadAt == nil else {
+                return say(index, [.strained(Strain()), .pong(token: token)], broken)
+            }
             nodes[index].tree?.deadline = deadline
+            say(index, [.strained(Strain()), .extended(start, deadline: deadline, token: token)], broken)
             guardTicks(index, broken)
+        case .handicap: break
         case .signal(let start, let number):
             if number == 15, nodes[index].tree?.start == start { nodes[index].tree?.isEnding = true }
         case .kill(let start):
             guard nodes[index].tree?.start == start, nodes[index].tree?.deadAt == nil else { return }
             beginKill(index, by: .guardian)
-            say(index, [.killing(start, byDeadline: false), .exited(start, .signal(9))], broken)
+            say(index, [.killing(start, .ordered), .exited(start, .signal(9))], broken)
         }
     }
 
@@ -501,7 +506,7 @@ struct SmallWorld: Hashable {
     private mutating func childEnds(_ index: Int, _ exit: ChildExit, _ broken: Sabotage?) {
         guard let tree = nodes[index].tree, tree.deadAt == nil else { return }
         beginKill(index, by: .guardian)
-        say(index, [.exited(tree.start, exit)], broken)
+        say(index, [.killing(tree.start, .childExited), .exited(tree.start, exit)], broken)
     }
 
     private mutating func beginKill(_ index: Int, by killer: SmallTree.Killer) {
@@ -523,7 +528,7 @@ struct SmallWorld: Hashable {
         }
     }
 
-    private mutating func say(_ index: Int, _ answers: [GuardAnswer], _ broken: Sabotage?) {
+    private mutating func say(_ index: Int, _ answers: [Answer], _ broken: Sabotage?) {
         for answer in answers { hear(index, .guardAnswered(answer), broken) }
     }
 
@@ -571,7 +576,8 @@ struct SmallWorld: Hashable {
             if server.lock == backend { server.lock = nil }
             return .done
         case .auxiliary(.notify):
-            for other in nodes.indices where nodes[other].backend != backend && nodes[other].backend != nil
+            for other in nodes.indices
+            where nodes[other].backend != backend && nodes[other].backend != nil
                 && !nodes[other].isCut
             { hear(other, .notified, broken) }
             return .done
@@ -671,7 +677,8 @@ struct SmallWorld: Hashable {
         }
         let end = world.now + duration
         while world.now < end, world.violation == nil {
-            for index in world.nodes.indices where world.nodes[index].keeper == .dead && world.nodes[index].tree == nil {
+            for index in world.nodes.indices where world.nodes[index].keeper == .dead && world.nodes[index].tree == nil
+            {
                 world.take(.restart(index), broken)
             }
             let steps = world.steps()
