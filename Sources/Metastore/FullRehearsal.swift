@@ -68,7 +68,7 @@ public struct FullRehearsal {
             problem = Problem(
                 step: step, reason: Advice.text(error, role: role), isAboutRights: error.sqlState == "42501")
         } catch let error as UnreadableReply {
-            problem = Problem(step: step, reason: "cannot read \(error.what)", isAboutRights: false)
+            problem = Problem(step: step, reason: "\(error)", isAboutRights: false)
         }
         _ = try ask(.script("ROLLBACK; SELECT pg_advisory_unlock_all()"))
         return problem
