@@ -31,6 +31,7 @@ public enum Advice {
                 "ALTER TABLE that table REPLICA IDENTITY DEFAULT, or take schema \"sidecar\" out of the publication"
             case "22P05", "22021": "the database's encoding has no such character: give --node a name in ASCII"
             case "25006": "the role or the database has default_transaction_read_only on: turn it off for this role"
+            case "21000": "\(UnreadableReply.severalRecords)"
             case "42703", "42P01", "42883", "42804", "3F000", "23502", "23514", "23505", "23503":
                 "schema \"sidecar\" is not as `sidecar migrate` made it: undo what was changed"
             case "55P03": "another session holds a lock on that table: find it in pg_locks"
