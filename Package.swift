@@ -25,7 +25,7 @@ let package = Package(
         .target(name: "Guard", dependencies: ["CLinux", "Clock", "Orders"], swiftSettings: strict),
         .target(name: "Helpers", dependencies: ["CLinux", "Clock", "Text"], swiftSettings: strict),
         .target(name: "Postgres", dependencies: ["CLibPQ", "CLinux", "Clock", "Text"], swiftSettings: strict),
-        .target(name: "Metastore", dependencies: ["Clock", "Lease", "Postgres"], swiftSettings: strict),
+        .target(name: "Metastore", dependencies: ["Clock", "Lease", "Postgres", "Text"], swiftSettings: strict),
         .target(
             name: "Outlets",
             dependencies: ["CLinux", "Clock", "Helpers", "Lease", "Metastore", "Orders", "Text", logging],

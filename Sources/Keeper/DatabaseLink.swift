@@ -114,7 +114,7 @@ struct DatabaseLink {
                 credentials.loggedIn()
                 prepare(session)
             case .result(let result): news += answered(result, session)
-            case .queryFailed(let error): news += failed(error)
+            case .queryFailed(let error): news += failed(error, session)
             // Not asked for: listening is the listener's.
             case .notification: break
             case .lost(let failure):
@@ -142,18 +142,8 @@ struct DatabaseLink {
     private mutating func answered(_ result: QueryResult, _ session: Session) -> [News] {
         switch stage {
         case .preparing(var preparation):
-            switch preparation.next(after: result) {
-            case .query(let query):
-                stage = .preparing(preparation)
-                ask(query, session)
-                return []
-            case .ready(let facts):
-                stage = .ready(facts)
-                statements.database = facts.database
-                statements.backend = facts.backend
-                return [.ready(facts), .event(.sessionOpened(id, backend: facts.backend))]
-            case .refuse(let error): return refused(error)
-            }
+            let step = preparation.next(after: result)
+            return prepared(preparation, step, session)
         case .asking(let statement, let facts):
             stage = .ready(facts)
             if statement == .observe, let pid = Statements.backend(result), pid != facts.backendPID {
@@ -169,15 +159,34 @@ struct DatabaseLink {
                 }
                 return news
             } catch {
-                return [.event(.statementFailed(id, reason: "cannot read \(error.what) from the database"))]
+                return [.event(.statementFailed(id, reason: "\(error)"))]
             }
         case .ready, .awaitingCredentials, nil: return []
         }
     }
 
-    private mutating func failed(_ error: ServerError) -> [News] {
+    private mutating func prepared(
+        _ preparation: Preparation, _ step: Preparation.Step, _ session: Session
+    ) -> [News] {
+        switch step {
+        case .query(let query):
+            stage = .preparing(preparation)
+            ask(query, session)
+            return []
+        case .ready(let facts):
+            stage = .ready(facts)
+            statements.database = facts.database
+            statements.backend = facts.backend
+            return [.ready(facts), .event(.sessionOpened(id, backend: facts.backend))]
+        case .refuse(let error): return refused(error)
+        }
+    }
+
+    private mutating func failed(_ error: ServerError, _ session: Session) -> [News] {
         switch stage {
-        case .preparing(let preparation): return refused(preparation.explain(error))
+        case .preparing(var preparation):
+            let step = preparation.next(after: error)
+            return prepared(preparation, step, session)
         case .asking(let statement, let facts):
             if Self.schemaIsGone.contains(error.sqlState), statement != .auxiliary(.rehearse), isTimeToPrepareAgain() {
                 // Dropped, or a backup without it restored: a new session makes it again where it may.

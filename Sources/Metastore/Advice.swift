@@ -1,5 +1,6 @@
 // What to do about an error of PostgreSQL, in one line.
 
+import Lease
 import Postgres
 
 /// What to do about what PostgreSQL refuses.
@@ -9,6 +10,20 @@ public enum Advice {
         the lease's record was made and is not shown: a row filter (row-level security) hides it; give the role a policy that \
         covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema "sidecar"
         """
+
+    /// The last epoch that a clock can have written, with all the claims in its future (the year 5138).
+    static let lastPlausibleEpoch: Int64 = 100_000_000_000_000
+
+    /// Somebody has written the record's epoch by hand: it never grew to that.
+    /// - Parameter lease: a valid name, which has nothing in it that would have to be quoted.
+    static func implausible(_ epoch: Epoch, lease: String) -> String {
+        """
+        the record's epoch is \(epoch), which no clock can have written, and near the end of its range every claim fails: run \
+        UPDATE sidecar.lease SET epoch = (SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
+        max(h.epoch) + 1) FROM sidecar.history AS h WHERE h.lease = '\(lease)' AND h.epoch <= \(lastPlausibleEpoch)) \
+        WHERE name = '\(lease)'
+        """
+    }
 
     /// Whether the same statement will be refused until somebody changes something: not locks,
     /// limits, deadlocks, shutdowns.
@@ -31,6 +46,10 @@ public enum Advice {
                 "ALTER TABLE that table REPLICA IDENTITY DEFAULT, or take schema \"sidecar\" out of the publication"
             case "22P05", "22021": "the database's encoding has no such character: give --node a name in ASCII"
             case "25006": "the role or the database has default_transaction_read_only on: turn it off for this role"
+            case "21000": "\(UnreadableReply.severalRecords)"
+            case "23514" where error.message.contains("lease_epoch_check"):
+                "the record's epoch cannot grow any more, as somebody has set it beyond what any clock writes: "
+                    + "`sidecar check` prints the UPDATE that repairs it"
             case "42703", "42P01", "42883", "42804", "3F000", "23502", "23514", "23505", "23503":
                 "schema \"sidecar\" is not as `sidecar migrate` made it: undo what was changed"
             case "55P03": "another session holds a lock on that table: find it in pg_locks"

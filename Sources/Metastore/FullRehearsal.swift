@@ -1,15 +1,18 @@
 // What would be refused, tried before it is needed. A standby sends the claim's own statement for a
 // lease that is not there (Rehearse). `sidecar check` has more time: it carries every statement out
-// on a lease of its own and rolls back, so that it meets triggers and row filters, too.
+// on a lease of its own and rolls back, so that it meets triggers and row filters, too. Then it looks
+// at the real record: whether a claim can raise its epoch, and whether somebody keeps its row locked.
 
 import Clock
+import Glibc
 import Lease
 import Postgres
 
 /// Every statement of the protocol carried out on a lease of its own, in a transaction that is
 /// rolled back.
 ///
-/// It waits for nobody: no live lease's row or lock is touched.
+/// It waits for nobody. Of a live lease, only the row's lock is touched: taken if it is free, and given
+/// back at once.
 public struct FullRehearsal {
     /// What went wrong, and with what.
     public struct Problem: Equatable, Sendable {
@@ -25,14 +28,18 @@ public struct FullRehearsal {
     private let role: String
     private let schema: String?
     private let ask: (Query) throws -> QueryResult
+    private let pause: () -> Void
 
     /// - Parameters:
     ///   - role: whom to grant what is missing.
     ///   - schema: SQL that makes the tables where there are none yet; rolled back, too.
     ///   - ask: runs one query in a session that is prepared as for `run`, and throws `ServerError` when it is refused.
+    ///   - pause: between two tries to lock the record's row, which a renewal may hold for a moment.
     public init(
-        _ statements: Statements, role: String, schema: String? = nil, ask: @escaping (Query) throws -> QueryResult
+        _ statements: Statements, role: String, schema: String? = nil,
+        pause: @escaping () -> Void = { usleep(100_000) }, ask: @escaping (Query) throws -> QueryResult
     ) {
+        self.pause = pause
         real = statements
         self.schema = schema
         self.role = role
@@ -48,6 +55,7 @@ public struct FullRehearsal {
             // What stands in every part's way is said once.
             if let problem = try attempt(part), !problems.contains(problem) { problems.append(problem) }
         }
+        if schema == nil, let problem = try lock() { problems.append(problem) }
         return problems
     }
 
@@ -68,7 +76,7 @@ public struct FullRehearsal {
             problem = Problem(
                 step: step, reason: Advice.text(error, role: role), isAboutRights: error.sqlState == "42501")
         } catch let error as UnreadableReply {
-            problem = Problem(step: step, reason: "cannot read \(error.what)", isAboutRights: false)
+            problem = Problem(step: step, reason: "\(error)", isAboutRights: false)
         }
         _ = try ask(.script("ROLLBACK; SELECT pg_advisory_unlock_all()"))
         return problem
@@ -143,8 +151,38 @@ public struct FullRehearsal {
     /// as it is.
     private func record(_ step: inout String) throws -> String? {
         step = "record"
-        guard try seen(real) == nil else { return nil }
+        if let record = try seen(real) {
+            guard record.epoch.rawValue > Advice.lastPlausibleEpoch else { return nil }
+            return Advice.implausible(record.epoch, lease: real.writer.lease)
+        }
         _ = try reply(.create(ttl: real.writer.timing.ttl, epochAbove: Epoch(0)), real)
         return try seen(real) == nil ? Advice.hidden : nil
+    }
+
+    /// Whether somebody keeps the record's row locked, so that every claim and renewal would wait in
+    /// vain. What is refused for another reason is found by the other parts.
+    private func lock() throws -> Problem? {
+        for attempt in 1...10 {
+            if attempt > 1 { pause() }
+            _ = try ask(
+                .script("BEGIN; SET LOCAL lock_timeout = 250; SET LOCAL idle_in_transaction_session_timeout = 1000"))
+            var isLocked = false
+            do {
+                _ = try ask(LockRecord(lease: real.writer.lease).query)
+            } catch let error as ServerError {
+                isLocked = error.sqlState == "55P03"
+            }
+            _ = try ask(.script("ROLLBACK"))
+            guard isLocked else { return nil }
+        }
+        var reason = "another transaction keeps the record's row locked, or the table: no claim or renewal gets past it"
+        do {
+            let statement = ListLockers()
+            let lockers = try statement.read(try ask(statement.query))
+            if !lockers.isEmpty { reason += ": " + lockers.map(\.description).joined(separator: "; ") }
+        } catch is ServerError {
+        } catch is UnreadableReply {
+        }
+        return Problem(step: "lock", reason: reason, isAboutRights: false)
     }
 }

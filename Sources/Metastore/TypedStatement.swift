@@ -21,11 +21,25 @@ extension TypedStatement {
 }
 
 /// An answer that does not have the expected shape.
-public struct UnreadableReply: Error, Equatable, Sendable {
-    /// What was being read.
-    public let what: String
+public struct UnreadableReply: Error, Equatable, Sendable, CustomStringConvertible {
+    /// In one line.
+    public let description: String
+
+    /// - Parameter what: what was being read.
+    init(what: String) { description = "cannot read \(what) from the database" }
+
+    private init(_ description: String) { self.description = description }
 
     static let otherQuestion = UnreadableReply(what: "an answer to another question")
+
+    /// One lease has several records: whichever a sidecar went by, another could go by the other.
+    static let severalRecords = UnreadableReply(
+        """
+        the table sidecar.lease has more than one row for this lease, which its primary key forbids: look at SELECT \
+        tableoid::regclass, ctid, * FROM sidecar.lease; DELETE all of its rows but the one with the highest epoch; then ALTER \
+        TABLE sidecar.lease ADD PRIMARY KEY (name) if the key is gone, or ALTER TABLE ... NO INHERIT sidecar.lease if \
+        another table's rows are among them
+        """)
 }
 
 /// The names of a statement's columns. The query interpolates them, and the reader asks a `Row` for
@@ -71,17 +85,19 @@ public protocol OneRowStatement<Answer>: TypedStatement {
 
     /// The names of the columns without which it is not the answer.
     static var demanded: [String] { get }
+    /// What several such rows mean.
+    static var severalRows: UnreadableReply { get }
 
     func read(_ row: Row<Column>) throws(UnreadableReply) -> Answer
 }
 
 extension OneRowStatement {
     public static var demanded: [String] { Column.names }
+    public static var severalRows: UnreadableReply { .otherQuestion }
 
     public func read(_ result: QueryResult) throws(UnreadableReply) -> Answer {
-        guard result.rows.count == 1, Self.demanded.allSatisfy(result.columns.contains) else {
-            throw .otherQuestion
-        }
+        guard !result.rows.isEmpty, Self.demanded.allSatisfy(result.columns.contains) else { throw .otherQuestion }
+        guard result.rows.count == 1 else { throw Self.severalRows }
         return try read(Row(result: result, index: 0))
     }
 }

@@ -27,6 +27,10 @@ enum Program {
         let arguments = ownArguments()
         if let code = CredentialsHelper.main(arguments) { return code }
         if arguments.first == "probe", let code = Probe.fastPath(Array(arguments.dropFirst())) { return code }
+        if arguments.first == "run", let problem = StartLimits.problem() {
+            Console.complain(problem.message)
+            return problem.code
+        }
         // The keeper's own copy of the arguments is made: a password in the memory that ps reads is not needed any more.
         scrubArguments()
         do {

@@ -106,6 +106,44 @@ extension ProcessMatrix {
             #expect(process.output.split(separator: "\n").count == 1, "\(process.output)")
         }
 
+        /// Without them it would lead without a readiness file, never lead, or die of SIGSEGV.
+        @Test(arguments: [
+            ("ulimit -n 8", "ulimit -n"), ("ulimit -n 14", "ulimit -n"), ("ulimit -n 28", "ulimit -n"),
+            ("ulimit -s 128", "ulimit -s"),
+        ])
+        func aLimitThatIsTooLowIsRefusedInOneLine(_ limit: String, named: String) throws {
+            let directory = try makeTemporaryDirectory("sidecar-start")
+            defer { try? FileManager.default.removeItem(atPath: directory) }
+            let sidecar = try SidecarProcess(
+                node: "a", lease: "x", databaseURL: "postgresql://u@127.0.0.1:1/d", options: [], command: ["true"],
+                directory: directory, launcher: ["sh", "-c", "\(limit); exec \"$@\"", "sh"])
+            defer { sidecar.destroy() }
+            #expect(try sidecar.waitForExit() == .code(71), "\(sidecar.log)")
+            #expect(sidecar.log.hasPrefix("sidecar: ") && sidecar.log.contains(named), "\(sidecar.log)")
+            #expect(sidecar.log.contains("raise the limit"), "\(sidecar.log)")
+            #expect(sidecar.log.split(separator: "\n").count == 1, "\(sidecar.log)")
+        }
+
+        /// What is allowed must be enough: at the lowest limits that are, it leads and is ready.
+        @Test func theLowestLimitsAreEnough() async throws {
+            try await Scenario.run(on: try Servers.shared()) { scenario in
+                // 24 must be free beside the keeper's own and those that it inherits from here.
+                let files = "ulimit -S -n $(($(ls /proc/self/fd | wc -l) + 27))"
+                let limited = ["sh", "-c", "\(files); ulimit -S -s 256; exec \"$@\"", "sh"]
+                // The limits are the sidecar's, not the recorder's.
+                let script = "ulimit -S -n 1024; ulimit -S -s 8192; exec \"$@\""
+                let child = [SidecarProcess.recorder, scenario.recordings]
+                let sidecar = try scenario.start(
+                    "a", command: ["sh", "-c", script, "sh"] + child, launcher: limited)
+                _ = try scenario.leader(members: 1)
+                try eventually("it leads and is ready") { try sidecar.probe("leader") == .code(0) }
+                #expect(try sidecar.probe("ready") == .code(0) && sidecar.probe("live") == .code(0))
+                sidecar.signalKeeper(SIGTERM)
+                #expect(try sidecar.waitForExit() == .code(0), "\(sidecar.log)")
+                #expect(sidecar.log.contains("ends with exit code 0"), "\(sidecar.log)")
+            }
+        }
+
         @Test func theSecondOnOneReadinessFileIsRefusedUntilTheFirstIsGoneHoweverItWent() async throws {
             try await Scenario.run(on: try Servers.shared()) { scenario in
                 let first = try scenario.start("a", child: [])

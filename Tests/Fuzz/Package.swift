@@ -33,7 +33,7 @@ let package = Package(
             name: "Postgres", dependencies: ["CLibPQ", "CLinux", "Clock", "Text"], path: "Sources/Postgres",
             swiftSettings: swift),
         .target(
-            name: "Metastore", dependencies: ["Clock", "Lease", "Postgres"], path: "Sources/Metastore",
+            name: "Metastore", dependencies: ["Clock", "Lease", "Postgres", "Text"], path: "Sources/Metastore",
             swiftSettings: swift),
         .target(
             name: "Outlets",

@@ -57,13 +57,13 @@ final class Node {
             purpose: purpose, protocolPID: try #require(session.backendPID), allowSessionPooler: false)
         var query = preparation.first
         while true {
-            let result: QueryResult
+            let step: Preparation.Step
             do {
-                result = try session.query(query, limit: .seconds(20))
+                step = preparation.next(after: try session.query(query, limit: .seconds(20)))
             } catch let error as ServerError {
-                throw preparation.explain(error)
+                step = preparation.next(after: error)
             }
-            switch preparation.next(after: result) {
+            switch step {
             case .query(let next): query = next
             case .ready(let facts): return (session, facts)
             case .refuse(let error): throw error

@@ -13,6 +13,8 @@ import Testing
         "login": "r",
         "recovery": "f", "has_schema": "t",
     ]
+    /// The answer to SETs.
+    private static let done = QueryResult(columns: [], rows: [], affectedRows: nil)
     private static let schema: [String: String?] = ["version": "\(Schema.current)", "compatible_from": "1"]
 
     private enum Stage: CaseIterable {
@@ -25,7 +27,10 @@ import Testing
 
     private func preparation(_ stage: Stage, pooler: Bool = false) -> Preparation {
         var preparation = Preparation(purpose: .look, protocolPID: 7, allowSessionPooler: pooler)
-        if stage == .schema { _ = preparation.next(after: result(Self.server)) }
+        if stage == .schema {
+            _ = preparation.next(after: result(Self.server))
+            _ = preparation.next(after: Self.done)
+        }
         return preparation
     }
 
@@ -47,6 +52,35 @@ import Testing
                 == SessionFacts(
                     backendPID: 7, backendStart: 1_700_000_000_000_001, serverVersion: 150018, database: "d", user: "r",
                     login: "r", assumed: nil, schemaVersion: Schema.current))
+    }
+
+    @Test("A question that the role's own limit cancelled is asked again; another error, or one for ever, is not")
+    func cancelled() {
+        let (cancelled, other) = (
+            ServerError(sqlState: "57014", message: "m"), ServerError(sqlState: "42501", message: "m")
+        )
+        var preparation = preparation(.identity)
+        let first = preparation.first
+        for _ in 0..<3 {
+            guard case .query(let again) = preparation.next(after: cancelled), again == first else {
+                Issue.record("not asked again")
+                return
+            }
+        }
+        guard case .query(let settings) = preparation.next(after: result(Self.server)) else {
+            Issue.record("no settings")
+            return
+        }
+        guard case .query(let again) = preparation.next(after: cancelled), again == settings else {
+            Issue.record("the settings are not sent again")
+            return
+        }
+        guard case .refuse = preparation.next(after: other) else {
+            Issue.record("another error is not refused")
+            return
+        }
+        for _ in 0..<100 { if case .refuse = preparation.next(after: cancelled) { return } }
+        Issue.record("asked for ever")
     }
 
     @Test("The answer to another question is a failure to be tried again, not the end of the process")

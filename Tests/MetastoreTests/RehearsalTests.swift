@@ -95,8 +95,8 @@ struct Spoiled: CustomTestStringConvertible, Sendable {
         return try Node(server, name, user: "keeper")
     }
 
-    private func rehearse(_ node: Node) throws -> [FullRehearsal.Problem] {
-        try FullRehearsal(node.statements, role: node.facts.grantee) { query in
+    private func rehearse(_ node: Node, pause: @escaping () -> Void = {}) throws -> [FullRehearsal.Problem] {
+        try FullRehearsal(node.statements, role: node.facts.grantee, pause: pause) { query in
             try node.session.query(query, limit: .seconds(20))
         }.run()
     }
@@ -137,11 +137,111 @@ struct Spoiled: CustomTestStringConvertible, Sendable {
         // As a renewal does for a moment.
         try admin.rows("BEGIN")
         try admin.rows("SELECT FROM sidecar.lease WHERE name = 'test' FOR UPDATE")
-        #expect(try rehearse(node) == [])
+        var pauses = 0
+        #expect(
+            try rehearse(node) {
+                pauses += 1
+                if pauses == 3 { _ = try? admin.rows("ROLLBACK") }
+            } == [])
+        #expect(pauses == 3)
         #expect(try node.ask(.auxiliary(.rehearse)) == .done)
-        try admin.rows("ROLLBACK")
         #expect(try node.claim(try node.record()) == .lockBusy)
         #expect(try leader.renewal(.renew(epoch)) == .renewed(beat: 1, fenced: 0))
+    }
+
+    @Test("Who keeps the record's row locked is named", arguments: ["FOR UPDATE", "FOR SHARE"])
+    func lockedRow(strength: String) throws {
+        let (leader, node) = (try keeper("leader"), try keeper())
+        _ = try leader.lead()
+        let admin = try DirectSession(server.socketURL, applicationName: "somebody")
+        try admin.rows("BEGIN")
+        try admin.rows("SELECT FROM sidecar.lease WHERE name = 'test' \(strength)")
+        // Somebody who waits for it, too, is not who has it.
+        let waiting = try DirectSession(server.socketURL, applicationName: "waiting")
+        try waiting.send("UPDATE sidecar.lease SET beat = beat")
+        try eventually("it waits") { try server.psql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "1" }
+        let problems = try rehearse(node)
+        #expect(problems.map(\.step) == ["lock"] && problems.allSatisfy { !$0.isAboutRights })
+        let reason = try #require(problems.first?.reason)
+        for part in ["backend \(admin.backend)", "role \"postgres\"", "application \"somebody\"", "terminate"] {
+            #expect(reason.contains(part), "\(reason)")
+        }
+        #expect(!reason.contains("waiting"), "\(reason)")
+        try admin.rows("ROLLBACK")
+        try eventually("nobody waits") { try server.psql("SELECT count(*) FROM pg_locks WHERE NOT granted") == "0" }
+        #expect(try rehearse(node) == [])
+    }
+
+    @Test("A transaction that is only prepared locks the row, too") func preparedTransaction() throws {
+        let server = try PrivatePostgres.started(settings: ["max_prepared_transactions": "2"])
+        defer { server.remove() }
+        let node = try Node(server)
+        _ = try node.lead()
+        let lock = "BEGIN; SELECT FROM sidecar.lease FOR UPDATE; PREPARE TRANSACTION 'left'"
+        _ = try server.psql(lock)
+        let problems = try rehearse(node)
+        #expect(problems.map(\.step) == ["lock"] && problems[0].reason.contains("pg_prepared_xacts"), "\(problems)")
+    }
+
+    @Test("An epoch that no clock has written is found, and the UPDATE that is printed repairs it") func epoch() throws
+    {
+        let node = try keeper()
+        try node.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))
+        let last = Int64(9_000_000_000_000)
+        try node.ask(.auxiliary(.historyBegin(Epoch(last), previousRenewedAgo: .zero)))
+        _ = try server.psql("UPDATE sidecar.lease SET epoch = 9000000000000000")
+        do {
+            _ = try node.claim(try node.record())
+            Issue.record("the epoch grows")
+        } catch let error as ServerError {
+            #expect(error.sqlState == "23514")
+            #expect(Advice.text(error, role: nil).contains("`sidecar check` prints the UPDATE"), "\(error)")
+        }
+        let problems = try rehearse(node)
+        #expect(problems.map(\.step) == ["record"])
+        let reason = try #require(problems.first?.reason)
+        let update = try #require(reason.firstRange(of: "UPDATE"))
+        _ = try server.psql(String(reason[update.lowerBound...]))
+        #expect(try rehearse(node) == [])
+        guard case .claimed(let epoch, _) = try node.claim(try node.record()) else {
+            throw UnreadableReply(what: "the claim after the repair")
+        }
+        #expect(epoch > Epoch(last) && epoch.rawValue < Advice.lastPlausibleEpoch)
+    }
+
+    @Test(
+        "Two rows for one lease are told as that, by every statement that meets them",
+        arguments: [
+            """
+            ALTER TABLE sidecar.lease DROP CONSTRAINT lease_pkey; INSERT INTO sidecar.lease SELECT * FROM sidecar.lease
+            """,
+            """
+            CREATE TABLE heir () INHERITS (sidecar.lease); INSERT INTO heir SELECT * FROM ONLY sidecar.lease;
+            GRANT SELECT, UPDATE ON heir TO keeper
+            """,
+        ])
+    func severalRows(how: String) throws {
+        let node = try keeper()
+        let epoch = try node.lead()
+        let seen = try node.record()
+        _ = try server.psql(how)
+        let statements = [
+            Statement.observe, .renew(epoch, ours: node.backends), .claim(seen: seen, epochAbove: epoch),
+        ]
+        for statement in statements {
+            #expect(throws: UnreadableReply.severalRecords, "\(statement)") { try node.ask(statement) }
+            // Only as it was can the next statement meet it.
+            _ = try server.psql(
+                "UPDATE sidecar.lease AS l SET beat = 0, epoch = \(epoch), holder = '\(node.identity.instance)'")
+        }
+        do {
+            _ = try node.ask(.resume(epoch, ours: node.backends))
+            Issue.record("a resume goes by one of them")
+        } catch let error as ServerError {
+            #expect(Advice.text(error, role: nil).contains("more than one row for this lease"), "\(error)")
+        }
+        let problems = try rehearse(node)
+        #expect(problems.contains { $0.reason.contains("more than one row for this lease") }, "\(problems)")
     }
 
     @Test("A rehearsal takes neither the lock nor the record of a lease that is free") func takesNothing() throws {

@@ -133,6 +133,83 @@ import Testing
         #expect(result.string(0, "level") == "read committed")
     }
 
+    @Test(
+        "A role's own limits, however short, keep no session from being prepared, and are not the session's",
+        arguments: [
+            "statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "tcp_user_timeout",
+        ])
+    func shortLimits(setting: String) throws {
+        _ = try server.psql("CREATE ROLE hasty LOGIN; GRANT CREATE ON DATABASE postgres TO hasty")
+        _ = try server.psql("ALTER ROLE hasty SET \(setting) = 1")
+        // The first makes the schema.
+        for purpose in [Preparation.Purpose.lead(callLimit: .seconds(20), idleLimit: .seconds(60)), .migrate, .look] {
+            let (session, facts) = try Node.open(server, user: "hasty", purpose: purpose)
+            #expect(facts.schemaVersion == Schema.current)
+            let shown = try session.query(
+                Query("SELECT setting::bigint AS value FROM pg_settings WHERE name = \(setting)"), limit: .seconds(20))
+            #expect(try #require(shown.int64(0, "value")) > 1000, "\(purpose)")
+        }
+        let listener = Session(
+            settings: try ConnectionSettings(server.url(user: "hasty")), applicationName: "sidecar-listener:test")
+        try listener.connectAndWait()
+        let listen = Statements.listen(
+            callLimit: .seconds(20), idleLimit: .seconds(60), serverVersion: listener.serverVersion ?? 0)
+        // The listener itself comes back after an error.
+        try eventually("it listens") { (try? listener.query(listen, limit: .seconds(20))) != nil }
+    }
+
+    /// What the role runs with its rights, and what its tables refer to for ever.
+    @Test("No function, type or operator of somebody else's stands in for one of PostgreSQL's") func shadows() throws {
+        _ = try server.psql(
+            """
+            CREATE ROLE owner LOGIN; ALTER ROLE owner SET search_path = public, pg_catalog;
+            GRANT CREATE ON DATABASE postgres TO owner;
+            CREATE TABLE public.spy (who text); GRANT ALL ON public.spy TO public;
+            CREATE FUNCTION public.seen() RETURNS void LANGUAGE sql AS 'INSERT INTO public.spy VALUES (current_user)';
+            CREATE FUNCTION public.now() RETURNS timestamptz LANGUAGE plpgsql AS
+                'BEGIN PERFORM public.seen(); RETURN pg_catalog.now(); END';
+            CREATE FUNCTION public.isfinite(timestamptz) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS
+                'BEGIN PERFORM public.seen(); RETURN true; END';
+            CREATE FUNCTION public.pg_backend_pid() RETURNS int LANGUAGE plpgsql AS
+                'BEGIN PERFORM public.seen(); RETURN pg_catalog.pg_backend_pid(); END';
+            CREATE FUNCTION public.current_setting(text) RETURNS text LANGUAGE plpgsql AS
+                'BEGIN PERFORM public.seen(); RETURN pg_catalog.current_setting($1); END';
+            CREATE FUNCTION public.to_regclass(text) RETURNS regclass LANGUAGE plpgsql AS
+                'BEGIN PERFORM public.seen(); RETURN pg_catalog.to_regclass($1); END';
+            CREATE FUNCTION public.at_least(bigint, int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS
+                'BEGIN PERFORM public.seen(); RETURN true; END';
+            CREATE OPERATOR public.>= (LEFTARG = bigint, RIGHTARG = int, FUNCTION = public.at_least);
+            CREATE DOMAIN public.uuid AS pg_catalog.uuid; CREATE DOMAIN public.timestamptz AS pg_catalog.timestamptz;
+            CREATE DOMAIN public.text AS pg_catalog.text;
+            """)
+        func judge(_ way: String) throws {
+            #expect(try server.psql("SELECT DISTINCT who FROM public.spy") == "", "\(way): run with another's rights")
+            let references = try server.psql(
+                """
+                SELECT d.classid::regclass, pg_describe_object(d.refclassid, d.refobjid, 0) FROM pg_depend AS d
+                WHERE d.classid IN ('pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_class'::regclass)
+                    AND (d.refobjid IN (SELECT oid FROM pg_proc WHERE pronamespace = 'public'::regnamespace)
+                        OR d.refobjid IN (SELECT oid FROM pg_type WHERE typnamespace = 'public'::regnamespace
+                            AND typtype = 'd')
+                        OR d.refobjid IN (SELECT oid FROM pg_operator WHERE oprnamespace = 'public'::regnamespace))
+                """)
+            #expect(references == "", "\(way)")
+            #expect(try server.psql("SELECT count(*) FROM sidecar.schema_version") == "1", "\(way)")
+        }
+        for purpose in [Preparation.Purpose.migrate, .lead(callLimit: .seconds(20), idleLimit: .seconds(60)), .look] {
+            let facts = try Node.open(server, user: "owner", purpose: purpose).1
+            #expect(facts.schemaVersion == Schema.current)
+            try judge("\(purpose)")
+        }
+        let node = try Node(server, user: "owner")
+        let epoch = try node.lead()
+        #expect(try node.renewal(.renew(epoch)) == .renewed(beat: 1, fenced: 0))
+        try judge("leading")
+        _ = try server.psql("DROP SCHEMA sidecar CASCADE")
+        _ = try server.psql("SET search_path = public, pg_catalog; SET ROLE owner; \(Schema.byHand)")
+        try judge("by hand")
+    }
+
     @Test("The registry lists who lives and forgets who left") func registry() throws {
         let (one, two) = (try Node(server, "one"), try Node(server, "two"))
         try one.ask(.auxiliary(.register(leading: true, healthy: true)))

@@ -27,6 +27,7 @@ private func everyStatement(_ writer: Writer, _ seen: Record, _ ours: [BackendID
     let others: [(String, SQL)] = [
         ("show", ShowLease(lease: writer.lease).sql), ("members", ListMembers(lease: writer.lease).sql),
         ("history", ListHistory(lease: writer.lease, limit: ours.count).sql), ("leases", ListLeases().sql),
+        ("lock record", LockRecord(lease: writer.lease).sql), ("lockers", ListLockers().sql),
         ("identify", Identify().sql), ("schema version", ReadSchemaVersion().sql), ("login", BecomeLogin().sql),
     ]
     return asked.map { ($0, statements.typed($1).sql) } + others

@@ -1,6 +1,7 @@
 // The first question to a fresh session: which backend is it, of which server, in which database,
 // and as whom.
 
+import Clock
 import Postgres
 
 /// Asks a session who and where it is.
@@ -36,6 +37,20 @@ struct Identify: OneRowStatement {
                 WHERE n.nspname = 'sidecar' AND c.relname = 'schema_version') AS \(Column.hasSchema)
         FROM (SELECT current_user AS role, session_user AS login OFFSET 0) AS me
         """
+    }
+
+    /// The question under settings of its own, which end with it: the session may still turn out to
+    /// be a pooler's, and another client's next.
+    ///
+    /// The 0 first: some servers go on with the limit that counted at the script's beginning, unless it is lifted.
+    func alone(limit: Duration) -> Query {
+        .script(
+            """
+            SET LOCAL statement_timeout = 0;
+            SET LOCAL search_path = pg_catalog;
+            SET LOCAL statement_timeout = \(limit.milliseconds);
+            \(sql.text)
+            """)
     }
 
     func read(_ row: Row<Column>) throws(UnreadableReply) -> Answer {

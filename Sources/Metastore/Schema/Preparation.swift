@@ -1,6 +1,11 @@
 // What a fresh session goes through before the protocol may use it: is it really one PostgreSQL
-// backend (no transaction pooler), a primary, new enough, with our schema; then its settings.
+// backend (no transaction pooler), a primary, new enough; then its settings; then the schema.
 // Question and answer, no I/O, so that the keeper's loop and the command-line tools share it.
+//
+// Nothing runs under the defaults that a role or a database has: with their search_path, a function
+// of somebody else's could stand in for one of PostgreSQL's, with this role's rights. So the first
+// question sets what it needs for itself alone, and the session's settings come next. They cannot
+// come first: behind a pooler in transaction mode, they would stay with whoever comes next.
 
 import Clock
 import Lease
@@ -55,13 +60,19 @@ public struct Preparation: Sendable {
 
     private enum State {
         case identity
+        case settings(SessionFacts, hasSchema: Bool)
         case schema(SessionFacts)
         case migration(SessionFacts)
         case role(SessionFacts)
-        case settings(SessionFacts)
     }
 
+    /// The longest call of the short commands.
+    public static let toolCallLimit = Duration.seconds(10)
+    private static let toolIdleLimit = Duration.seconds(60)
+
     private var state = State.identity
+    /// How often a question was cancelled before its first SET had lifted the role's own limit.
+    private var cancelled = 0
     private let purpose: Purpose
     private let protocolPID: Int32
     private let allowSessionPooler: Bool
@@ -74,7 +85,14 @@ public struct Preparation: Sendable {
     }
 
     /// The first question.
-    public var first: Query { Identify().query }
+    public var first: Query { Identify().alone(limit: Self.serverLimit(limits.call)) }
+
+    private var limits: (call: Duration, idle: Duration) {
+        switch purpose {
+        case .lead(let callLimit, let idleLimit): (callLimit, idleLimit)
+        case .look, .migrate: (Self.toolCallLimit, Self.toolIdleLimit)
+        }
+    }
 
     /// The next step after the answer to the last question. An answer that is none to it, or that
     /// cannot be read, is a failure like the server's own, to be tried again: never a guess, and
@@ -83,13 +101,17 @@ public struct Preparation: Sendable {
         do {
             return try step(after: result)
         } catch {
-            return .refuse(.failed("cannot read \(error.what) from the database"))
+            return .refuse(.failed("\(error)"))
         }
     }
 
     private mutating func step(after result: QueryResult) throws(UnreadableReply) -> Step {
         switch state {
         case .identity: return identified(try Identify().read(result))
+        case .settings(let facts, let hasSchema):
+            guard hasSchema else { return upgraded(facts) }
+            state = .schema(facts)
+            return .query(ReadSchemaVersion().query)
         case .schema(var facts):
             let schema = try ReadSchemaVersion().read(result)
             facts.schemaVersion = schema.version
@@ -102,13 +124,25 @@ public struct Preparation: Sendable {
             return steppedBack(facts)
         case .role(var facts):
             if try BecomeLogin().read(result) { facts.user = facts.login }
-            return configured(facts)
-        case .settings(let facts): return .ready(facts)
+            return .ready(facts)
         }
     }
 
-    /// What an error of the server to the last question means.
-    public func explain(_ error: ServerError) -> PreparationError {
+    /// The next step after the server answered the last question with an error.
+    public mutating func next(after error: ServerError) -> Step {
+        // A role's statement_timeout of a millisecond may strike before the SET that lifts it.
+        if error.sqlState == "57014", cancelled < 20 {
+            cancelled += 1
+            switch state {
+            case .identity: return .query(first)
+            case .settings(let facts, _): return .query(settings(facts))
+            case .schema, .migration, .role: break
+            }
+        }
+        return .refuse(explain(error))
+    }
+
+    private func explain(_ error: ServerError) -> PreparationError {
         switch state {
         case .schema(let facts), .migration(let facts):
             if error.sqlState == "42501" {
@@ -126,9 +160,12 @@ public struct Preparation: Sendable {
         guard allowSessionPooler || facts.backendPID == protocolPID else { return .refuse(.pooler) }
         guard facts.serverVersion >= 120_000 else { return .refuse(.serverTooOld(version: facts.serverVersion)) }
         guard !answer.isInRecovery else { return .refuse(.standbyServer) }
-        guard answer.hasSchema else { return upgraded(facts) }
-        state = .schema(facts)
-        return .query(ReadSchemaVersion().query)
+        state = .settings(facts, hasSchema: answer.hasSchema)
+        return .query(settings(facts))
+    }
+
+    private func settings(_ facts: SessionFacts) -> Query {
+        Self.settings(callLimit: limits.call, idleLimit: limits.idle, serverVersion: facts.serverVersion)
     }
 
     private mutating func upgraded(_ facts: SessionFacts) -> Step {
@@ -147,14 +184,8 @@ public struct Preparation: Sendable {
     /// before this, by the role that is meant to own it.
     private mutating func steppedBack(_ facts: SessionFacts) -> Step {
         if case .migrate = purpose { return .ready(facts) }
-        guard facts.assumed != nil, facts.schemaVersion > 0 else { return configured(facts) }
+        guard facts.assumed != nil, facts.schemaVersion > 0 else { return .ready(facts) }
         state = .role(facts)
         return .query(BecomeLogin().query)
-    }
-
-    private mutating func configured(_ facts: SessionFacts) -> Step {
-        guard case .lead(let callLimit, let idleLimit) = purpose else { return .ready(facts) }
-        state = .settings(facts)
-        return .query(Self.settings(callLimit: callLimit, idleLimit: idleLimit, serverVersion: facts.serverVersion))
     }
 }

@@ -1,6 +1,10 @@
 // The schema `sidecar` and its versioned migrations. A migration runs in one transaction, guarded
 // by an advisory lock that is tried and never waited for, so that any number of sidecars may start
 // on an empty database at once.
+//
+// What a table refers to (types, functions of its defaults, operators of its checks) is found once,
+// when it is made. So the script sets the search_path itself, and also writes names in full: else an
+// owner with another search_path would give somebody else's functions this role's rights for ever.
 
 import Postgres
 
@@ -29,7 +33,7 @@ public enum Schema {
     /// transaction when sent as one script; nil when nothing is to be done.
     public static func upgrade(from version: Int) -> String? {
         guard version < current else { return nil }
-        var parts = [guardAgainstOthers]
+        var parts = ["SET LOCAL search_path = pg_catalog;", guardAgainstOthers]
         for migration in migrations where migration.version > version {
             parts.append(migration.sql)
             parts.append(
@@ -41,10 +45,16 @@ public enum Schema {
         return parts.joined(separator: "\n\n")
     }
 
+    /// The SQL for an empty database, to be run by hand.
+    public static var byHand: String {
+        (["BEGIN;", "SET LOCAL search_path = pg_catalog;", refuseExisting] + [upgrade(from: 0) ?? "", "COMMIT;"])
+            .joined(separator: "\n\n")
+    }
+
     /// For SQL that is run by hand: says what to do where the schema exists.
-    public static let refuseExisting = """
+    private static let refuseExisting = """
         DO $$ BEGIN
-            IF to_regclass('sidecar.schema_version') IS NOT NULL THEN
+            IF pg_catalog.to_regclass('sidecar.schema_version') IS NOT NULL THEN
                 RAISE EXCEPTION 'the schema "sidecar" is already there: `sidecar migrate` upgrades it';
             END IF;
         END $$;

@@ -4,21 +4,30 @@ import Clock
 import Postgres
 
 extension Preparation {
+    /// The server's limit of a call. Below the client's: a statement that waits for a lock shall fail
+    /// there, and not cost the session here.
+    static func serverLimit(_ callLimit: Duration) -> Duration {
+        .milliseconds(max(1, callLimit.milliseconds * 3 / 4))
+    }
+
     /// Everything that a role's or a database's defaults could make too long, too short or too
     /// weak.
     public static func settings(callLimit: Duration, idleLimit: Duration, serverVersion: Int) -> Query {
-        // Below the client's limit: a statement that waits for a lock shall fail there, and not
-        // cost the session here.
-        let call = max(1, callLimit.milliseconds * 3 / 4)
+        let call = serverLimit(callLimit).milliseconds
         let keepAlive = max(1, idleLimit.milliseconds / 3000)
         // Every setting is pinned by a SET of the session's own: a reload of the server's
         // configuration must not change it under a living lease. With a lower synchronous_commit,
         // the crash of one backend could lose a claim that was acknowledged, while the server's
         // start time stays (R3).
+        //
+        // The limit first, as the role's own may be too short even for these, and lifted before it
+        // is set (Identify). Not default_transaction_read_only: whoever makes a server read-only may
+        // have made another one the primary, and two could lead.
         var script = """
+            SET statement_timeout = 0;
             SET search_path = pg_catalog;
-            SET default_transaction_isolation = 'read committed';
             SET statement_timeout = \(call);
+            SET default_transaction_isolation = 'read committed';
             SET lock_timeout = \(call);
             SET idle_in_transaction_session_timeout = \(call);
             SET tcp_keepalives_idle = \(keepAlive);
@@ -29,6 +38,7 @@ extension Preparation {
                 WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false);
             """
         if serverVersion >= 140_000 { script += "\nSET idle_session_timeout = \(idleLimit.milliseconds);" }
+        if serverVersion >= 170_000 { script += "\nSET transaction_timeout = 0;" }
         return .script(script)
     }
 }

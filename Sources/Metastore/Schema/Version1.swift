@@ -4,7 +4,7 @@ extension Schema {
     /// A schema that somebody else has put there could be changed or dropped by them under every
     /// sidecar. A superuser is a member of every role, so membership says nothing of it.
     private static let refuseStrangersSchema = """
-        DO $$ DECLARE stranger name; BEGIN
+        DO $$ DECLARE stranger pg_catalog.name; BEGIN
             SELECT o.rolname INTO stranger
                 FROM pg_catalog.pg_namespace AS n JOIN pg_catalog.pg_roles AS o ON o.oid = n.nspowner
                 WHERE n.nspname = 'sidecar' AND NOT o.rolsuper
@@ -30,59 +30,59 @@ extension Schema {
         CREATE TABLE sidecar.schema_version (
             version         integer PRIMARY KEY,
             compatible_from integer NOT NULL,
-            applied_at      timestamptz NOT NULL DEFAULT now()
+            applied_at      pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.now()
         );
 
         -- One row a lease. Decisions use epoch, beat, holder, ttl_ms, released, suspended, backend_*, server;
         -- everything with a wall clock is for people.
         CREATE TABLE sidecar.lease (
-            name           text PRIMARY KEY,
+            name           pg_catalog.text PRIMARY KEY,
             epoch          bigint NOT NULL CHECK (epoch BETWEEN 0 AND 9000000000000000),
             beat           bigint NOT NULL CHECK (beat BETWEEN 0 AND 9000000000000000),
-            holder         uuid,
-            node           text,
-            version        text,
+            holder         pg_catalog.uuid,
+            node           pg_catalog.text,
+            version        pg_catalog.text,
             ttl_ms         bigint NOT NULL CHECK (ttl_ms BETWEEN 500 AND 3600000),
             renew_ms       bigint NOT NULL CHECK (renew_ms BETWEEN 20 AND 1800000),
             released       boolean NOT NULL,
             suspended      boolean NOT NULL DEFAULT false,
             backend_pid    integer,
-            backend_start  timestamptz,
-            server         timestamptz NOT NULL CHECK (isfinite(server)),
-            request        text,
+            backend_start  pg_catalog.timestamptz,
+            server         pg_catalog.timestamptz NOT NULL CHECK (pg_catalog.isfinite(server)),
+            request        pg_catalog.text,
             request_epoch  bigint,
-            request_target text,
-            requested_by   text,
-            requested_at   timestamptz,
-            claimed_at     timestamptz,
-            renewed_at     timestamptz NOT NULL CHECK (isfinite(renewed_at))
+            request_target pg_catalog.text,
+            requested_by   pg_catalog.text,
+            requested_at   pg_catalog.timestamptz,
+            claimed_at     pg_catalog.timestamptz,
+            renewed_at     pg_catalog.timestamptz NOT NULL CHECK (pg_catalog.isfinite(renewed_at))
         ) WITH (fillfactor = 50);
 
         CREATE TABLE sidecar.member (
-            lease       text NOT NULL,
-            instance    uuid NOT NULL,
-            node        text NOT NULL,
-            version     text NOT NULL,
+            lease       pg_catalog.text NOT NULL,
+            instance    pg_catalog.uuid NOT NULL,
+            node        pg_catalog.text NOT NULL,
+            version     pg_catalog.text NOT NULL,
             priority    integer NOT NULL DEFAULT 0,
             leads       boolean NOT NULL,
             healthy     boolean NOT NULL,
             ttl_ms      bigint NOT NULL,
             backend_pid integer,
-            started_at  timestamptz NOT NULL,
-            last_seen   timestamptz NOT NULL,
+            started_at  pg_catalog.timestamptz NOT NULL,
+            last_seen   pg_catalog.timestamptz NOT NULL,
             PRIMARY KEY (lease, instance)
         ) WITH (fillfactor = 50);
 
         CREATE TABLE sidecar.history (
             id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-            lease      text NOT NULL,
+            lease      pg_catalog.text NOT NULL,
             epoch      bigint NOT NULL,
-            instance   uuid NOT NULL,
-            node       text NOT NULL,
-            version    text NOT NULL,
-            started_at timestamptz NOT NULL,
-            ended_at   timestamptz,
-            reason     text
+            instance   pg_catalog.uuid NOT NULL,
+            node       pg_catalog.text NOT NULL,
+            version    pg_catalog.text NOT NULL,
+            started_at pg_catalog.timestamptz NOT NULL,
+            ended_at   pg_catalog.timestamptz,
+            reason     pg_catalog.text
         );
         CREATE INDEX history_lease ON sidecar.history (lease, epoch);
         """

@@ -9,6 +9,7 @@ struct Claim: OneRowStatement {
     enum Column: String, ColumnName { case locked, epoch }
 
     static let demanded = Column.names + Fence.Column.names
+    static let severalRows = UnreadableReply.severalRecords
 
     let writer: Writer
     /// The record that the claim is based on. It wins only if the record has not changed since.

@@ -12,7 +12,9 @@ extension Statements {
     /// Prepares a session that does nothing but listen, and keeps it from being dropped when sent
     /// again.
     public static func listen(callLimit: Duration, idleLimit: Duration, serverVersion: Int) -> Query {
-        var script = "SET search_path = pg_catalog; SET statement_timeout = \(max(1, callLimit.milliseconds * 3 / 4));"
+        let call = Preparation.serverLimit(callLimit).milliseconds
+        // The role's own limit is lifted first: it may be too short for anything.
+        var script = "SET statement_timeout = 0; SET search_path = pg_catalog; SET statement_timeout = \(call);"
         if serverVersion >= 140_000 { script += " SET idle_session_timeout = \(idleLimit.milliseconds);" }
         return .script("\(script) LISTEN \(channel);")
     }

@@ -19,6 +19,8 @@ struct Observe: OneRowStatement {
     /// Who answers: another column of the same row, which the reply can do without.
     enum Answering: String, ColumnName { case pid }
 
+    static let severalRows = UnreadableReply.severalRecords
+
     let lease: String
 
     var sql: SQL {

@@ -9,6 +9,7 @@ struct Renew: OneRowStatement {
     enum Column: String, ColumnName { case beat, locked, ours }
 
     static let demanded = Column.names + Fence.Column.names
+    static let severalRows = UnreadableReply.severalRecords
 
     let writer: Writer
     let epoch: Epoch

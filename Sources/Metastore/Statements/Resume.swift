@@ -10,6 +10,7 @@ struct Resume: OneRowStatement {
     typealias Column = Renew.Column
 
     static let demanded = Renew.demanded
+    static let severalRows = UnreadableReply.severalRecords
 
     let writer: Writer
     let epoch: Epoch

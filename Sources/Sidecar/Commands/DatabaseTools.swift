@@ -8,7 +8,7 @@ import Text
 
 /// A session for one command.
 struct ToolSession {
-    static let limit = Duration.seconds(10)
+    static let limit = Preparation.toolCallLimit
 
     let session: Session
     let facts: SessionFacts
@@ -28,15 +28,15 @@ struct ToolSession {
             purpose: purpose, protocolPID: session.backendPID ?? 0, allowSessionPooler: allowPooler)
         var query = preparation.first
         while true {
-            let result: QueryResult
+            let step: Preparation.Step
             do {
-                result = try session.query(query, limit: limit)
+                step = preparation.next(after: try session.query(query, limit: limit))
             } catch let error as ServerError {
-                throw failure(preparation.explain(error))
+                step = preparation.next(after: error)
             } catch {
                 throw Failure.unavailable("\(error)")
             }
-            switch preparation.next(after: result) {
+            switch step {
             case .query(let next): query = next
             case .ready(let facts): return ToolSession(session: session, facts: facts)
             case .refuse(let error): throw failure(error)
@@ -65,7 +65,7 @@ struct ToolSession {
         do throws(UnreadableReply) {
             return try statement.read(result)
         } catch {
-            throw Failure.unavailable("cannot read \(error.what) from the database")
+            throw Failure.unavailable("\(error)")
         }
     }
 

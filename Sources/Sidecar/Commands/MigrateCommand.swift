@@ -15,7 +15,7 @@ struct MigrateCommand: ExitingCommand {
 
     func execute() throws -> Int32 {
         if print {
-            Console.out("BEGIN;\n\n\(Schema.refuseExisting)\n\n\(Schema.upgrade(from: 0) ?? "")\n\nCOMMIT;")
+            Console.out(Schema.byHand)
             return 0
         }
         let given = options.reader()

@@ -26,7 +26,7 @@ struct RunCommand: ParsableCommand {
               N        with --once: the command's own (128 + signal)
               126/127  the command cannot be executed / found
               64/78    wrong usage / configuration
-              71       the operating system refused a process or signals
+              71       the operating system refused a process or signals, or its limits are too low
               80       the guard process was lost; its tree is dead
               81       the keeper hung
               83       PostgreSQL refused every login for --auth-failure-limit
