@@ -35,6 +35,9 @@ struct GuardLink: ~Copyable {
         case descendants(Naming.Schedule)
     }
 
+    /// How many sweeps there were since the tree last moved.
+    private var quietSweeps = 0
+
     /// How long the loop may wait before the next sweep; nil where nothing is to be swept.
     private(set) var pause: Duration?
 
@@ -113,6 +116,7 @@ struct GuardLink: ~Copyable {
 
     private mutating func begin(_ sweeping: Sweeping) {
         self.sweeping = sweeping
+        quietSweeps = 0
         pause = .zero
     }
 
@@ -200,7 +204,9 @@ struct GuardLink: ~Copyable {
     private mutating func survivors(
         _ schedule: Naming.Schedule, after progress: Tree.Progress, _ next: (Naming.Schedule) -> Sweeping
     ) -> [Event] {
-        pause = progress == .unfinished ? .zero : .milliseconds(10)
+        if progress != .unfinished { quietSweeps = tree.isMoving ? 0 : quietSweeps + 1 }
+        // Those that were killed need the processor to die. Who forks must not get it.
+        pause = progress == .unfinished ? .zero : .milliseconds(min(quietSweeps, 10))
         guard progress != .unfinished else { return [] }
         var schedule = schedule
         let isDue = schedule.isDue(at: BootClock.now())
