@@ -19,6 +19,7 @@ struct ProcessStat: Equatable {
     /// ended while others run on.
     var isDead: Bool
     var hasOneThread: Bool
+    var isRunning: Bool { state == UInt8(ascii: "R") }
 
     /// What the text of a stat file says, or nil. The name in it may hold spaces and parentheses: only the last `)` ends it.
     init?(parsing text: UnsafeRawBufferPointer) {

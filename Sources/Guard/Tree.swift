@@ -7,10 +7,10 @@
 // nobody reaps, and not on how many other processes there are. Whom to kill is read from the `children` files of /proc
 // (proc_pid_task(5)). A kernel that lacks them (CONFIG_PROC_CHILDREN) has all of /proc looked through instead.
 //
-// Each process is stopped (SIGSTOP) as soon as it is found, then its children are listed, and then it is killed:
-// - Who is dead has no children any more: they have fallen to somebody else. Killed before its children are listed, each
-//   process of a long chain would have to die before the next could be seen.
-// - Who does nothing but fork and exit does not wait to be listed. A stop keeps it from forking as well as a kill would.
+// Each process is killed only when its children have been listed: who is dead has none any more, since they have fallen to
+// somebody else. Killed before that, each process of a long chain would have to die before the next could be seen. But who does
+// nothing but fork and exit does not wait to be listed. So whoever may be forking is stopped (SIGSTOP) as soon as it is
+// found, which keeps it from forking as well as a kill would.
 
 import CLinux
 import Glibc
@@ -95,11 +95,13 @@ public struct Tree: ~Copyable {
     }
 
     /// How many processes or threads one call looks at: a millisecond or two, so that the guard answers its keeper in time.
-    private static let slice = 256
+    private static let slice = 128
     /// After how many of them it looks for new ones, and what reading a part of the list counts for.
-    private static let turn = 64
-    /// How many children of one descendant are looked at in one sweep, and how often a sweep looks for new ones at its end.
-    private static let mostBelowOne = 4096
+    private static let turn = 32
+    /// How many threads and children of one process are looked at before it is killed: the rest then fall to the root all at
+    /// once, where its newest are stopped first. And how often a sweep looks for new ones at its end.
+    private static let mostThreads = 4096
+    private static let mostBelowOne = 64
     private static let mostChases = 64
     /// How many dead one call reaps.
     private static let mostReaped = 256
@@ -120,8 +122,11 @@ public struct Tree: ~Copyable {
     /// The `children` file of another own thread, and of who is being looked below; or -1.
     private var otherChildren: Int32 = -1
     private var fileBelow: Int32 = -1
-    /// How many more are looked at below that one; nil where nobody is being looked below.
+    /// How many more children and threads of that one are looked at; nil where nobody is being looked below.
     private var leftBelow: Int?
+    private var leftThreads = 0
+    /// Its pidfd, where it is not pinned.
+    private var visited: Int32 = -1
 
     private var root = Root.own(excluded: nil)
     private var phase = Phase.begin
@@ -175,6 +180,7 @@ public struct Tree: ~Copyable {
     }
 
     deinit {
+        if visited >= 0 { close(visited) }
         if fileBelow >= 0 { close(fileBelow) }
         if otherChildren >= 0 { close(otherChildren) }
         if ownChildren >= 0 { close(ownChildren) }
@@ -508,7 +514,6 @@ public struct Tree: ~Copyable {
         guard root != .own(excluded: pid) else { return false }
         seen.children += 1
         let isPinned = pinsChildren
-        if isPinned { kill(pid, SIGSTOP) }
         let descriptor = clinux_pidfd_open(pid)
         defer { if descriptor >= 0 { close(descriptor) } }
         let hasEnded = descriptor >= 0 && Tree.hasEnded(descriptor)
@@ -526,8 +531,11 @@ public struct Tree: ~Copyable {
             guard descriptor >= 0, stat?.parent == guardian.pid || again.contains(pid, in: guardian.children) else {
                 return true
             }
-            _ = clinux_pidfd_send_signal(descriptor, stat == nil ? SIGKILL : SIGSTOP)
-            guard stat != nil else { return true }
+            guard let stat else {
+                _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
+                return true
+            }
+            if stat.isRunning { _ = clinux_pidfd_send_signal(descriptor, SIGSTOP) }
         }
         add(node)
         return true
@@ -551,45 +559,61 @@ public struct Tree: ~Copyable {
                 return true
             }
             let node = nodes[nodesDone]
+            if leftBelow == nil { visit(node) }
             guard lookBelow(node, &budget) else { continue }
+            strikeVisited(node)
             nodesDone += 1
-            strike(node)
         }
         return false
     }
 
+    private mutating func visit(_ node: Node) {
+        leftBelow = 0
+        if !node.isPinned {
+            visited = clinux_pidfd_open(node.pid)
+            // It was below us when it was seen, and nobody leaves. But its pid may be somebody else's by now.
+            guard visited >= 0, files.stat(of: node.pid)?.startTime == node.startTime else { return closeBelow() }
+        }
+        leftBelow = Tree.mostBelowOne
+        leftThreads = Tree.mostThreads
+        if node.hasOneThread {
+            fileBelow = files.children(of: node.pid, thread: node.pid)
+            below.begin(fileBelow)
+        } else {
+            threadsBelow.begin(files.threads(of: node.pid))
+        }
+    }
+
     /// Says whether all were seen.
     private mutating func lookBelow(_ node: Node, _ budget: inout Int) -> Bool {
-        if leftBelow == nil {
-            if node.hasOneThread {
-                fileBelow = files.children(of: node.pid, thread: node.pid)
-                below.begin(fileBelow)
-            } else {
-                threadsBelow.begin(files.threads(of: node.pid))
-            }
-        }
-        var left = leftBelow ?? Tree.mostBelowOne
-        while left > 0 {
-            guard budget > 0 else {
-                leftBelow = left
-                return false
-            }
-            left -= 1
+        while let left = leftBelow, left > 0 {
+            guard budget > 0 else { return false }
             budget -= 1
             if fileBelow >= 0, let pid = below.next() {
+                leftBelow = left - 1
                 meet(pid, childOf: node)
             } else if !openNextThread(below: node) {
                 break
             }
         }
-        closeBelow()
         return true
+    }
+
+    private mutating func strikeVisited(_ node: Node) {
+        if node.isPinned {
+            kill(node.pid, SIGKILL)
+            killGroup(of: node.pid)
+        } else if visited >= 0 {
+            _ = clinux_pidfd_send_signal(visited, SIGKILL)
+        }
+        closeBelow()
     }
 
     private mutating func openNextThread(below node: Node) -> Bool {
         if fileBelow >= 0 { close(fileBelow) }
         fileBelow = -1
-        guard threadsBelow.isOpen, let thread = threadsBelow.next() else { return false }
+        leftThreads -= 1
+        guard leftThreads >= 0, threadsBelow.isOpen, let thread = threadsBelow.next() else { return false }
         fileBelow = files.children(of: node.pid, thread: thread)
         below.begin(fileBelow)
         return true
@@ -599,31 +623,45 @@ public struct Tree: ~Copyable {
         if fileBelow >= 0 { close(fileBelow) }
         fileBelow = -1
         threadsBelow.end()
+        if visited >= 0 { close(visited) }
+        visited = -1
         leftBelow = nil
     }
 
     private mutating func meet(_ pid: pid_t, childOf node: Node) {
-        let descriptor = clinux_pidfd_open(pid)
-        guard descriptor >= 0 else { return }
-        defer { close(descriptor) }
-        guard let now = files.stat(of: pid) else {
-            // Hidden from us (hidepid): that it is there says the list of its parent alone.
-            guard !Tree.hasEnded(descriptor), again.contains(pid, in: fileBelow), isSame(node) else { return }
-            note(pid, nil)
-            _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
-            return
-        }
-        guard !now.isDead, now.parent == rootPid || now.parent == node.pid && isSame(node) else { return }
+        guard let now = files.stat(of: pid) else { return meetHidden(pid, childOf: node) }
+        guard !now.isDead, isBelow(now, node) else { return }
         note(pid, now)
-        // One that may not be stopped can have children that may.
-        _ = clinux_pidfd_send_signal(descriptor, SIGSTOP)
+        if now.isRunning { stop(now) }
         add(Node(pid: pid, startTime: now.startTime, isPinned: false, hasOneThread: now.hasOneThread))
     }
 
-    private func isSame(_ node: Node) -> Bool {
-        node.isPinned || files.stat(of: node.pid)?.startTime == node.startTime
+    private func stop(_ process: ProcessStat) {
+        let descriptor = clinux_pidfd_open(process.pid)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        guard files.stat(of: process.pid)?.startTime == process.startTime else { return }
+        _ = clinux_pidfd_send_signal(descriptor, SIGSTOP)
     }
 
+    /// Hidden from us (hidepid): that it is there says the list of its parent alone.
+    private mutating func meetHidden(_ pid: pid_t, childOf node: Node) {
+        let descriptor = clinux_pidfd_open(pid)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        guard !Tree.hasEnded(descriptor), again.contains(pid, in: fileBelow), isThere(node) else { return }
+        note(pid, nil)
+        _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
+    }
+
+    private func isBelow(_ process: ProcessStat, _ node: Node) -> Bool {
+        process.parent == rootPid || process.parent == node.pid && isThere(node)
+    }
+
+    /// Whether the one that is being looked below is alive, so that its pid is its own still.
+    private func isThere(_ node: Node) -> Bool { node.isPinned || visited >= 0 && !Tree.hasEnded(visited) }
+
+    /// Of one that was not looked below.
     private mutating func strike(_ node: Node) {
         if node.isPinned {
             kill(node.pid, SIGKILL)
@@ -632,8 +670,8 @@ public struct Tree: ~Copyable {
         let descriptor = clinux_pidfd_open(node.pid)
         guard descriptor >= 0 else { return }
         defer { close(descriptor) }
-        // It was below us when it was seen, and nobody leaves.
-        if isSame(node) { _ = clinux_pidfd_send_signal(descriptor, SIGKILL) }
+        guard files.stat(of: node.pid)?.startTime == node.startTime else { return }
+        _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
     }
 
     // MARK: Everybody there is, where there is no list
