@@ -3,6 +3,7 @@
 
 import Clock
 import Glibc
+import TestSupport
 import Testing
 
 extension RealTrees {
@@ -14,9 +15,10 @@ extension RealTrees {
             case keeperBelowGuard
         }
 
-        @Test(arguments: Killer.allCases, [500, 1000])
+        static let killers = Killer.allCases.filter { $0 == .guardian || HeldStartTests.mayTrace }
+
+        @Test(arguments: killers, [500, 1000])
         func `a chain takes no longer than as many side by side`(_ killer: Killer, _ count: Int) async throws {
-            guard killer == .guardian || HeldStartTests.mayTrace else { return }
             // The best of a few, since the machine has other things to do.
             var flat = Duration.seconds(1000)
             var nested = Duration.seconds(1000)
@@ -31,20 +33,20 @@ extension RealTrees {
         private static func time(of shape: String, _ count: Int, _ killer: Killer) async throws -> Duration {
             let forks = "/dev/shm/guard-test-\(getpid())-shape"
             defer { unlink(forks) }
-            let host = try Host([Products.path("TreeShapes"), shape, forks, "\(count)"])
+            let host = try Host([builtProduct("TreeShapes"), shape, forks, "\(count)"])
             await host.startShape()
             let (first, last) = killer == .guardian ? ("killing 1", "empty 1") : ("settled", "swept")
             if killer == .guardian {
                 host.order("kill 1")
             } else {
-                host.order("spawn \(Products.path("StartHolder")) hold \(host.guardPid)")
+                host.order("spawn \(builtProduct("StartHolder")) hold \(host.guardPid)")
                 await host.hears("holder ready")
                 host.order("kill-guard")
                 host.order("settle")
                 host.order("sweep-below")
             }
             await host.hears(last, within: .seconds(120))
-            #expect(host.tree.allSatisfy { Processes.name($0) == "StartHolder" }, "called empty over living processes")
+            #expect(host.tree.allSatisfy { ProcessTable.name($0) == "StartHolder" }, "called empty over living processes")
             let begin = try #require(host.time(of: first))
             return try #require(host.time(of: last)).since(begin)
         }
@@ -55,9 +57,9 @@ extension RealTrees {
         func `a storm below a held guard ends before it has forked once more as often`(_ shape: String) async throws {
             let file = "/dev/shm/guard-test-\(getpid())-\(shape)"
             defer { unlink(file) }
-            let host = try Host([Products.path("TreeShapes"), shape, file])
+            let host = try Host([builtProduct("TreeShapes"), shape, file])
             await host.startShape()
-            host.order("spawn \(Products.path("StartHolder")) hold \(host.guardPid)")
+            host.order("spawn \(builtProduct("StartHolder")) hold \(host.guardPid)")
             await host.hears("holder ready")
             // From here on all the dead stay where they are.
             host.order("kill-guard")
@@ -66,7 +68,7 @@ extension RealTrees {
             let atStart = DeadlineTests.count(file)
             host.order("sweep-below")
             await host.hears("swept", within: .seconds(120))
-            #expect(host.tree.allSatisfy { Processes.name($0) == "StartHolder" }, "called empty over living processes")
+            #expect(host.tree.allSatisfy { ProcessTable.name($0) == "StartHolder" }, "called empty over living processes")
             let forked = DeadlineTests.count(file) - atStart
             #expect(forked < 4000, "forked \(forked) times while it was killed")
         }
