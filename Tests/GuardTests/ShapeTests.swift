@@ -46,7 +46,8 @@ extension RealTrees {
                 host.order("sweep-below")
             }
             await host.hears(last, within: .seconds(120))
-            #expect(host.tree.allSatisfy { ProcessTable.name($0) == "StartHolder" }, "called empty over living processes")
+            #expect(
+                host.tree.allSatisfy { ProcessTable.name($0) == "StartHolder" }, "called empty over living processes")
             let begin = try #require(host.time(of: first))
             return try #require(host.time(of: last)).since(begin)
         }
@@ -68,7 +69,8 @@ extension RealTrees {
             let atStart = DeadlineTests.count(file)
             host.order("sweep-below")
             await host.hears("swept", within: .seconds(120))
-            #expect(host.tree.allSatisfy { ProcessTable.name($0) == "StartHolder" }, "called empty over living processes")
+            #expect(
+                host.tree.allSatisfy { ProcessTable.name($0) == "StartHolder" }, "called empty over living processes")
             let forked = DeadlineTests.count(file) - atStart
             #expect(forked < 4000, "forked \(forked) times while it was killed")
         }

@@ -172,7 +172,7 @@ import Testing
         #expect(driver.log.statements.filter { $0 == .auxiliary(.rehearse) }.count == 1)
     }
 
-    @Test("What a claim met on the record itself is not disproved by a rehearsal, until somebody has written the record")
+    @Test("What a claim met on the record is not disproved by a rehearsal, until somebody has written the record")
     func rowLock() throws {
         var driver = try Driver()
         driver.open()
@@ -198,7 +198,11 @@ import Testing
             for _ in 0..<(seconds * 5) where !driver.claims {
                 driver.advance(.milliseconds(200))
                 if case .busy(_, .auxiliary(.rehearse), _) = driver.machine.link { rehearsals += 1 }
-                if case .busy(_, .observe, _) = driver.machine.link { driver.observe(beat: beat) } else { driver.settle() }
+                if case .busy(_, .observe, _) = driver.machine.link {
+                    driver.observe(beat: beat)
+                } else {
+                    driver.settle()
+                }
             }
         }
         pass(&driver, beat: 1, for: 8)
