@@ -1,5 +1,5 @@
-// How long it takes to kill a tree depends on how many processes it has, and not on how they hang together, nor on how many dead
-// lie about that nobody reaps. No limit here is a time: one tree is measured against another.
+// How long it takes to kill a tree depends on how many processes it has. It does not depend on how they hang together, nor on
+// how many dead lie about that nobody reaps. No limit here is a time: one tree is measured against another.
 
 import Clock
 import Glibc
