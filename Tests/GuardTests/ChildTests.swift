@@ -76,7 +76,7 @@ extension RealTrees {
             let host = try Host([path])
             host.order("start 1 100000")
             await host.hears("empty 1")
-            #expect(host.story == ["notStarted 1 cannotExecute(\(number))", "empty 1"])
+            #expect(host.story == ["notStarted 1 cannotExecute(errno: \(number))", "empty 1"])
             #expect(host.line("leftBehind") == nil)
             host.order("start 2 100000")
             await host.hears("empty 2")

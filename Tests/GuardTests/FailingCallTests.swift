@@ -15,7 +15,7 @@ extension RealTrees {
             let host = try Host([builtProduct("TreeShapes"), "daemon"], prelude: Self.timerless(EINVAL))
             host.order("start 1 100000")
             await host.hears("empty 1")
-            #expect(host.story == ["notStarted 1 cannotFork(22)", "empty 1"])
+            #expect(host.story == ["notStarted 1 cannotFork(errno: 22)", "empty 1"])
             #expect(host.tree.isEmpty)
         }
 
