@@ -10,8 +10,7 @@
 // Each process is killed only when its children have been listed: who is dead has none any more, since they have fallen to
 // somebody else. Killed before that, each process of a long chain would have to die before the next could be seen. But who does
 // nothing but fork and exit does not wait to be listed. So whoever may be forking is stopped (SIGSTOP) as soon as it is
-// found, which keeps it from forking as well as a kill would. And since the dying take the processor, many are listed before
-// the first of them is killed.
+// found, which keeps it from forking as well as a kill would.
 
 import CLinux
 import Glibc
@@ -104,8 +103,6 @@ public struct Tree: ~Copyable {
     /// once, where its newest are stopped first. And how often a sweep looks for new ones at its end.
     private static let mostThreads = 4096
     private static let mostBelowOne = 64
-    /// How many are listed before they are killed together.
-    private static let most = 1024
     private static let mostChases = 64
     /// How many dead one call reaps.
     private static let mostReaped = 256
@@ -129,7 +126,6 @@ public struct Tree: ~Copyable {
     /// How many more children and threads of that one are looked at; nil where nobody is being looked below.
     private var leftBelow: Int?
     private var leftThreads = 0
-    private var isStriking = false
     /// Its pidfd, where it is not pinned.
     private var visited: Int32 = -1
 
@@ -156,9 +152,7 @@ public struct Tree: ~Copyable {
     /// The living of one sweep whose children are still to be looked for. What does not fit has its turn later.
     private let nodes: UnsafeMutableBufferPointer<Node>
     private var nodeCount = 0
-    /// Of these, how many have been looked below, and how many killed.
     private var nodesDone = 0
-    private var nodesStruck = 0
     /// The processes of one scan of /proc in ascending order of pid.
     private let table: UnsafeMutableBufferPointer<ProcessStat>
     private let inTree: UnsafeMutableBufferPointer<Bool>
@@ -322,10 +316,9 @@ public struct Tree: ~Copyable {
         seen = Sighting()
         children.hasFailed = false
         ownThreads.hasFailed = false
-        isStriking = false
         living = Sightings()
         dead = Sightings()
-        (nodeCount, nodesDone, nodesStruck, found, chases, lastGroup) = (0, 0, 0, 0, 0, 0)
+        (nodeCount, nodesDone, found, chases, lastGroup) = (0, 0, 0, 0, 0)
         var list = ownChildren
         if case .below(let guardian) = root {
             list = guardian.children
@@ -365,7 +358,6 @@ public struct Tree: ~Copyable {
         abandon()
         children.begin(-1)
         (keptCount, firstListed, endListed) = (0, 0, 0)
-        isStriking = false
         (readsOn, isReaping) = (false, false)
     }
 
@@ -375,7 +367,7 @@ public struct Tree: ~Copyable {
     private mutating func lookAtKept(_ next: Int, _ left: Int, _ budget: inout Int) -> Bool {
         var (next, left) = (next, left)
         while next < keptCount {
-            guard budget > 0 else {
+            guard budget > 0, lookAtDescendants(&budget) else {
                 phase = .kept(next: next, left: left)
                 return false
             }
@@ -400,7 +392,7 @@ public struct Tree: ~Copyable {
     /// The children of the other own threads. The main one is the one that orphans fall to. The guard has no other. Says
     /// whether all were seen.
     private mutating func lookAtOthers(_ budget: inout Int) -> Bool {
-        while budget > 0 {
+        while budget > 0, lookAtDescendants(&budget) {
             budget -= 1
             if otherChildren >= 0, let pid = others.next() {
                 _ = lookAt(child: pid)
@@ -441,10 +433,7 @@ public struct Tree: ~Copyable {
             guard readChildren(&budget) else { return false }
             var turn = min(budget, Tree.turn)
             budget -= turn
-            while turn > 0 {
-                if isQueueLong || firstListed == endListed {
-                    guard lookAtDescendants(&turn) else { break }
-                }
+            while turn > 0, lookAtDescendants(&turn) {
                 guard let pid = takeListed() else {
                     // Whoever was killed may have left orphans.
                     chases += 1
@@ -511,9 +500,6 @@ public struct Tree: ~Copyable {
         return listed[firstListed]
     }
 
-    /// Of those that live, a good many are looked at before they are looked below; not so many that the oldest wait long.
-    private var isQueueLong: Bool { nodesDone > 0 || nodeCount >= Tree.most }
-
     private mutating func keep(_ pid: pid_t) {
         guard readsOn else { return }
         if keptCount < kept.count {
@@ -569,33 +555,17 @@ public struct Tree: ~Copyable {
     /// Says whether all were seen.
     private mutating func lookAtDescendants(_ budget: inout Int) -> Bool {
         while budget > 0 {
-            if nodesDone == nodeCount || nodesDone - nodesStruck >= Tree.most { isStriking = true }
-            if isStriking {
-                guard strikeNodes(&budget) else { return false }
-            }
-            if nodesDone == nodeCount {
-                (nodeCount, nodesDone, nodesStruck) = (0, 0, 0)
+            guard nodesDone < nodeCount else {
+                (nodeCount, nodesDone) = (0, 0)
                 return true
             }
             let node = nodes[nodesDone]
             if leftBelow == nil { visit(node) }
             guard lookBelow(node, &budget) else { continue }
-            closeBelow()
+            strikeVisited(node)
             nodesDone += 1
         }
         return false
-    }
-
-    /// Says whether all that were looked below are killed.
-    private mutating func strikeNodes(_ budget: inout Int) -> Bool {
-        while nodesStruck < nodesDone {
-            guard budget > 0 else { return false }
-            budget -= 1
-            strike(nodes[nodesStruck])
-            nodesStruck += 1
-        }
-        isStriking = false
-        return true
     }
 
     private mutating func visit(_ node: Node) {
@@ -628,6 +598,16 @@ public struct Tree: ~Copyable {
             }
         }
         return true
+    }
+
+    private mutating func strikeVisited(_ node: Node) {
+        if node.isPinned {
+            kill(node.pid, SIGKILL)
+            killGroup(of: node.pid)
+        } else if visited >= 0 {
+            _ = clinux_pidfd_send_signal(visited, SIGKILL)
+        }
+        closeBelow()
     }
 
     private mutating func openNextThread(below node: Node) -> Bool {
@@ -682,6 +662,7 @@ public struct Tree: ~Copyable {
     /// Whether the one that is being looked below is alive, so that its pid is its own still.
     private func isThere(_ node: Node) -> Bool { node.isPinned || visited >= 0 && !Tree.hasEnded(visited) }
 
+    /// Of one that was not looked below.
     private mutating func strike(_ node: Node) {
         if node.isPinned {
             kill(node.pid, SIGKILL)

@@ -245,22 +245,19 @@ int main(int argc, char **argv) {
         for (int left = argc > 3 ? atoi(argv[3]) : 0; left > 0; left--)
             if (child(0, hang) < 0) return 4;
     } else if (!strcmp(shape, "nested") || !strcmp(shape, "flat")) {
-        /* argv[3] processes, each in its own session: each the child of the one before, or all of them the command's. With
-         * an exec each: of a process forked without one, the kernel ends the memory the more slowly the deeper it is. */
+        /* argv[3] processes, each in its own session: each the child of the one before, or all of them the command's. */
         int left = argc > 3 ? atoi(argv[3]) : 0;
-        while (left-- > 0) {
-            pid_t pid = fork();
-            if (pid < 0) return 4;
-            if (pid > 0 && shape[0] == 'n') hang();
-            if (pid > 0) continue;
-            char number[16];
-            snprintf(number, sizeof number, "%d", left);
-            setsid();
-            execl("/proc/self/exe", argv[0], shape[0] == 'n' ? shape : "leaf", argv[2], number, (char *)0);
-            _exit(127);
+        if (shape[0] == 'f') {
+            while (left-- > 0)
+                if (child(1, hang) < 0) return 4;
+        } else {
+            while (left-- > 0) {
+                pid_t pid = fork();
+                if (pid < 0) return 4;
+                if (pid > 0) hang();
+                setsid();
+            }
         }
-    } else if (!strcmp(shape, "leaf")) {
-        hang();
     } else if (!strcmp(shape, "sibling-chains")) {
         for (int i = 0; i < 8; i++)
             if (fork() == 0) {
