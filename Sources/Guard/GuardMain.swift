@@ -82,7 +82,6 @@ private struct GuardLoop: ~Copyable {
 
     /// A kill under way.
     private struct Hunt {
-        /// How many sweeps there were since the tree last moved.
         var sweeps = 0
         /// A sweep is not through yet.
         var isSweeping = false
@@ -94,8 +93,7 @@ private struct GuardLoop: ~Copyable {
         /// When to name those that do not die.
         var naming: Naming.Schedule
 
-        /// How long to wait for exits before the next sweep, in milliseconds: none at first, nor while processes come; then
-        /// growing to 20.
+        /// How long to wait for exits before the next sweep, in milliseconds: none at first, then growing to 20.
         var pause: Int32 { isSweeping ? 0 : Int32(min(max(sweeps - 8, 0), 20)) }
     }
 
@@ -267,7 +265,7 @@ private struct GuardLoop: ~Copyable {
         if let command, let ended { perform(machine.reaped(pid: command, status: ended)) }
         hunt?.isSweeping = progress == .unfinished
         guard progress != .unfinished else { return }
-        if tree.isMoving { hunt?.sweeps = 0 } else { hunt?.sweeps += 1 }
+        hunt?.sweeps += 1
         if hunt?.isForLeftovers == true {
             hunt?.leftBehind += killed
             if hunt?.firstSeen.isEmpty == true { hunt?.firstSeen = tree.survivors }

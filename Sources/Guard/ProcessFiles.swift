@@ -150,8 +150,7 @@ struct PidList: ~Copyable {
     private var length = 0
     private var offset = 0
 
-    /// As much as the kernel gives at once. Each read costs it a walk through all children that come before.
-    init() { buffer = .allocate(byteCount: 4096, alignment: 8) }
+    init() { buffer = .allocate(byteCount: 1024, alignment: 8) }
     deinit { buffer.deallocate() }
 
     /// Begins with the file's first number. The file stays the caller's to close.
@@ -196,38 +195,14 @@ struct PidList: ~Copyable {
                     return pid
                 }
             }
-            guard readOn() else { return nil }
-        }
-    }
-
-    /// Whether `next` has to read.
-    var isDrained: Bool { offset >= length }
-
-    /// Reads; says whether there was more.
-    mutating func readOn() -> Bool {
-        length = file >= 0 ? read(file, buffer.baseAddress, buffer.count) : 0
-        offset = 0
-        if length < 0 { hasFailed = true }
-        length = max(length, 0)
-        return length > 0
-    }
-
-    /// The numbers that were read and not given out yet, backwards. One that is cut off is left out.
-    func newestFirst(_ body: (pid_t) -> Void) {
-        var pid: pid_t = 0
-        var digit: pid_t = 0
-        for index in (offset..<length).reversed() {
-            let byte = buffer[index]
-            if byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") {
-                guard digit > 0, digit <= 1_000_000_000 / 10 else { continue }
-                pid += digit * pid_t(byte - UInt8(ascii: "0"))
-                digit *= 10
-            } else {
-                if pid > 0 { body(pid) }
-                (pid, digit) = (0, 1)
+            length = file >= 0 ? read(file, buffer.baseAddress, buffer.count) : 0
+            offset = 0
+            if length < 0 { hasFailed = true }
+            guard length > 0 else {
+                length = 0
+                return nil
             }
         }
-        if pid > 0 { body(pid) }
     }
 }
 

@@ -18,8 +18,6 @@ struct ProcessStat: Equatable {
     /// Dead for good and only waiting to be reaped. A zombie with more than one thread is a process whose main thread has
     /// ended while others run on.
     var isDead: Bool
-    var hasOneThread: Bool
-    var isRunning: Bool { state == UInt8(ascii: "R") }
 
     /// What the text of a stat file says, or nil. The name in it may hold spaces and parentheses: only the last `)` ends it.
     init?(parsing text: UnsafeRawBufferPointer) {
@@ -41,7 +39,6 @@ struct ProcessStat: Equatable {
         self.session = pid_t(truncatingIfNeeded: session)
         self.startTime = UInt64(truncatingIfNeeded: startTime)
         self.state = state
-        hasOneThread = threads == 1
         isDead = (state == UInt8(ascii: "Z") || state == UInt8(ascii: "X")) && threads <= 1
     }
 

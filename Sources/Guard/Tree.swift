@@ -3,14 +3,9 @@
 // ever signalled that is not a descendant, and a tree is called empty only when waitpid(2) knows no child. The one
 // exception is the tree below a guard that was SIGKILLed and yet does not die: `sweep(below:reaped:)` says what it takes.
 //
-// How long it takes depends on how many processes the tree has: not on how they hang together, not on how many of its dead
-// nobody reaps, and not on how many other processes there are. Whom to kill is read from the `children` files of /proc
-// (proc_pid_task(5)). A kernel that lacks them (CONFIG_PROC_CHILDREN) has all of /proc looked through instead.
-//
-// Each process is killed only when its children have been listed: who is dead has none any more, since they have fallen to
-// somebody else. Killed before that, each process of a long chain would have to die before the next could be seen. But who does
-// nothing but fork and exit does not wait to be listed. So whoever may be forking is stopped (SIGSTOP) as soon as it is
-// found, which keeps it from forking as well as a kill would.
+// How long it takes depends on the tree alone, and not on how many other processes there are: whom to kill is read from the
+// `children` files of /proc (proc_pid_task(5)). A kernel that lacks them (CONFIG_PROC_CHILDREN) has all of /proc
+// looked through instead.
 
 import CLinux
 import Glibc
@@ -26,8 +21,7 @@ import Orders
 /// - A direct child keeps its pid until reaped here: kill(2). So does its process group, which kill(2) signals as a whole,
 ///   and no fork inside it can escape that. A group is signalled only in a session that is not our own: such a session was
 ///   founded by a descendant, so nobody else can be in it. All of this is done without reading what `hidepid` may hide.
-/// - A deeper one through a pidfd, after a look through it has shown either that its parent is a descendant still, or that it
-///   is, by its start time, the process of which that was seen before: it cannot leave the tree. If the signal then
+/// - A deeper one through a pidfd, after a second look has shown that its parent is a descendant still. If the signal then
 ///   arrives, the pid was not reaped in between, so it was that process's all the while. Where that cannot be
 ///   had, its turn comes when its parent is dead and it has become a direct child.
 public struct Tree: ~Copyable {
@@ -63,11 +57,8 @@ public struct Tree: ~Copyable {
     /// What a sweep does next.
     private enum Phase {
         case begin
-        /// Those that earlier sweeps have left alive: of the first `next`, `left` still are.
-        case kept(next: Int, left: Int)
-        /// The children of other threads than the main one.
-        case others
         case children
+        case descendants
         case scan
         case scanned(next: Int, count: Int)
     }
@@ -76,36 +67,23 @@ public struct Tree: ~Copyable {
     private struct Node {
         let pid: pid_t
         let startTime: UInt64
-        /// A child of the root that nobody can reap during this sweep.
+        /// Nobody can reap it during this sweep.
         let isPinned: Bool
-        /// When it was seen, it had the main thread alone.
-        let hasOneThread: Bool
     }
 
     private struct Sighting {
         var children = 0
         /// Somebody was not dead yet.
         var isRestless = false
-        /// Every child of the root was seen, now or by the sweeps before.
+        /// Every child of the root was seen.
         var isComplete = true
-        /// The list was read from its beginning, and to its end.
-        var isFull = false
-        var hasReachedEnd = false
-        /// The root has got children since the last sweep, or during this one.
-        var hasNews = false
     }
 
     /// How many processes or threads one call looks at: a millisecond or two, so that the guard answers its keeper in time.
-    private static let slice = 128
-    /// After how many of them it looks for new ones, and what reading a part of the list counts for.
-    private static let turn = 32
-    /// How many threads and children of one process are looked at before it is killed: the rest then fall to the root all at
-    /// once, where its newest are stopped first. And how often a sweep looks for new ones at its end.
-    private static let mostThreads = 4096
-    private static let mostBelowOne = 64
+    private static let slice = 256
+    /// How many children of one descendant are looked at in one sweep, and how often a sweep looks for new ones at its end.
+    private static let mostBelowOne = 4096
     private static let mostChases = 64
-    /// How many dead one call reaps.
-    private static let mostReaped = 256
 
     private var files = ProcessFiles()
     private let own = getpid()
@@ -113,42 +91,22 @@ public struct Tree: ~Copyable {
     /// that there may be. -1 where the kernel has none.
     private let ownChildren: Int32
     private let hasChildrenFiles: Bool
-    /// The root's, where orphans fall to.
     private var children = PidList()
-    private var others = PidList()
     private var below = PidList()
     private var again = PidList()
     private var ownThreads = ThreadList()
     private var threadsBelow = ThreadList()
-    /// The `children` file of another own thread, and of who is being looked below; or -1.
+    /// The `children` file of another own thread, or -1.
     private var otherChildren: Int32 = -1
-    private var fileBelow: Int32 = -1
-    /// How many more children and threads of that one are looked at; nil where nobody is being looked below.
-    private var leftBelow: Int?
-    private var leftThreads = 0
-    /// Its pidfd, where it is not pinned.
-    private var visited: Int32 = -1
 
     private var root = Root.own(excluded: nil)
     private var phase = Phase.begin
     private var seen = Sighting()
     private var restlessSweeps = 0
-    private var isReaping = false
     private var chases = 0
     private var lastGroup: pid_t = 0
     /// Whether a condemned guard will reap no more: it was seen not to run since it was SIGKILLed.
     private var isSettled = false
-    /// As long as nobody reaps, the list of the root's children only grows: then a sweep reads on where the last one ended. Of
-    /// those before that, only the ones that were alive are looked at again. `kept` holds them, unless they were too many.
-    private var readsOn = false
-    private let kept: UnsafeMutableBufferPointer<pid_t>
-    private var keptCount = 0
-    /// What the list has shown and nobody has looked at yet: the entries from `firstListed` to `endListed`.
-    private let listed: UnsafeMutableBufferPointer<pid_t>
-    private var firstListed = 0
-    private var endListed = 0
-    /// Whose turn it is: the newest, or the oldest.
-    private var takesNewest = true
     /// The living of one sweep whose children are still to be looked for. What does not fit has its turn later.
     private let nodes: UnsafeMutableBufferPointer<Node>
     private var nodeCount = 0
@@ -167,9 +125,6 @@ public struct Tree: ~Copyable {
     /// - Parameter childrenFiles: false to do as on a kernel that has no such files.
     public init(childrenFiles: Bool = true) {
         let capacity = 32 * 1024
-        kept = .allocate(capacity: capacity)
-        // Memory that nobody has written to costs nothing.
-        listed = .allocate(capacity: 8 * capacity)
         nodes = .allocate(capacity: capacity)
         table = .allocate(capacity: capacity)
         inTree = .allocate(capacity: capacity)
@@ -181,12 +136,8 @@ public struct Tree: ~Copyable {
     }
 
     deinit {
-        if visited >= 0 { close(visited) }
-        if fileBelow >= 0 { close(fileBelow) }
         if otherChildren >= 0 { close(otherChildren) }
         if ownChildren >= 0 { close(ownChildren) }
-        kept.deallocate()
-        listed.deallocate()
         nodes.deallocate()
         table.deallocate()
         inTree.deallocate()
@@ -203,23 +154,14 @@ public struct Tree: ~Copyable {
     /// The same; where there are none, the first few that are dead and yet cannot be reaped, because somebody traces them.
     public var remains: [SeenProcess] { lastLiving.all.isEmpty ? lastDead.all : lastLiving.all }
 
-    /// Whether the last whole sweep saw processes come: the tree forks, or orphans fall to the root. Then the next sweep must
-    /// not wait.
-    public private(set) var isMoving = false
-
     /// Reaps every child that has ended and tells `reaped` its pid and wait status.
     /// - Returns: whether the calling process now has no child at all (waitpid(2) says ECHILD).
     @discardableResult
     public mutating func reap(_ reaped: (pid_t, Int32) -> Void) -> Bool {
+        // A sweep that is under way finds its place by counting our children.
+        if case .own = root { abandon() }
         // Bounded: children that end faster than they can be reaped must not hold up a deadline.
-        reap(atMost: 4096, reaped) ?? false
-    }
-
-    /// - Returns: nil if more may have ended.
-    private mutating func reap(atMost count: Int, _ reaped: (pid_t, Int32) -> Void) -> Bool? {
-        // A sweep finds its place by counting our children.
-        if case .own = root { forget() }
-        for _ in 0..<count {
+        for _ in 0..<4096 {
             var status: Int32 = 0
             let pid = clinux_reap(&status)
             if pid > 0 {
@@ -228,7 +170,7 @@ public struct Tree: ~Copyable {
                 return pid < 0 && errno == ECHILD
             }
         }
-        return nil
+        return false
     }
 
     /// Sends SIGKILL to every living descendant, then reaps. To be repeated, with short waits, until it returns `.empty`.
@@ -239,19 +181,14 @@ public struct Tree: ~Copyable {
     /// - Returns: `.empty` if nothing is left. Without `excluded`: waitpid(2) says ECHILD. With it: the lists of children,
     ///   which only this value makes shorter, hold no other. (Whoever is alive below has an ancestor in them.)
     public mutating func sweep(excluding excluded: pid_t? = nil, reaped: (pid_t, Int32) -> Void) -> Progress {
-        turn(to: .own(excluded: excluded))
-        if !isReaping {
-            guard advance() else { return .unfinished }
-            // While there is still life, the dead are left lying: they count against every limit on processes (pids.max,
-            // RLIMIT_NPROC, pid_max), so a tree that forks faster than it can be killed runs out of room to fork. Not for
-            // ever, since others live under those limits too.
-            if seen.isRestless, restlessSweeps % 32 != 0 { return .alive }
-        }
-        let isChildless = reap(atMost: Tree.mostReaped, reaped)
-        isReaping = isChildless == nil
-        guard let isChildless else { return .unfinished }
-        let isAlone = excluded != nil && seen.isFull && seen.isComplete && seen.children == 0
-        return isChildless || isAlone ? .empty : .alive
+        guard advance(.own(excluded: excluded)) else { return .unfinished }
+        // While there is still life, the dead are left lying: they count against every limit on processes (pids.max,
+        // RLIMIT_NPROC, pid_max), so a tree that forks faster than it can be killed runs out of room to fork. Not for
+        // ever, since others live under those limits too.
+        restlessSweeps = seen.isRestless ? restlessSweeps + 1 : 0
+        if seen.isRestless, restlessSweeps % 32 != 0 { return .alive }
+        let isEmpty = reap(reaped)
+        return isEmpty || (excluded != nil && seen.isComplete && seen.children == 0) ? .empty : .alive
     }
 
     /// Sends SIGKILL to every living descendant of a guard that does not die. The guard must have been SIGKILLed, with
@@ -260,8 +197,7 @@ public struct Tree: ~Copyable {
     ///   kernel keeps was seen to be dead, and the dead have no children; whoever became a child later fell to the guard from
     ///   one that was alive, so there was one in the list.
     public mutating func sweep(below guardian: Condemned) -> Progress {
-        turn(to: .below(guardian))
-        guard advance() else { return .unfinished }
+        guard advance(.below(guardian)) else { return .unfinished }
         guard !seen.isRestless, seen.isComplete else { return .alive }
         // Had it died meanwhile, its children would be ours.
         if guardian.descriptor >= 0 { return guardian.hasEnded ? .alive : .empty }
@@ -271,45 +207,30 @@ public struct Tree: ~Copyable {
 
     // MARK: One sweep, in slices
 
-    private mutating func turn(to root: Root) {
-        guard root != self.root else { return }
-        forget()
-        self.root = root
-    }
-
     /// Looks on; says whether the sweep is through.
-    private mutating func advance() -> Bool {
+    private mutating func advance(_ root: Root) -> Bool {
+        if root != self.root { abandon() }
+        self.root = root
         var budget = Tree.slice
         while budget > 0 {
             switch phase {
             case .begin: begin()
-            case .kept(let next, let left): if lookAtKept(next, left, &budget) { beginOthers() }
-            case .others: if lookAtOthers(&budget) { phase = .children }
             case .children:
                 guard lookAtChildren(&budget) else { continue }
                 // Where the list cannot be read, whoever can be found otherwise is killed all the same.
-                guard children.hasFailed || ownThreads.hasFailed else { return end() }
-                beginScan()
+                if children.hasFailed || ownThreads.hasFailed { beginScan() } else { phase = .descendants }
+            case .descendants:
+                guard lookAtDescendants(&budget) else { continue }
+                // A tree whose processes do nothing but fork and exit has new ones by now.
+                chases += 1
+                guard seen.isRestless, chases < Tree.mostChases, let pid = children.next() else { return end() }
+                lookAt(child: pid)
+                phase = .children
             case .scan: if scan(&budget) { phase = .scanned(next: 0, count: found) }
             case .scanned(let next, let count): if killScanned(next, count, &budget) { return end() }
             }
         }
         return false
-    }
-
-    private var rootPid: pid_t {
-        switch root {
-        case .own: own
-        case .below(let guardian): guardian.pid
-        }
-    }
-
-    /// Whether nobody but this value can reap the root's children.
-    private var pinsChildren: Bool {
-        switch root {
-        case .own: true
-        case .below: isSettled
-        }
     }
 
     private mutating func begin() {
@@ -319,83 +240,44 @@ public struct Tree: ~Copyable {
         living = Sightings()
         dead = Sightings()
         (nodeCount, nodesDone, found, chases, lastGroup) = (0, 0, 0, 0, 0)
-        var list = ownChildren
-        if case .below(let guardian) = root {
-            list = guardian.children
+        switch root {
+        case .own:
+            guard hasChildrenFiles else { return beginScan() }
+            ownThreads.begin(files.threads(of: own))
+            phase = .children
+            if !openNextThread() { children.begin(ownChildren) }
+        case .below(let guardian):
             if !isSettled, let now = files.stat(of: guardian.pid), now.state != UInt8(ascii: "R") { isSettled = true }
+            guard hasChildrenFiles, guardian.children >= 0 else { return beginScan() }
+            children.begin(guardian.children)
+            phase = .children
         }
-        guard hasChildrenFiles, list >= 0 else { return beginScan() }
-        seen.isFull = !readsOn
-        if !readsOn {
-            children.begin(list)
-            readsOn = pinsChildren
-        }
-        phase = .kept(next: 0, left: 0)
     }
 
     private mutating func end() -> Bool {
         // A list that could not be read to its end says nothing about what it did not show.
-        let hasFailed = children.hasFailed || ownThreads.hasFailed
-        if hasFailed { seen.isComplete = false }
+        if children.hasFailed || ownThreads.hasFailed { seen.isComplete = false }
         lastLiving = living
         lastDead = dead
-        isMoving = seen.hasNews
-        restlessSweeps = seen.isRestless ? restlessSweeps + 1 : 0
         abandon()
-        if hasFailed || !readsOn { forget() }
         return true
     }
 
     private mutating func abandon() {
         closeOther()
-        closeBelow()
         ownThreads.end()
-        phase = .begin
-    }
-
-    /// Whatever is known of the root's children no longer holds.
-    private mutating func forget() {
-        abandon()
         children.begin(-1)
-        (keptCount, firstListed, endListed) = (0, 0, 0)
-        (readsOn, isReaping) = (false, false)
+        phase = .begin
     }
 
     // MARK: The root's children
 
     /// Says whether all were seen.
-    private mutating func lookAtKept(_ next: Int, _ left: Int, _ budget: inout Int) -> Bool {
-        var (next, left) = (next, left)
-        while next < keptCount {
-            guard budget > 0, lookAtDescendants(&budget) else {
-                phase = .kept(next: next, left: left)
-                return false
-            }
+    private mutating func lookAtChildren(_ budget: inout Int) -> Bool {
+        while budget > 0 {
             budget -= 1
-            let pid = kept[next]
-            next += 1
-            guard lookAt(child: pid) else { continue }
-            kept[left] = pid
-            left += 1
-        }
-        keptCount = left
-        return true
-    }
-
-    private mutating func beginOthers() {
-        phase = .children
-        guard case .own = root else { return }
-        ownThreads.begin(files.threads(of: own))
-        phase = .others
-    }
-
-    /// The children of the other own threads. The main one is the one that orphans fall to. The guard has no other. Says
-    /// whether all were seen.
-    private mutating func lookAtOthers(_ budget: inout Int) -> Bool {
-        while budget > 0, lookAtDescendants(&budget) {
-            budget -= 1
-            if otherChildren >= 0, let pid = others.next() {
-                _ = lookAt(child: pid)
+            if let pid = children.next() {
+                lookAt(child: pid)
             } else if !openNextThread() {
                 return true
             }
@@ -403,143 +285,66 @@ public struct Tree: ~Copyable {
         return false
     }
 
+    /// The other threads first, the main one last: it is the one that orphans fall to. The guard has no other.
     private mutating func openNextThread() -> Bool {
+        guard case .own = root, ownThreads.isOpen else { return false }
         closeOther()
         while let thread = ownThreads.next() {
             if thread == own { continue }
             otherChildren = files.children(of: own, thread: thread)
             if otherChildren >= 0 {
-                others.begin(otherChildren)
+                children.begin(otherChildren)
                 return true
             }
             // One that has ended has no children any more. Anything else is a failure to look.
             if errno != ENOENT, errno != ESRCH { seen.isComplete = false }
         }
         ownThreads.end()
-        return false
+        children.begin(ownChildren)
+        return true
     }
 
     private mutating func closeOther() {
-        if others.hasFailed { seen.isComplete = false }
-        others.hasFailed = false
         if otherChildren >= 0 { close(otherChildren) }
         otherChildren = -1
     }
 
-    /// Says whether all were seen.
-    private mutating func lookAtChildren(_ budget: inout Int) -> Bool {
-        while budget > 0 {
-            // To the end of the list before anything else: who forks must not get the time that looking takes.
-            guard readChildren(&budget) else { return false }
-            var turn = min(budget, Tree.turn)
-            budget -= turn
-            while turn > 0, lookAtDescendants(&turn) {
-                guard let pid = takeListed() else {
-                    // Whoever was killed may have left orphans.
-                    chases += 1
-                    guard readOn() else { return true }
-                    guard chases < Tree.mostChases else {
-                        seen.isComplete = false
-                        return true
-                    }
-                    continue
-                }
-                turn -= 1
-                if lookAt(child: pid) { keep(pid) }
-            }
-            budget += max(turn, 0)
-        }
-        return false
-    }
-
-    /// Says whether the list's end was reached.
-    private mutating func readChildren(_ budget: inout Int) -> Bool {
-        while readOn() {
-            budget -= Tree.turn
-            if budget <= 0 { return false }
-        }
-        seen.hasReachedEnd = true
-        return true
-    }
-
-    /// Reads a part of the list and stops whoever is in it. Says whether there was more.
-    private mutating func readOn() -> Bool {
-        guard children.readOn() else { return false }
-        if !seen.isFull || seen.hasReachedEnd { seen.hasNews = true }
-        if pinsChildren {
-            var spared: pid_t?
-            if case .own(let excluded) = root { spared = excluded }
-            // Whoever came last is likeliest to be alive still, and has the least time left before it forks.
-            children.newestFirst { pid in if pid != spared { kill(pid, SIGSTOP) } }
-        }
-        while !children.isDrained, let pid = children.next() { list(pid) }
-        return true
-    }
-
-    private mutating func list(_ pid: pid_t) {
-        if endListed < listed.count {
-            listed[endListed] = pid
-            endListed += 1
-        } else if lookAt(child: pid) {
-            keep(pid)
+    private mutating func lookAt(child pid: pid_t) {
+        switch root {
+        case .own(let excluded): if pid != excluded { lookAt(own: pid) }
+        case .below(let guardian): lookAt(pid, below: guardian)
         }
     }
 
-    /// Those that live are found at both ends: the oldest, like the command itself, and the newest.
-    private mutating func takeListed() -> pid_t? {
-        guard firstListed < endListed else {
-            (firstListed, endListed) = (0, 0)
-            return nil
-        }
-        takesNewest.toggle()
-        if takesNewest {
-            endListed -= 1
-            return listed[endListed]
-        }
-        defer { firstListed += 1 }
-        return listed[firstListed]
-    }
-
-    private mutating func keep(_ pid: pid_t) {
-        guard readsOn else { return }
-        if keptCount < kept.count {
-            kept[keptCount] = pid
-            keptCount += 1
-        } else {
-            readsOn = false
-        }
-    }
-
-    /// Says whether it is alive.
-    private mutating func lookAt(child pid: pid_t) -> Bool {
-        guard root != .own(excluded: pid) else { return false }
+    private mutating func lookAt(own pid: pid_t) {
         seen.children += 1
-        let isPinned = pinsChildren
+        // First of all. It does the dead no harm.
+        kill(pid, SIGKILL)
+        killGroup(of: pid)
+        let stat = files.stat(of: pid)
+        if stat?.isDead ?? isReapable(pid) { return dead.add(pid, stat) }
+        note(pid, stat)
+        add(Node(pid: pid, startTime: 0, isPinned: true))
+    }
+
+    private mutating func lookAt(_ pid: pid_t, below guardian: Condemned) {
+        seen.children += 1
         let descriptor = clinux_pidfd_open(pid)
         defer { if descriptor >= 0 { close(descriptor) } }
-        let hasEnded = descriptor >= 0 && Tree.hasEnded(descriptor)
-        let stat = hasEnded ? nil : files.stat(of: pid)
-        if hasEnded || stat?.isDead ?? (descriptor < 0 && isReapable(pid)) {
-            // Others of its group may live.
-            if isPinned { killGroup(of: pid) }
-            if case .own = root, dead.hasRoom { dead.add(pid, stat ?? files.stat(of: pid)) }
-            return false
-        }
+        let stat = files.stat(of: pid)
+        if stat?.isDead ?? (descriptor >= 0 && Tree.hasEnded(descriptor)) { return }
         note(pid, stat)
-        let node = Node(
-            pid: pid, startTime: stat?.startTime ?? 0, isPinned: isPinned, hasOneThread: stat?.hasOneThread ?? false)
-        if !isPinned, case .below(let guardian) = root {
+        if isSettled {
+            // Nobody reaps it but, when the guard is dead, this very value.
+            kill(pid, SIGKILL)
+            killGroup(of: pid)
+        } else {
             guard descriptor >= 0, stat?.parent == guardian.pid || again.contains(pid, in: guardian.children) else {
-                return true
+                return
             }
-            guard let stat else {
-                _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
-                return true
-            }
-            if stat.isRunning { _ = clinux_pidfd_send_signal(descriptor, SIGSTOP) }
+            _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
         }
-        add(node)
-        return true
+        add(Node(pid: pid, startTime: stat?.startTime ?? 0, isPinned: isSettled))
     }
 
     /// Of a child that keeps its pid.
@@ -555,124 +360,56 @@ public struct Tree: ~Copyable {
     /// Says whether all were seen.
     private mutating func lookAtDescendants(_ budget: inout Int) -> Bool {
         while budget > 0 {
-            guard nodesDone < nodeCount else {
-                (nodeCount, nodesDone) = (0, 0)
-                return true
-            }
+            guard nodesDone < nodeCount else { return true }
             let node = nodes[nodesDone]
-            if leftBelow == nil { visit(node) }
-            guard lookBelow(node, &budget) else { continue }
-            strikeVisited(node)
             nodesDone += 1
+            budget -= 1
+            lookBelow(node, &budget)
         }
         return false
     }
 
-    private mutating func visit(_ node: Node) {
-        leftBelow = 0
-        if !node.isPinned {
-            visited = clinux_pidfd_open(node.pid)
-            // It was below us when it was seen, and nobody leaves. But its pid may be somebody else's by now.
-            guard visited >= 0, files.stat(of: node.pid)?.startTime == node.startTime else { return closeBelow() }
-        }
-        leftBelow = Tree.mostBelowOne
-        leftThreads = Tree.mostThreads
-        if node.hasOneThread {
-            fileBelow = files.children(of: node.pid, thread: node.pid)
-            below.begin(fileBelow)
-        } else {
-            threadsBelow.begin(files.threads(of: node.pid))
-        }
-    }
-
-    /// Says whether all were seen.
-    private mutating func lookBelow(_ node: Node, _ budget: inout Int) -> Bool {
-        while let left = leftBelow, left > 0 {
-            guard budget > 0 else { return false }
+    private mutating func lookBelow(_ node: Node, _ budget: inout Int) {
+        let directory = files.threads(of: node.pid)
+        guard directory >= 0 else { return }
+        threadsBelow.begin(directory)
+        defer { threadsBelow.end() }
+        var left = Tree.mostBelowOne
+        while left > 0, let thread = threadsBelow.next() {
+            let file = files.children(of: node.pid, thread: thread)
+            left -= 1
             budget -= 1
-            if fileBelow >= 0, let pid = below.next() {
-                leftBelow = left - 1
-                meet(pid, childOf: node)
-            } else if !openNextThread(below: node) {
-                break
+            guard file >= 0 else { continue }
+            below.begin(file)
+            while left > 0, let pid = below.next() {
+                strike(pid, childOf: node, listedIn: file)
+                left -= 1
+                budget -= 1
             }
+            close(file)
         }
-        return true
     }
 
-    private mutating func strikeVisited(_ node: Node) {
-        if node.isPinned {
-            kill(node.pid, SIGKILL)
-            killGroup(of: node.pid)
-        } else if visited >= 0 {
-            _ = clinux_pidfd_send_signal(visited, SIGKILL)
-        }
-        closeBelow()
-    }
-
-    private mutating func openNextThread(below node: Node) -> Bool {
-        if fileBelow >= 0 { close(fileBelow) }
-        fileBelow = -1
-        leftThreads -= 1
-        guard leftThreads >= 0, threadsBelow.isOpen, let thread = threadsBelow.next() else { return false }
-        fileBelow = files.children(of: node.pid, thread: thread)
-        below.begin(fileBelow)
-        return true
-    }
-
-    private mutating func closeBelow() {
-        if fileBelow >= 0 { close(fileBelow) }
-        fileBelow = -1
-        threadsBelow.end()
-        if visited >= 0 { close(visited) }
-        visited = -1
-        leftBelow = nil
-    }
-
-    private mutating func meet(_ pid: pid_t, childOf node: Node) {
-        guard let now = files.stat(of: pid) else { return meetHidden(pid, childOf: node) }
-        guard !now.isDead, isBelow(now, node) else { return }
-        note(pid, now)
-        if now.isRunning { stop(now) }
-        add(Node(pid: pid, startTime: now.startTime, isPinned: false, hasOneThread: now.hasOneThread))
-    }
-
-    private func stop(_ process: ProcessStat) {
-        let descriptor = clinux_pidfd_open(process.pid)
-        guard descriptor >= 0 else { return }
-        defer { close(descriptor) }
-        guard files.stat(of: process.pid)?.startTime == process.startTime else { return }
-        _ = clinux_pidfd_send_signal(descriptor, SIGSTOP)
-    }
-
-    /// Hidden from us (hidepid): that it is there says the list of its parent alone.
-    private mutating func meetHidden(_ pid: pid_t, childOf node: Node) {
+    private mutating func strike(_ pid: pid_t, childOf node: Node, listedIn file: Int32) {
         let descriptor = clinux_pidfd_open(pid)
         guard descriptor >= 0 else { return }
         defer { close(descriptor) }
-        guard !Tree.hasEnded(descriptor), again.contains(pid, in: fileBelow), isThere(node) else { return }
-        note(pid, nil)
-        _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
-    }
-
-    private func isBelow(_ process: ProcessStat, _ node: Node) -> Bool {
-        process.parent == rootPid || process.parent == node.pid && isThere(node)
-    }
-
-    /// Whether the one that is being looked below is alive, so that its pid is its own still.
-    private func isThere(_ node: Node) -> Bool { node.isPinned || visited >= 0 && !Tree.hasEnded(visited) }
-
-    /// Of one that was not looked below.
-    private mutating func strike(_ node: Node) {
-        if node.isPinned {
-            kill(node.pid, SIGKILL)
-            return killGroup(of: node.pid)
+        guard let now = files.stat(of: pid) else {
+            // Hidden from us (hidepid): that it is there says the list of its parent alone.
+            guard !Tree.hasEnded(descriptor), again.contains(pid, in: file), isSame(node) else { return }
+            note(pid, nil)
+            _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
+            return
         }
-        let descriptor = clinux_pidfd_open(node.pid)
-        guard descriptor >= 0 else { return }
-        defer { close(descriptor) }
-        guard files.stat(of: node.pid)?.startTime == node.startTime else { return }
-        _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
+        guard !now.isDead, now.parent == own || now.parent == node.pid && isSame(node) else { return }
+        note(pid, now)
+        let sent = clinux_pidfd_send_signal(descriptor, SIGKILL) == 0
+        // One that may not be killed can have children that may.
+        if sent || errno == EPERM { add(Node(pid: pid, startTime: now.startTime, isPinned: false)) }
+    }
+
+    private func isSame(_ node: Node) -> Bool {
+        node.isPinned || files.stat(of: node.pid)?.startTime == node.startTime
     }
 
     // MARK: Everybody there is, where there is no list
@@ -686,7 +423,9 @@ public struct Tree: ~Copyable {
 
     /// Says whether all were seen.
     private mutating func scan(_ budget: inout Int) -> Bool {
-        while budget > 0, lookAtDescendants(&budget) {
+        var rootPid = own
+        if case .below(let guardian) = root { rootPid = guardian.pid }
+        while budget > 0 {
             budget -= 1
             guard let pid = files.next() else {
                 markDescendants(found)
@@ -706,10 +445,7 @@ public struct Tree: ~Copyable {
     }
 
     private mutating func lookAt(scanned process: ProcessStat) {
-        guard case .own = root else {
-            _ = lookAt(child: process.pid)
-            return
-        }
+        guard case .own = root else { return lookAt(child: process.pid) }
         seen.children += 1
         killGroup(of: process.pid)
         guard !process.isDead else { return }
@@ -777,7 +513,7 @@ public struct Tree: ~Copyable {
     }
 
     private mutating func add(_ node: Node) {
-        guard nodeCount < nodes.count else { return strike(node) }
+        guard nodeCount < nodes.count else { return }
         nodes.initializeElement(at: nodeCount, to: node)
         nodeCount += 1
     }
@@ -803,8 +539,6 @@ private struct Sightings {
         (0, 0, SIMD16()), (0, 0, SIMD16()), (0, 0, SIMD16()), (0, 0, SIMD16())
     )
     private var count = 0
-
-    var hasRoom: Bool { count < Sightings.most }
 
     mutating func add(_ pid: pid_t, _ stat: ProcessStat?) {
         guard count < Sightings.most else { return }

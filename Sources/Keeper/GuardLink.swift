@@ -36,11 +36,8 @@ struct GuardLink: ~Copyable {
         case descendants(Naming.Schedule)
     }
 
-    /// How long the loop waits at most between two sweeps, and for a guard that is about to be reaped.
+    /// How long the loop waits between two sweeps, and for a guard that is about to be reaped.
     static let sweepPause = Duration.milliseconds(10)
-
-    /// How many sweeps there were since the tree last moved.
-    private var quietSweeps = 0
 
     /// How long the loop may wait before the next sweep; nil where nothing is to be swept.
     private(set) var pause: Duration?
@@ -126,7 +123,6 @@ struct GuardLink: ~Copyable {
 
     private mutating func begin(_ sweeping: Sweeping) {
         self.sweeping = sweeping
-        quietSweeps = 0
         pause = .zero
     }
 
@@ -214,9 +210,7 @@ struct GuardLink: ~Copyable {
     private mutating func survivors(
         _ schedule: Naming.Schedule, after progress: Tree.Progress, _ next: (Naming.Schedule) -> Sweeping
     ) -> [Event] {
-        if progress != .unfinished { quietSweeps = tree.isMoving ? 0 : quietSweeps + 1 }
-        // Those that were killed need the processor to die. Who forks must not get it.
-        pause = progress == .unfinished ? .zero : min(.milliseconds(quietSweeps), Self.sweepPause)
+        pause = progress == .unfinished ? .zero : Self.sweepPause
         guard progress != .unfinished else { return [] }
         var schedule = schedule
         let isDue = schedule.isDue(at: BootClock.now())

@@ -36,7 +36,7 @@ extension RealTrees {
             #expect(Self.count(forks) < 200_000, "the storm ended by itself: nothing was shown")
         }
 
-        static func count(_ file: String) -> Int64 {
+        private static func count(_ file: String) -> Int64 {
             var count: Int64 = 0
             let descriptor = open(file, O_RDONLY)
             defer { close(descriptor) }

@@ -118,7 +118,7 @@ struct GuardHost {
         while true {
             switch tree.sweep(excluding: excluded, reaped: { GuardHost.say("reaped \($0) \($1)") }) {
             case .unfinished: continue
-            case .alive: if !tree.isMoving { usleep(1000) }
+            case .alive: usleep(1000)
             case .empty: return GuardHost.say("swept")
             }
         }
@@ -130,7 +130,7 @@ struct GuardHost {
         while true {
             switch tree.sweep(below: guardian.condemned) {
             case .unfinished: continue
-            case .alive: if !tree.isMoving { usleep(1000) }
+            case .alive: usleep(1000)
             case .empty: return GuardHost.say("swept")
             }
         }

@@ -7,7 +7,6 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -100,23 +99,6 @@ static void chain(int own_session) {
 }
 static void chain_in_group(void) { chain(0); }
 static void chain_of_sessions(void) { chain(1); }
-
-/* The same, but each successor is a sibling, a child of the guard from its start on. */
-static void chain_of_siblings(void) {
-    while (getppid() != 1 && atomic_fetch_add(forks, 1) < LIMIT) {
-        long pid = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
-        if (pid > 0) _exit(0);
-        if (pid == 0) setsid();
-    }
-    hang();
-}
-
-static void parent_of_siblings(void) {
-    /* Orphaned first: the siblings of a child of the command would be the command's own. */
-    pid_t command = getppid();
-    while (getppid() == command) usleep(1000);
-    chain_of_siblings();
-}
 
 /* Every member keeps forking. */
 static void bomb(int own_session) {
@@ -244,26 +226,6 @@ int main(int argc, char **argv) {
         in_crowd = 1;
         for (int left = argc > 3 ? atoi(argv[3]) : 0; left > 0; left--)
             if (child(0, hang) < 0) return 4;
-    } else if (!strcmp(shape, "nested") || !strcmp(shape, "flat")) {
-        /* argv[3] processes, each in its own session: each the child of the one before, or all of them the command's. */
-        int left = argc > 3 ? atoi(argv[3]) : 0;
-        if (shape[0] == 'f') {
-            while (left-- > 0)
-                if (child(1, hang) < 0) return 4;
-        } else {
-            while (left-- > 0) {
-                pid_t pid = fork();
-                if (pid < 0) return 4;
-                if (pid > 0) hang();
-                setsid();
-            }
-        }
-    } else if (!strcmp(shape, "sibling-chains")) {
-        for (int i = 0; i < 8; i++)
-            if (fork() == 0) {
-                child(1, parent_of_siblings);
-                _exit(0);
-            }
     } else if (!strcmp(shape, "thief")) {
         int guard = getppid(), keeper = parent_of(guard);
         printf("stolen from guard %d, from keeper %d, from a sibling %d\n", steal_from(guard), steal_from(keeper),
