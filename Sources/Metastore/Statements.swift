@@ -62,7 +62,7 @@ public struct Statements: Sendable {
         case .auxiliary(.leave): Leave(writer: writer)
         case .auxiliary(.historyBegin(let epoch, let ago)):
             BeginHistory(writer: writer, epoch: epoch, previousRenewedAgo: ago)
-        case .auxiliary(.historyEnd(let epoch, let reason)): EndHistory(writer: writer, epoch: epoch, reason: reason.text)
+        case .auxiliary(.historyEnd(let epoch, let reason)): EndHistory(writer: writer, epoch: epoch, reason: reason)
         }
     }
 }
