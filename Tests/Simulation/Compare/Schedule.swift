@@ -186,10 +186,11 @@ extension Schedule {
             }
         }
 
+        // Of this version, of one that never was, and of this one but too long.
         private mutating func nonsense() -> [UInt8] {
             random.pick([
-                [0], Array("SCG".utf8), Array("SCG\u{1}\u{7f}".utf8), Array("SCG\u{2}\u{1}12345678".utf8),
-                Array("SCG\u{1}\u{1}123456789".utf8), [UInt8](repeating: 65, count: 100),
+                [0], Array("SCG".utf8), Array("SCG\u{2}\u{7f}".utf8), Array("SCG\u{63}\u{1}12345678".utf8),
+                Array("SCG\u{2}\u{1}123456789".utf8), [UInt8](repeating: 65, count: 100),
                 [UInt8](repeating: 0, count: 70_000),
             ])
         }
