@@ -22,7 +22,7 @@ struct GuardLink: ~Copyable {
     private var state = State.alive
     private var tree = Tree()
     /// What did not fit into the channel, to be delivered as soon as the guard reads again.
-    private var waiting: [Order] = []
+    private var waiting = WaitingOrders()
     private var sweeping = Sweeping.nothing
     /// SIGKILL for the guard is under way: it makes no process any more.
     private var isCondemned = false
@@ -70,45 +70,21 @@ struct GuardLink: ~Copyable {
     /// Starts the command. A start does not wait: the machine is told that the guard did not take it.
     mutating func start(_ id: StartID, deadline: Instant, environment: [String]) -> [Event] {
         guard case .alive = state else { return [] }
-        waiting = []
+        waiting.removeAll()
         let order = Order.start(
             id, deadline: deadline, commandIndex: commandIndex, environment: environment)
         return process.send(order) ? [] : [.startUndelivered(id)]
     }
 
-    /// Orders wait in turn, and not for ever more of them: a signal that waits already need not wait twice (as in the
-    /// kernel), of extensions only the newest holds, of pings only the newest is asked about, and beside a kill only questions
-    /// matter.
     private mutating func deliver(_ order: Order) {
         if waiting.isEmpty, process.send(order) { return }
-        switch order {
-        case .kill:
-            waiting = [order] + questions
-            return
-        case .ping: waiting.removeAll { if case .ping = $0 { true } else { false } }
-        case .extend: waiting.removeAll { if case .extend = $0 { true } else { false } }
-        case .signal, .start, .handicap: break
-        }
-        if !waiting.contains(order) { waiting.append(order) }
-    }
-
-    /// What waits to be answered.
-    private var questions: [Order] {
-        waiting.compactMap { order in
-            switch order {
-            case .ping(let token), .extend(_, _, let token): .ping(token: token)
-            case .start, .signal, .kill, .handicap: nil
-            }
-        }
+        waiting.add(order)
     }
 
     /// Delivers what waits, as far as there is room.
     mutating func deliverWaiting() {
-        guard case .alive = state else {
-            waiting = []
-            return
-        }
-        while let order = waiting.first, process.send(order) { waiting.removeFirst() }
+        guard case .alive = state else { return waiting.removeAll() }
+        waiting.deliver { process.send($0) }
     }
 
     mutating func killGuard() {
