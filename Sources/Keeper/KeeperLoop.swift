@@ -204,7 +204,7 @@ package struct KeeperLoop: ~Copyable {
             instance: settings.identity.instance.rawValue, epoch: snapshot.epoch?.rawValue,
             healthy: snapshot.isHealthy, deadline: until.nanoseconds, bootID: bootID, timeNamespace: timeNamespace,
             pid: getpid(), version: Version.current,
-            // For who asks why it is not ready.
+            // Why it is not ready, for the probes.
             trouble: snapshot.unready.map { oneLine($0.text, longest: 1000) })
     }
 

@@ -42,7 +42,7 @@ enum Duty: Hashable, Sendable {
     case end(Exit)
 }
 
-/// The list, read: what is due first by some instant, and when the next is if nothing is due.
+/// One reading of the list: the first duty that is due by an instant. If no duty is due, the instant of the next one.
 struct Due {
     private let now: Instant
     private(set) var first: Duty?

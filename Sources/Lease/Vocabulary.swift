@@ -51,7 +51,7 @@ public enum SessionLoss: Hashable, Sendable {
 public enum StopRequest: Hashable, Sendable {
     /// SIGTERM the child, keep renewing while it drains, at most for the grace period. Asked once more: kill at once.
     case drain
-    /// The terminal is gone. The shell may tell of it, and the kernel when the shell ends: a second time is no hurry.
+    /// The terminal is gone. Both the shell and the kernel may send this signal, so a second one does not mean "now".
     case terminalGone
     /// Kill at once.
     case now

@@ -65,8 +65,8 @@ extension LeaseMachine {
         return watch.record.holder == nil ? .unclaimed : .expired
     }
 
-    /// R4: what to do about the holder of the lock of a record that ran out. Its session is what still holds hands off the
-    /// record: nothing before our own TTL, whatever the record's is. Nil when nobody is in the way.
+    /// R4: what to do about the session that holds the lock of a record that ran out. The lock is all that protects the record
+    /// from edits by people. So nothing is done before our own TTL, whatever the record's is. Nil when no lock is in the way.
     func inTheWay(_ standby: Standby, of watch: Watch, at now: Instant) -> Standby.Intention? {
         guard standby.lockWasTried, let since = standby.lockBusySince,
             watch.basis(at: now, largestTTL: largestTTL) == .expired, now >= watch.firstSeen + timing.holderPatience

@@ -1,6 +1,6 @@
-// Health of a standby: one that PostgreSQL would not let claim is no help, whatever else works. It learns so from claims that
-// were refused and, as a standby may wait for months, from a rehearsal: the claim's own statement, for a lease that is not
-// there. Nothing here decides a claim; a standby that is refused goes on trying.
+// Health of a standby: a standby that PostgreSQL would not let claim cannot take over, whatever else works. It learns this
+// from claims that were refused. A standby may wait for months, so it also learns it from a rehearsal: the claim's own statement,
+// for a lease that is not there. Nothing here decides a claim; a standby that is refused goes on trying.
 
 import Clock
 
