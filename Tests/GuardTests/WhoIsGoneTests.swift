@@ -6,6 +6,8 @@ import Glibc
 import TestSupport
 import Testing
 
+@testable import Guard
+
 extension RealTrees {
     @Suite struct WhoIsGoneTests {
         @Test(arguments: ["plain", "stubborn", "daemon", "sessions", "subreaper", "session-chains"])
@@ -142,7 +144,12 @@ extension RealTrees {
             #expect(ProcessTable.isAlive(host.commandPid))
         }
 
-        @Test(arguments: ["00", "53 43 47 01 ff", "53 43 47 02 01 00 00 00 00 00 00 00 00", "53 43 47 01 41"])
+        /// A byte, an order that does not exist, and a ping of another version.
+        static let nonsense = [
+            "00", "53 43 47 \(Wire.version) ff", "53 43 47 \(Wire.version + 1) 01 00 00 00 00 00 00 00 00",
+        ]
+
+        @Test(arguments: nonsense)
         func `nonsense on the channel: the guard kills the tree and exits`(_ bytes: String) async throws {
             let host = try Host([builtProduct("TreeShapes"), "daemon"])
             await host.startShape()

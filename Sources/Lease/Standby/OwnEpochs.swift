@@ -1,5 +1,6 @@
 // R9: which record may be this process's own although it leads nothing now. A claim whose answer was lost is ours, and so is
-// an epoch that was led and never released. After a restored backup, by hands, or beside a copy of this process it may not be.
+// an epoch that was led and never released. It may not be ours after a restored backup, after an edit of the table, or beside a
+// copy of this process.
 
 /// What this process remembers of the epochs it has had.
 struct OwnEpochs: Hashable, Sendable {

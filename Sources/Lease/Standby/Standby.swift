@@ -103,8 +103,8 @@ extension LeaseMachine {
         reportStanding(watch, at: now, &effects)
     }
 
-    /// R9: only what this server itself took from a session of ours. A record that merely names us was written by hands, or by
-    /// a copy of this process.
+    /// R9: only what this server itself took from a session of ours. A record that only names us was written by a person, or by a
+    /// copy of this process.
     private func isOwn(_ record: Record, at server: ServerID) -> Bool {
         guard record.holder == settings.identity.instance, !record.released, record.server == server,
             let backend = record.backend, backends.contains(backend)

@@ -46,6 +46,8 @@ struct CompareGuard: ParsableCommand {
     }
 
     func run() throws {
+        // Where nohup(1) has it ignored, the commands would inherit that, and SIGHUP would not end them.
+        signal(SIGHUP, SIG_DFL)
         let processors = Processors()
         if let replay {
             var crew = Crew(slot: slot, flaw: flaw == "none" ? nil : flaw, isVerbose: true, processors)

@@ -7,6 +7,7 @@
 
 import Orders
 
+@testable import Guard
 @testable import GuardModel
 
 /// When a life is to end.
@@ -186,11 +187,13 @@ extension Schedule {
             }
         }
 
-        // Of this version, of one that never was, and of this one but too long.
+        /// Among them: an order that does not exist, a ping of another version, and a ping that is too long.
         private mutating func nonsense() -> [UInt8] {
-            random.pick([
-                [0], Array("SCG".utf8), Array("SCG\u{2}\u{7f}".utf8), Array("SCG\u{63}\u{1}12345678".utf8),
-                Array("SCG\u{2}\u{1}123456789".utf8), [UInt8](repeating: 65, count: 100),
+            let mark = Array("SCG".utf8)
+            let (version, ping): (UInt8, UInt8) = (Wire.version, 1)
+            return random.pick([
+                [0], mark, mark + [version, 0x7f], mark + [version + 1, ping] + Array("12345678".utf8),
+                mark + [version, ping] + Array("123456789".utf8), [UInt8](repeating: 65, count: 100),
                 [UInt8](repeating: 0, count: 70_000),
             ])
         }
