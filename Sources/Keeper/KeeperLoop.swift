@@ -34,7 +34,6 @@ package struct KeeperLoop: ~Copyable {
     private var database: DatabaseLink
     private var listener: Listener
     private var guardLink: GuardLink
-    private var undelivered: [Event] = []
     private var ending: Exit?
     private var published: (snapshot: Snapshot, at: Instant)?
 
@@ -63,7 +62,6 @@ package struct KeeperLoop: ~Copyable {
             guardLink.deliverWaiting()
             // The guard's news first: what it says about the tree matters more than any reply.
             feed(guardLink.receive())
-            feed(takeUndelivered())
             feed(takeSignals())
             if guardLink.isDying { feed(guardLink.reap()) }
             feed(guardLink.sweep())
@@ -84,7 +82,6 @@ package struct KeeperLoop: ~Copyable {
         until = min(until, machine.nextWake, database.deadline ?? until, listener.deadline ?? until)
         if let pause = guardLink.pause { until = min(until, now + pause) }
         if guardLink.isDying { until = min(until, now + GuardLink.sweepPause) }
-        if !undelivered.isEmpty { until = now }
         var entries = [
             pollfd(fd: signals.descriptor, events: Int16(POLLIN), revents: 0),
             pollfd(
@@ -114,12 +111,6 @@ package struct KeeperLoop: ~Copyable {
             }
         }
         return events
-    }
-
-    /// What came of orders that the guard did not take.
-    private mutating func takeUndelivered() -> [Event] {
-        defer { undelivered = [] }
-        return undelivered
     }
 
     private mutating func takeDatabaseNews() {
@@ -155,10 +146,13 @@ package struct KeeperLoop: ~Copyable {
     private mutating func feed(_ event: Event) {
         guard ending == nil else { return }
         let now = BootClock.now()
-        for action in machine.handle(event, at: now) { carryOut(action, at: now) }
+        // What comes of an action at once is the machine's next news: before any other can make it mean something else.
+        var followUps: [Event] = []
+        for action in machine.handle(event, at: now) { followUps += carryOut(action, at: now) }
+        feed(followUps)
     }
 
-    private mutating func carryOut(_ action: Action, at now: Instant) {
+    private mutating func carryOut(_ action: Action, at now: Instant) -> [Event] {
         switch action {
         case .openSession(let id): database.open(id)
         case .closeSession(let id): database.close(id)
@@ -168,7 +162,7 @@ package struct KeeperLoop: ~Copyable {
                 ChildEnvironment.additions(
                     identity: settings.identity, epoch: epoch, database: database.statements.database)
                 + (settings.keptDatabaseURL.map { ["SIDECAR_DATABASE_URL=\($0)"] } ?? [])
-            undelivered += guardLink.start(id, deadline: deadline, environment: environment)
+            return guardLink.start(id, deadline: deadline, environment: environment)
         case .order(let order): guardLink.order(order)
         case .killGuard: guardLink.killGuard()
         case .killBelowGuard:
@@ -180,6 +174,7 @@ package struct KeeperLoop: ~Copyable {
         case .report(let notice, let epoch): narrator.say(notice, epoch: epoch, at: now)
         case .exit(let exit): ending = exit
         }
+        return []
     }
 
     /// Hands the publisher a new picture when there is one, and often enough that the old one does not run out.

@@ -29,7 +29,7 @@ public enum Event: Hashable, Sendable {
     case nothingAliveBelowGuard
     /// Some of what the keeper kills itself was SIGKILLed long ago and is alive yet. Repeated while it lasts.
     case survivors([SeenProcess])
-    /// The guard could not be given the order to start this.
+    /// The guard could not be given the order to start this. Said at once, before any other news.
     case startUndelivered(StartID)
     case stopRequested(StopRequest)
     /// A signal that is meant for the child.

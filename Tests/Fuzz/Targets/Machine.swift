@@ -32,6 +32,8 @@ private struct Run {
     /// The token of the last question.
     private var question: UInt64 = 0
     private var lastStart = StartID(0)
+    /// It was ordered by the last news, so it may still turn out not to be delivered.
+    private var isFresh = false
     /// The start whose tree may be alive.
     private var alive: StartID?
     private enum Warden { case there, dead, buried }
@@ -83,7 +85,7 @@ private struct Run {
     private mutating func rare(_ bytes: inout Bytes) {
         switch bytes.choice(of: 6) {
         case 0: feed(.stopRequested(bytes.pick([.drain, .terminalGone, .now])))
-        case 1: feed(bytes.bool() ? .guardGone : .startUndelivered(lastStart))
+        case 1: undelivered(bytes.bool())
         case 2: feed(.descendantsGone)
         case 4: feed(.guardFailed)
         case 5: if isCondemned, warden == .there { feed(.nothingAliveBelowGuard) }
@@ -92,6 +94,11 @@ private struct Run {
             let id = SessionID(bytes.choice(of: 4))
             if id != current { feed(.reply(id, .done)) }
         }
+    }
+
+    /// It is only said right after the order.
+    private mutating func undelivered(_ isGone: Bool) {
+        if isGone { feed(.guardGone) } else if isFresh { feed(.startUndelivered(lastStart)) }
     }
 
     private var current: SessionID? {
@@ -182,13 +189,14 @@ private struct Run {
     private mutating func feed(_ event: Event) {
         switch event {
         case .guardAnswered(.empty(let start)) where start == alive: alive = nil
-        // It is only said of a start that was just ordered, and then nothing came of it.
+        // Nothing came of it.
         case .startUndelivered(let start) where start == alive: alive = nil
         case .guardGone: if warden == .there { warden = .dead }
         case .descendantsGone where warden == .dead: (warden, alive) = (.buried, nil)
         case .nothingAliveBelowGuard: (warden, alive) = (.buried, nil)
         default: break
         }
+        isFresh = false
         let actions = machine.handle(event, at: now)
         demand(!exited || actions.isEmpty, "nothing follows the exit: \(actions)")
         for action in actions { check(action, event) }
@@ -238,7 +246,7 @@ private struct Run {
         granted(deadline)
         guard case .leading(let leadership) = machine.role else { return demand(false, "\(start) without leading") }
         demand(leadership.epoch == epoch, "\(start) in \(epoch) while leading in \(leadership.epoch)")
-        (lastStart, alive) = (start, start)
+        (lastStart, alive, isFresh) = (start, start, true)
     }
 
     private mutating func check(_ order: Order) {

@@ -212,7 +212,9 @@ extension Schedule {
             case 5..<13:
                 let generation = someGeneration()
                 if isStopped || (!signalled.contains(generation) && begunIsSound) {
-                    let deadline = deadline(from: slots.count - 1)
+                    var deadline = deadline(from: slots.count - 1)
+                    // One that is past when it is read ends a start that has come nobody knows how far.
+                    if begun.contains(generation), isStopped || deadline.slot < slots.count - 1 { deadline = .never }
                     if generation == living { livesUntil = max(livesUntil, deadline.slot) }
                     add(.extend(generation, deadline))
                 }
