@@ -47,14 +47,17 @@ let package = Package(
         .executableTarget(
             name: "Sidecar",
             dependencies: [
-                "CLinux", "Clock", "Guard", "Keeper", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Text",
-                arguments, logging,
+                "CLinux", "Clock", "Guard", "Helpers", "Keeper", "Lease", "Metastore", "Outlets", "Postgres",
+                "Settings",
+                "Text", arguments, logging,
             ],
             swiftSettings: strict),
 
         .testTarget(name: "TextTests", dependencies: ["Text", "Clock"], swiftSettings: strict),
         .testTarget(name: "LeaseTests", dependencies: ["Lease", "Clock", "Orders"], swiftSettings: strict),
-        .testTarget(name: "HelpersTests", dependencies: ["Helpers", "Clock", "Text"], swiftSettings: strict),
+        .testTarget(
+            name: "HelpersTests", dependencies: ["Helpers", "Clock", "Guard", "TestSupport", "Text"],
+            swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
         .testTarget(
@@ -63,7 +66,8 @@ let package = Package(
         .testTarget(
             name: "OutletsTests", dependencies: ["Outlets", "Clock", "Text", "TestSupport"], swiftSettings: strict),
         .testTarget(
-            name: "SettingsTests", dependencies: ["Settings", "Clock", "Postgres", "Text"], swiftSettings: strict),
+            name: "SettingsTests", dependencies: ["Settings", "Clock", "Helpers", "Postgres", "Text"],
+            swiftSettings: strict),
         .testTarget(
             name: "KeeperTests",
             dependencies: ["Keeper", "Clock", "Lease", "Orders", "Postgres", "Settings", "TestSupport", "Text"],

@@ -3,6 +3,7 @@
 
 import Clock
 import Glibc
+import Helpers
 import Lease
 import Metastore
 import Postgres
@@ -43,9 +44,9 @@ struct DatabaseLink {
 
     private var callLimit: Duration { settings.timing.callLimit }
 
-    init(settings: RunSettings) {
+    init(settings: RunSettings, helpers: HelperPrograms) {
         self.settings = settings
-        credentials = CredentialFeed(settings.database)
+        credentials = CredentialFeed(settings.database, helpers: helpers)
         statements = Statements(
             identity: settings.identity, timing: settings.timing, version: Version.current)
     }

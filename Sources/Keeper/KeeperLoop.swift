@@ -6,6 +6,7 @@
 import Clock
 import Glibc
 import Guard
+import Helpers
 import Lease
 import Logging
 import Metastore
@@ -39,7 +40,7 @@ package struct KeeperLoop: ~Copyable {
 
     package init(
         settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int, log: Logger, signals: KeeperSignals,
-        watchdog: Watchdog, publisher: Publisher
+        watchdog: Watchdog, publisher: Publisher, helpers: HelperPrograms
     ) {
         self.settings = settings
         self.log = log
@@ -48,7 +49,7 @@ package struct KeeperLoop: ~Copyable {
         self.publisher = publisher
         machine = LeaseMachine(settings: settings.machine, at: BootClock.now())
         narrator = Narrator(log: log, identity: settings.identity)
-        database = DatabaseLink(settings: settings)
+        database = DatabaseLink(settings: settings, helpers: helpers)
         listener = Listener(settings: settings)
         guardLink = GuardLink(process: guardProcess, commandIndex: commandIndex, handicap: settings.handicap)
     }

@@ -6,6 +6,7 @@ import CLinux
 import Clock
 import Glibc
 import Guard
+import Helpers
 import Keeper
 import Logging
 import Outlets
@@ -31,6 +32,9 @@ struct RunCommand: ParsableCommand {
               81       the keeper hung
               83       PostgreSQL refused every login for --auth-failure-limit
             """)
+
+    /// How long the end waits for helper programs that were killed: one in uninterruptible sleep must not hold it up.
+    private static let farewellToHelpers: Int32 = 1000
 
     @OptionGroup var options: SettingOptions<ForRun>
     @Argument(parsing: .postTerminator, help: "The command and its arguments, after `--`.")
@@ -88,11 +92,13 @@ struct RunCommand: ParsableCommand {
         }
         log[metadataKey: "lease"] = "\(settings.identity.lease)"
         log[metadataKey: "node"] = "\(settings.identity.node)"
+        let helpers = HelperPrograms()
         let watchdog = Watchdog()
         try watchdog.start(ttl: settings.timing.ttl) {
             sink.append(
                 "sidecar: the keeper's loop has hung for a TTL: ending, so that the guard kills and somebody restarts us"
             )
+            helpers.end(waitingMilliseconds: 200)
             sink.flush(milliseconds: 200)
             _exit(ExitCode.loopHung)
         }
@@ -103,8 +109,9 @@ struct RunCommand: ParsableCommand {
         for caution in settings.cautions { log.warning("\(caution)") }
         var loop = KeeperLoop(
             settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, log: log, signals: signals,
-            watchdog: watchdog, publisher: publisher)
+            watchdog: watchdog, publisher: publisher, helpers: helpers)
         let code = loop.run()
+        helpers.end(waitingMilliseconds: Self.farewellToHelpers)
         sink.flush(milliseconds: 500)
         return code
     }
