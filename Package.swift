@@ -41,7 +41,6 @@ let package = Package(
             dependencies: [
                 "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Orders", "Outlets", "Postgres",
                 "Settings", "Text",
-                logging,
             ],
             swiftSettings: strict),
         .executableTarget(
@@ -64,7 +63,8 @@ let package = Package(
             name: "MetastoreTests", dependencies: ["Metastore", "Postgres", "Lease", "Clock", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "OutletsTests", dependencies: ["Outlets", "Clock", "Text", "TestSupport"], swiftSettings: strict),
+            name: "OutletsTests", dependencies: ["Outlets", "Clock", "Lease", "Text", "TestSupport"],
+            swiftSettings: strict),
         .testTarget(
             name: "SettingsTests", dependencies: ["Settings", "Clock", "Helpers", "Postgres", "Text"],
             swiftSettings: strict),

@@ -8,7 +8,6 @@ import Glibc
 import Guard
 import Helpers
 import Lease
-import Logging
 import Metastore
 import Orders
 import Outlets
@@ -18,20 +17,16 @@ import Text
 
 /// One run of the keeper, from start to exit code.
 package struct KeeperLoop: ~Copyable {
-    /// How long the end waits for the readiness files to be removed: a hanging disk must not hold it up.
-    private static let farewellToFiles: Int32 = 300
+    /// How long the end waits for the outlets, such as the readiness files to be removed: a hanging disk must not hold it up.
+    private static let farewellToOutlets: Int32 = 300
     /// How long the end waits for an idle guard to go home.
     private static let farewellToGuard: Int32 = 1000
 
     private let settings: RunSettings
-    private let log: Logger
     private let signals: KeeperSignals
     private let watchdog: Watchdog
-    private let publisher: Publisher
-    private let bootID = ReadyFile.bootID()
-    private let timeNamespace = ReadyFile.timeNamespace()
     private var machine: LeaseMachine
-    private var narrator: Narrator
+    private var outlets: FanOut
     private var database: DatabaseLink
     private var listener: Listener
     private var guardLink: GuardLink
@@ -39,16 +34,14 @@ package struct KeeperLoop: ~Copyable {
     private var published: (snapshot: Snapshot, at: Instant)?
 
     package init(
-        settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int, log: Logger, signals: KeeperSignals,
-        watchdog: Watchdog, publisher: Publisher, helpers: HelperPrograms
+        settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int, signals: KeeperSignals,
+        watchdog: Watchdog, outlets: FanOut, helpers: HelperPrograms
     ) {
         self.settings = settings
-        self.log = log
         self.signals = signals
         self.watchdog = watchdog
-        self.publisher = publisher
+        self.outlets = outlets
         machine = LeaseMachine(settings: settings.machine, at: BootClock.now())
-        narrator = Narrator(log: log, identity: settings.identity)
         database = DatabaseLink(settings: settings, helpers: helpers)
         listener = Listener(settings: settings)
         guardLink = GuardLink(process: guardProcess, commandIndex: commandIndex, handicap: settings.handicap)
@@ -71,7 +64,7 @@ package struct KeeperLoop: ~Copyable {
             feed(.tick)
             publish()
         }
-        publisher.remove(waitingMilliseconds: Self.farewellToFiles)
+        outlets.close(waitingMilliseconds: Self.farewellToOutlets)
         guardLink.dismiss(waitingMilliseconds: Self.farewellToGuard)
         return exitCode()
     }
@@ -105,7 +98,7 @@ package struct KeeperLoop: ~Copyable {
                 events += guardLink.reap()
             } else if signals.stopping.contains(number) {
                 let name = [SIGTERM: "SIGTERM", SIGINT: "SIGINT", SIGHUP: "SIGHUP: the terminal is gone"][number]
-                log.info("got \(name ?? "signal \(number)")")
+                outlets.tell(.askedToStop(signal: name ?? "signal \(number)"), at: BootClock.now())
                 events.append(.stopRequested(number == SIGHUP ? .terminalGone : .drain))
             } else {
                 events.append(.signalReceived(number))
@@ -122,12 +115,13 @@ package struct KeeperLoop: ~Copyable {
                 listener.connection = database.connection
                 listener.restart(at: BootClock.now())
                 let (peer, encrypted) = database.peer
-                narrator.sessionReady(
-                    at: BootClock.now(), peer: peer, serverVersion: facts.serverVersion, encrypted: encrypted)
-            case .unfenced(let unfenced, let facts): narrator.unfenced(unfenced, facts)
-            case .credentials(.problem(let text)): narrator.problem(text, at: BootClock.now())
+                outlets.tell(
+                    .connected(peer: peer, serverVersion: facts.serverVersion, encrypted: encrypted),
+                    at: BootClock.now())
+            case .unfenced(let unfenced, let facts): outlets.tell(.unfenced(unfenced, facts), at: BootClock.now())
+            case .credentials(.problem(let text)): outlets.tell(.credentialsProblem(text), at: BootClock.now())
             case .credentials(.changed(let origin)):
-                log.info("\(origin) holds other credentials than before: using them")
+                outlets.tell(.credentialsChanged(origin: origin), at: BootClock.now())
             }
         }
     }
@@ -135,7 +129,7 @@ package struct KeeperLoop: ~Copyable {
     private mutating func takeListenerNews() {
         switch listener.advance(at: BootClock.now()) {
         case .recordChanged: feed(.notified)
-        case .problem(let text): log.warning("\(text)")
+        case .problem(let text): outlets.tell(.listenerProblem(text), at: BootClock.now())
         case nil: break
         }
     }
@@ -172,13 +166,13 @@ package struct KeeperLoop: ~Copyable {
         case .killDescendants:
             watchdog.retire()
             guardLink.startSweeping()
-        case .report(let notice, let epoch): narrator.say(notice, epoch: epoch, at: now)
+        case .report(let notice, let epoch): outlets.tell(.notice(notice, epoch), at: now)
         case .exit(let exit): ending = exit
         }
         return []
     }
 
-    /// Hands the publisher a new picture when there is one, and often enough that the old one does not run out.
+    /// Shows a new picture when there is one, and often enough that the old one does not run out.
     private mutating func publish() {
         let now = BootClock.now()
         let snapshot = machine.snapshot(at: now)
@@ -188,26 +182,13 @@ package struct KeeperLoop: ~Copyable {
             return
         }
         published = (snapshot, now)
-        publisher.publish(
-            Publisher.Picture(
-                ready: snapshot.isReady ? state(snapshot, until: snapshot.validUntil) : nil,
-                live: snapshot.isGuarded ? state(snapshot, until: now + settings.timing.ttl) : nil))
+        outlets.show(Picture(snapshot, at: now))
     }
 
-    private func state(_ snapshot: Snapshot, until: Instant) -> ReadyState {
-        ReadyState(
-            role: snapshot.role.code, lease: settings.identity.lease, node: settings.identity.node,
-            instance: settings.identity.instance.rawValue, epoch: snapshot.epoch?.rawValue,
-            healthy: snapshot.isHealthy, deadline: until.nanoseconds, bootID: bootID, timeNamespace: timeNamespace,
-            pid: getpid(), version: Version.current,
-            // Why it is not ready, for the probes.
-            trouble: snapshot.unready.map { oneLine($0.text, longest: 1000) })
-    }
-
-    private func exitCode() -> Int32 {
+    private mutating func exitCode() -> Int32 {
         guard let ending else { return Failure.software }
         let code = ExitCode.of(ending)
-        log.info("ends with exit code \(code)")
+        outlets.tell(.ending(exitCode: code), at: BootClock.now())
         return code
     }
 }
@@ -243,22 +224,6 @@ package enum ExitCode {
         case .guardLost: guardLost
         case .loginsRefused: loginsRefused
         case .databaseUnusable: Failure.configuration
-        }
-    }
-}
-
-extension Trouble {
-    /// For people.
-    var text: String {
-        switch self {
-        case .outOfTouch(let reason): "no contact with the database" + (reason.map { ": \($0)" } ?? "")
-        case .refused(let reason): reason.text
-        case .guardUnavailable: "the guard does not answer"
-        case .starved:
-            "it could not kill the command in time, so it does not claim the lease: raise the CPU limit or --ttl (the log has figures)"
-        case .commandNotRunning: "the command does not run"
-        case .stopping: "it is stopping"
-        case .standsBy: "stands by, and --ready-when leader"
         }
     }
 }

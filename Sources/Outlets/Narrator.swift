@@ -1,4 +1,4 @@
-// Says what the machine did, each state change once. A database that stays away is said once and then, unchanged, only
+// The outlet that writes the log: says what the machine did, each state change once. A database that stays away is said once and then, unchanged, only
 // every minute.
 
 import Clock
@@ -9,8 +9,8 @@ import Metastore
 import Orders
 import Text
 
-/// Turns notices into log lines.
-package struct Narrator {
+/// Turns announcements into log lines. It never blocks: the log has a queue (LogSink).
+package struct Narrator: Outlet {
     private let log: Logger
     private let identity: Identity
     /// What was said since the last usable session, and when. Not only the last: an outage may show in turns as a reset
@@ -24,8 +24,23 @@ package struct Narrator {
         self.identity = identity
     }
 
+    package mutating func take(_ announcement: Announcement, at now: Instant) {
+        switch announcement {
+        case .notice(let notice, let epoch): say(notice, epoch: epoch, at: now)
+        case .connected(let peer, let version, let encrypted):
+            sessionReady(at: now, peer: peer, serverVersion: version, encrypted: encrypted)
+        case .unfenced(let unfenced, let facts): self.unfenced(unfenced, facts)
+        case .credentialsProblem(let text): problem(text, at: now)
+        case .credentialsChanged(let origin):
+            log.info("\(origin) holds other credentials than before: using them")
+        case .listenerProblem(let text): log.warning("\(text)")
+        case .askedToStop(let signal): log.info("got \(signal)")
+        case .ending(let code): log.info("ends with exit code \(code)")
+        }
+    }
+
     /// Something repeats itself when a database is away: say it when it is new, and every minute.
-    package mutating func problem(_ text: String, at now: Instant) {
+    private mutating func problem(_ text: String, at now: Instant) {
         problems = problems.filter { now.since($0.value) < .seconds(60) }
         guard problems[text] == nil else { return }
         problems[text] = now
@@ -33,14 +48,14 @@ package struct Narrator {
     }
 
     /// The session is usable: the next problem is a new one.
-    package mutating func sessionReady(at now: Instant, peer: String, serverVersion: Int, encrypted: Bool) {
+    private mutating func sessionReady(at now: Instant, peer: String, serverVersion: Int, encrypted: Bool) {
         let text = "connected to PostgreSQL \(serverVersion / 10000) at \(peer)\(encrypted ? " with TLS" : "")"
         if !problems.isEmpty { log.info("\(text) again") } else { log.info("\(text)") }
         problems = [:]
     }
 
     /// R8: sessions of an earlier child that this role may not end. Once a leadership for each set of their owners.
-    package mutating func unfenced(_ unfenced: Unfenced, _ facts: SessionFacts) {
+    private mutating func unfenced(_ unfenced: Unfenced, _ facts: SessionFacts) {
         guard self.unfenced.insert("\(unfenced.roles) \(unfenced.superusers)").inserted else { return }
         var reasons: [String] = []
         if !unfenced.roles.isEmpty {
@@ -60,7 +75,7 @@ package struct Narrator {
         )
     }
 
-    package mutating func say(_ notice: Notice, epoch: Epoch?, at now: Instant) {
+    private mutating func say(_ notice: Notice, epoch: Epoch?, at now: Instant) {
         var log = log
         if let epoch { log[metadataKey: "epoch"] = "\(epoch)" }
         switch notice {

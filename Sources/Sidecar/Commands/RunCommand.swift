@@ -102,14 +102,19 @@ struct RunCommand: ParsableCommand {
             sink.flush(milliseconds: 200)
             _exit(ExitCode.loopHung)
         }
-        let publisher = try Publisher(file: settings.readyFile, lock: lock) { [log] in log.warning("\($0)") }
+        let readiness = ReadinessOutlet(
+            file: settings.readyFile, lock: lock, identity: settings.identity, ttl: settings.timing.ttl
+        ) { [log] in log.warning("\($0)") }
+        let outlets = FanOut(
+            log: Narrator(log: log, identity: settings.identity),
+            others: [try OutletThread("sidecar-ready", readiness)])
         log.info(
             "sidecar \(Version.current) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )
         for caution in settings.cautions { log.warning("\(caution)") }
         var loop = KeeperLoop(
-            settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, log: log, signals: signals,
-            watchdog: watchdog, publisher: publisher, helpers: helpers)
+            settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, signals: signals,
+            watchdog: watchdog, outlets: outlets, helpers: helpers)
         let code = loop.run()
         helpers.end(waitingMilliseconds: Self.farewellToHelpers)
         sink.flush(milliseconds: 500)
