@@ -1,7 +1,7 @@
 // Kills everything that descends from the calling process, by ancestry alone. The guard uses it on the child's tree; the
 // keeper on what falls to it when the guard has died, and on what is below a guard that cannot die. Guarantees: no process is
 // ever signalled that is not a descendant, and a tree is called empty only when waitpid(2) knows no child. The one
-// exception is the tree below a guard that was SIGKILLed and yet does not die: `sweep(below:reaped:)` says what it takes.
+// exception is the tree below a guard that was SIGKILLed and yet does not die: `sweep(below:)` says what it takes.
 //
 // How long it takes depends on the tree alone, and not on how many other processes there are: whom to kill is read from the
 // `children` files of /proc (proc_pid_task(5)). A kernel that lacks them (CONFIG_PROC_CHILDREN) has all of /proc
@@ -52,6 +52,8 @@ public struct Tree: ~Copyable {
     private enum Root: Equatable {
         case own(excluded: pid_t?)
         case below(Condemned)
+        /// What has fallen past such a guard to this process.
+        case past(Condemned)
     }
 
     /// What a sweep does next.
@@ -103,6 +105,8 @@ public struct Tree: ~Copyable {
     private var phase = Phase.begin
     private var seen = Sighting()
     private var restlessSweeps = 0
+    /// Nothing in the list of a condemned guard was alive in this sweep.
+    private var isClearBelow = false
     private var chases = 0
     private var lastGroup: pid_t = 0
     /// Whether a condemned guard will reap no more: it was seen not to run since it was SIGKILLed.
@@ -159,7 +163,10 @@ public struct Tree: ~Copyable {
     @discardableResult
     public mutating func reap(_ reaped: (pid_t, Int32) -> Void) -> Bool {
         // A sweep that is under way finds its place by counting our children.
-        if case .own = root { abandon() }
+        switch root {
+        case .own, .past: abandon()
+        case .below: break
+        }
         // Bounded: children that end faster than they can be reaped must not hold up a deadline.
         for _ in 0..<4096 {
             var status: Int32 = 0
@@ -191,14 +198,27 @@ public struct Tree: ~Copyable {
         return isEmpty || (excluded != nil && seen.isComplete && seen.children == 0) ? .empty : .alive
     }
 
-    /// Sends SIGKILL to every living descendant of a guard that does not die. The guard must have been SIGKILLed, with
-    /// success: then it makes no child any more. Its dead children are not counted, since nobody can reap them.
-    /// - Returns: `.empty` if nothing below it is alive while it still is. That is sure: every child in the list that the
-    ///   kernel keeps was seen to be dead, and the dead have no children; whoever became a child later fell to the guard from
-    ///   one that was alive, so there was one in the list.
+    /// Sends SIGKILL to every living descendant of a guard that does not die, and to what fell past it to this process. The
+    /// guard must have been SIGKILLed, with success: then it makes no child any more. Its dead children are not counted, since
+    /// nobody can reap them.
+    ///
+    /// Orphans fall to the guard while it lives. But from the moment in which the kernel begins to end it they fall past it to
+    /// this process, and only at the end of that is it a zombie: as long as it has memory and files to give back, and is given
+    /// the processor for it. So its list alone does not say that nothing is alive.
+    /// - Returns: `.empty` if nothing of the tree is alive while the guard still is. That is sure: first every child in the
+    ///   guard's list was seen to be dead, then every other child in this process's. The dead have no children. Whoever
+    ///   became the guard's child later fell to it from one that was alive, so there was one in its list; whoever became
+    ///   ours came from there, before we looked at our own, or fell to us from one that was alive.
     public mutating func sweep(below guardian: Condemned) -> Progress {
-        guard advance(.below(guardian)) else { return .unfinished }
-        guard !seen.isRestless, seen.isComplete else { return .alive }
+        if root != .past(guardian) {
+            guard advance(.below(guardian)) else { return .unfinished }
+            isClearBelow = !seen.isRestless && seen.isComplete
+            root = .past(guardian)
+        }
+        guard advance(.past(guardian)) else { return .unfinished }
+        // The next sweep begins below it again.
+        root = .below(guardian)
+        guard isClearBelow, !seen.isRestless, seen.isComplete else { return .alive }
         // Had it died meanwhile, its children would be ours.
         if guardian.descriptor >= 0 { return guardian.hasEnded ? .alive : .empty }
         guard let now = files.stat(of: guardian.pid) else { return .alive }
@@ -237,11 +257,10 @@ public struct Tree: ~Copyable {
         seen = Sighting()
         children.hasFailed = false
         ownThreads.hasFailed = false
-        living = Sightings()
-        dead = Sightings()
+        if case .past = root {} else { (living, dead) = (Sightings(), Sightings()) }
         (nodeCount, nodesDone, found, chases, lastGroup) = (0, 0, 0, 0, 0)
         switch root {
-        case .own:
+        case .own, .past:
             guard hasChildrenFiles else { return beginScan() }
             ownThreads.begin(files.threads(of: own))
             phase = .children
@@ -287,7 +306,8 @@ public struct Tree: ~Copyable {
 
     /// The other threads first, the main one last: it is the one that orphans fall to. The guard has no other.
     private mutating func openNextThread() -> Bool {
-        guard case .own = root, ownThreads.isOpen else { return false }
+        if case .below = root { return false }
+        guard ownThreads.isOpen else { return false }
         closeOther()
         while let thread = ownThreads.next() {
             if thread == own { continue }
@@ -312,6 +332,7 @@ public struct Tree: ~Copyable {
     private mutating func lookAt(child pid: pid_t) {
         switch root {
         case .own(let excluded): if pid != excluded { lookAt(own: pid) }
+        case .past(let guardian): if pid != guardian.pid { lookAt(own: pid) }
         case .below(let guardian): lookAt(pid, below: guardian)
         }
     }
@@ -424,14 +445,19 @@ public struct Tree: ~Copyable {
     /// Says whether all were seen.
     private mutating func scan(_ budget: inout Int) -> Bool {
         var rootPid = own
-        if case .below(let guardian) = root { rootPid = guardian.pid }
+        var excluded: pid_t?
+        switch root {
+        case .own(let pid): excluded = pid
+        case .past(let guardian): excluded = guardian.pid
+        case .below(let guardian): rootPid = guardian.pid
+        }
         while budget > 0 {
             budget -= 1
             guard let pid = files.next() else {
                 markDescendants(found)
                 return true
             }
-            guard pid != own, pid != rootPid, root != .own(excluded: pid), let process = files.stat(of: pid) else {
+            guard pid != own, pid != rootPid, pid != excluded, let process = files.stat(of: pid) else {
                 continue
             }
             if process.parent == rootPid { lookAt(scanned: process) }
@@ -445,7 +471,7 @@ public struct Tree: ~Copyable {
     }
 
     private mutating func lookAt(scanned process: ProcessStat) {
-        guard case .own = root else { return lookAt(child: process.pid) }
+        if case .below = root { return lookAt(child: process.pid) }
         seen.children += 1
         killGroup(of: process.pid)
         guard !process.isDead else { return }

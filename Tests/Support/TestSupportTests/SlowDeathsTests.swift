@@ -7,34 +7,6 @@ import TestSupport
 import Testing
 
 @Suite struct SlowDeathsTests {
-    /// Makes a disk in $1, and has it stand still until $1/thaw is there.
-    private static let disk = """
-        set -e; cd "$1"; PATH=$PATH:/usr/sbin:/sbin
-        truncate -s 16M image; mkfs.ext4 -q image; mkdir -p disk; mount -o loop image disk
-        trap 'fsfreeze -u disk; umount -l disk' EXIT
-        fsfreeze -f disk; echo still
-        while [ ! -e thaw ]; do sleep 0.1; done
-        """
-
-    private static func makeDisk(in directory: String) throws -> SpawnedProcess {
-        try SpawnedProcess(
-            ["sh", "-c", disk, "disk", directory],
-            environment: ["PATH": ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"],
-            output: directory + "/log")
-    }
-
-    private static let mayMount: Bool = {
-        guard let directory = try? makeTemporaryDirectory("disk") else { return false }
-        defer { try? FileManager.default.removeItem(atPath: directory) }
-        Self.thaw(directory)
-        guard let disk = try? makeDisk(in: directory) else { return false }
-        return (try? disk.waitForExit()) == .code(0)
-    }()
-
-    private static func thaw(_ directory: String) {
-        _ = FileManager.default.createFile(atPath: directory + "/thaw", contents: nil)
-    }
-
     private func member(_ tree: String, _ script: String, in directory: String) throws -> SpawnedProcess {
         try SpawnedProcess(
             ["sh", "-c", script],
@@ -44,27 +16,24 @@ import Testing
             output: "\(directory)/\(UUID().uuidString)")
     }
 
-    @Test(.enabled(if: SlowDeathsTests.mayMount, "a loop device cannot be mounted here"))
+    @Test(.enabled(if: StillDisk.isPossible, "a loop device cannot be mounted here"))
     func onlyWhoIsKilledAndHeldByTheKernelIsExcused() async throws {
         try await onOwnThread {
             let directory = try makeTemporaryDirectory("slow")
             defer { try? FileManager.default.removeItem(atPath: directory) }
-            let disk = try Self.makeDisk(in: directory)
-            defer {
-                Self.thaw(directory)
-                _ = try? disk.waitForExit()
-            }
-            try eventually("the disk stands still") { disk.output.contains("still") }
+            let disk = try StillDisk(in: directory)
+            defer { disk.thaw() }
+            try disk.freeze()
             let slow = SlowDeaths(lease: "slow")
             defer { slow.end() }
-            let write = "echo x >\(directory)/disk/$$"
+            let write = "echo x >\(disk.path)/$$"
             let alone = try member("alone", write, in: directory)
             let withOther = try member("two", write, in: directory)
             let other = try member("two", "exec sleep 60", in: directory)
             defer { other.signal(SIGKILL) }
             let held = [alone, withOther]
             // They end with the disk's sleep, and are waited for where they are let go of.
-            defer { withExtendedLifetime(held) { Self.thaw(directory) } }
+            defer { withExtendedLifetime(held) { disk.thaw() } }
             try eventually("both wait for the disk") { held.allSatisfy { processState($0.pid) == "D" } }
             // Seen alive first, as in a run: what is about to end has no environment any more.
             let begin = BootClock.now()
@@ -83,7 +52,7 @@ import Testing
             #expect(slow.evidence("7-alone-1", at: now).contains("mnt_want_write"))
 
             try eventually("long enough") { BootClock.now().since(now) > .milliseconds(600) }
-            Self.thaw(directory)
+            disk.thaw()
             #expect(try alone.waitForExit() == .signal(Int(SIGKILL)))
             try eventually("its end is told") { slow.slow.contains { $0.hasPrefix("\(alone.pid):") } }
             let later = BootClock.now() + .seconds(1)
