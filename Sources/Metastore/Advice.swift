@@ -7,7 +7,7 @@ import Postgres
 public enum Advice {
     /// Its own row is not shown to this role.
     static let hidden = """
-        the lease's record was made and is not shown: a row filter (row-level security) hides it; give the role a policy that \
+        the lease's record was created but cannot be read: a row filter (row-level security) hides it; give the role a policy that \
         covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema "sidecar"
         """
 
@@ -18,7 +18,7 @@ public enum Advice {
     /// - Parameter lease: a valid name, which has nothing in it that would have to be quoted.
     static func implausible(_ epoch: Epoch, lease: String) -> String {
         """
-        the record's epoch is \(epoch), which no clock can have written, and near the end of its range every claim fails: run \
+        the record's epoch is \(epoch), too large to come from a clock: it was set by hand, and claims fail at the end of its range: run \
         UPDATE sidecar.lease SET epoch = (SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
         max(h.epoch) + 1) FROM sidecar.history AS h WHERE h.lease = '\(lease)' AND h.epoch <= \(lastPlausibleEpoch)) \
         WHERE name = '\(lease)'
@@ -48,14 +48,14 @@ public enum Advice {
             case "25006": "the role or the database has default_transaction_read_only on: turn it off for this role"
             case "21000": "\(UnreadableReply.severalRecords)"
             case "23514" where error.message.contains("lease_epoch_check"):
-                "the record's epoch cannot grow any more, as somebody has set it beyond what any clock writes: "
+                "the record's epoch was set by hand and is at the end of its range, so no sidecar can claim: "
                     + "`sidecar check` prints the UPDATE that repairs it"
             case "42703", "42P01", "42883", "42804", "3F000", "23502", "23514", "23505", "23503":
                 "schema \"sidecar\" is not as `sidecar migrate` made it: undo what was changed"
             case "55P03": "another session holds a lock on that table: find it in pg_locks"
             case "57014":
-                "the limit of a statement is three quarters of a call's: raise --ttl, or find out what is slow"
-            case let state where state.hasPrefix("P0"): "a trigger of somebody's refuses it"
+                "the statement took longer than its time limit, which grows with --ttl: raise --ttl, or find out what is slow"
+            case let state where state.hasPrefix("P0"): "a trigger on the table refuses it: change or drop the trigger"
             default: nil
             }
         return advice.map { "\(error): \($0)" } ?? "\(error)"

@@ -175,7 +175,7 @@ public struct FullRehearsal {
             _ = try ask(.script("ROLLBACK"))
             guard isLocked else { return nil }
         }
-        var reason = "another transaction keeps the record's row locked, or the table: no claim or renewal gets past it"
+        var reason = "another transaction keeps the record's row or the table locked, so claims and renewals fail"
         do {
             let statement = ListLockers()
             let lockers = try statement.read(try ask(statement.query))

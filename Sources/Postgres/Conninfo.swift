@@ -118,7 +118,7 @@ func hostEntries(_ values: [String: String]) throws(SettingsError) -> [Connectio
         }
         let address = index < addresses.count && !addresses[index].isEmpty ? addresses[index] : nil
         if let address, numericAddress(address) == nil {
-            throw SettingsError(reason: "hostaddr (PGHOSTADDR) must be numeric addresses: a name belongs into host")
+            throw SettingsError(reason: "hostaddr (PGHOSTADDR) must hold numeric addresses: write a host name into host")
         }
         var host = index < hosts.count && !hosts[index].isEmpty ? hosts[index] : nil
         if host == nil, address == nil { host = try defaultSocketDirectory() }
@@ -140,9 +140,9 @@ private func settingsReason(_ message: String) -> String {
         ("missing \"=\"", "a keyword has no '=' after it (a value with blanks needs single quotes)"),
         ("unterminated quoted string", "a quoted value is not closed"),
         ("invalid connection option", "it has a keyword that libpq does not know"),
-        ("could not match", "it has not as many ports or addresses as hosts"),
+        ("could not match", "the number of ports or addresses differs from the number of hosts"),
         ("invalid sslmode value", "sslmode has a value that libpq does not know"),
-        ("sslmode value", "its sslmode is not supported by this libpq"),
+        ("sslmode value", "this libpq does not support its sslmode"),
         ("invalid channel_binding value", "channel_binding has a value that libpq does not know"),
         ("invalid gssencmode value", "gssencmode has a value that libpq does not know"),
         ("invalid require_auth", "require_auth has a value that libpq does not know"),

@@ -27,7 +27,7 @@ func examineServiceFile(_ given: [String: String]) throws(SettingsError) {
         variable("PGSYSCONFDIR").map { "\($0)/pg_service.conf" },
     ]
     for case let path? in paths where isNoFile(path) {
-        throw SettingsError(reason: "the service file is not a file, or larger than 10 MB")
+        throw SettingsError(reason: "the service file is not a regular file, or it is larger than 10 MB")
     }
 }
 
@@ -49,7 +49,7 @@ func examineCertificates(_ values: [String: String]) throws(SettingsError) {
     for (keyword, name) in files {
         guard let path = values[keyword] ?? atHome(".postgresql/\(name)") else { continue }
         guard !isNoFile(path) else {
-            throw SettingsError(reason: "\(keyword) leads to what is not a file, or is larger than 10 MB")
+            throw SettingsError(reason: "\(keyword) names something that is not a regular file, or a file larger than 10 MB")
         }
     }
 }

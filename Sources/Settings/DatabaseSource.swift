@@ -36,8 +36,8 @@ package struct DatabaseSource: Sendable {
 
     private var precedence: String? {
         passedOver.map {
-            "\(origin) goes before \($0): if that is another database, a sidecar without \(origin) leads there at the same time; "
-                + "give all of them the same SIDECAR_DATABASE_URL"
+            "\(origin) takes precedence over \($0): if they name different databases, a sidecar without \(origin) leads at the same "
+                + "time in the other database; give all sidecars the same SIDECAR_DATABASE_URL"
         }
     }
 
@@ -85,17 +85,17 @@ package struct DatabaseSource: Sendable {
             }
             if environment[name + "_SECRET"] != nil {
                 throw Failure.configuration(
-                    "\(name)_SECRET names a secret that only Airflow can read: give the database to --database-url or "
-                        + "SIDECAR_DATABASE_URL")
+                    "\(name)_SECRET names a secret that only Airflow can read: set --database-url or SIDECAR_DATABASE_URL to the "
+                        + "URL of the database")
             }
         }
         throw Failure.configuration(
-            "no database given: set --database-url, SIDECAR_DATABASE_URL, SIDECAR_DATABASE_URL_FILE, libpq's PGHOST and friends, or Airflow's "
+            "no database given: set --database-url, SIDECAR_DATABASE_URL, SIDECAR_DATABASE_URL_FILE, libpq's variables such as PGHOST, or Airflow's "
                 + "\(airflowNames[0]) (airflow.cfg is not read)")
     }
 
     private static func contradiction(_ url: String, _ file: String) -> Failure {
-        .configuration("\(url) and \(file) contradict each other: give one of them")
+        .configuration("\(url) and \(file) contradict each other: give only one of them")
     }
 
     private static func fromFile(_ path: String, origin: String, _ environment: Environment) throws -> DatabaseSource {
@@ -108,7 +108,7 @@ package struct DatabaseSource: Sendable {
         let limit = Duration.seconds(10)
         let reading = try SourceReading { readAgain(.file(file), origin: origin, service: service) }
         guard let answer = reading.wait(limit: limit) else {
-            throw file.problem("is not read within \(Durations.text(limit)): its file system does not answer")
+            throw file.problem("cannot be read within \(Durations.text(limit)): its file system does not answer")
         }
         return DatabaseSource(settings: try answer.get(), origin: origin, renewal: .file(file), service: service)
     }
@@ -169,8 +169,8 @@ package struct DatabaseSource: Sendable {
             // Only a plain word is repeated: a broken URL may start with anything, a password included.
             let shown = name.count <= 12 && name.utf8.allSatisfy { (97...122).contains($0) } ? name : "another database"
             throw Failure.configuration(
-                "\(origin) points to \(shown), and the lease needs PostgreSQL: give it a PostgreSQL of its own with "
-                    + "--database-url or SIDECAR_DATABASE_URL")
+                "\(origin) points to \(shown), but the lease needs PostgreSQL: name a PostgreSQL database with --database-url or "
+                    + "SIDECAR_DATABASE_URL")
         } catch {
             throw Failure.configuration(
                 "\(origin) holds no database URL (dialect://...): correct it, or use --database-url")
@@ -180,11 +180,11 @@ package struct DatabaseSource: Sendable {
 
     private static func connect(_ conninfo: String?, origin: String, service: String? = nil) throws -> DatabaseSource {
         if let conninfo, conninfo.unicodeScalars.contains(where: \.breaksLine) {
-            throw Failure.configuration("the database URL in \(origin) has more than one line, or control characters")
+            throw Failure.configuration("the database URL in \(origin) has several lines or control characters: write it on one line")
         }
         // What was not UTF-8 has been repaired: another password would be sent.
         if let conninfo, conninfo.unicodeScalars.contains("\u{FFFD}") {
-            throw Failure.configuration("the database URL in \(origin) is not UTF-8: write its bytes as %XX")
+            throw Failure.configuration("the database URL in \(origin) is not UTF-8: write special characters as %XX")
         }
         let settings: ConnectionSettings
         do {
@@ -226,7 +226,7 @@ package struct DatabaseSource: Sendable {
     /// What Airflow would read from its `..._CMD` setting.
     private static func output(of command: String, origin: String) throws -> String {
         guard let words = ShellWords.split(command), !words.isEmpty else {
-            throw Failure.configuration("\(origin) is not a command line: an open quote, or nothing in it")
+            throw Failure.configuration("\(origin) is not a valid command line: a quote is not closed, or there is no command")
         }
         return try printed(Subprocess.output(of: words, limit: commandLimit), origin: origin)
     }
@@ -236,7 +236,7 @@ package struct DatabaseSource: Sendable {
         switch output {
         case .success(let text):
             let url = text.trimming()
-            guard !url.isEmpty else { throw Failure.configuration("the command in \(origin) printed nothing") }
+            guard !url.isEmpty else { throw Failure.configuration("the command in \(origin) printed nothing: it must print the database URL") }
             return url
         case .failure(let problem): throw Failure.configuration("the command in \(origin) \(problem.reason)")
         }

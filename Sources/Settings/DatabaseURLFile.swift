@@ -36,7 +36,7 @@ package struct DatabaseURLFile: Equatable, Sendable {
         }
         // Repaired, a password would become another one.
         guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw problem("is not UTF-8: write its bytes as %XX")
+            throw problem("is not UTF-8: write special characters as %XX")
         }
         let url = text.trimming()
         guard !url.isEmpty else { throw problem("is empty: write the database URL into it") }

@@ -81,16 +81,16 @@ package struct RunSettings {
         } catch {
             let text =
                 switch error {
-                case .ttlOutOfRange: "--ttl \(shownTTL) is outside 500ms to 1h"
+                case .ttlOutOfRange: "--ttl \(shownTTL) is outside the allowed range from 500ms to 1h"
                 case .marginTooSmall:
-                    "--margin \(shownMargin) is too small for --ttl \(shownTTL): at least a twelfth of it and 50ms "
-                        + "are needed to kill the child before another node may start its own"
+                    "--margin \(shownMargin) is too small for --ttl \(shownTTL): at least a twelfth of the TTL and at least "
+                        + "50ms are needed to kill the command before another node may start it"
                 case .marginTooLarge:
                     "--margin \(shownMargin) is more than half of --ttl \(shownTTL): lower it, or raise the TTL"
-                case .renewIntervalTooSmall: "--renew-interval \(shownRenew) is below 20ms"
+                case .renewIntervalTooSmall: "--renew-interval \(shownRenew) is less than 20ms, the smallest allowed value"
                 case .renewIntervalTooLarge:
                     "--renew-interval \(shownRenew) is too long for --ttl \(shownTTL) with --margin \(shownMargin): two "
-                        + "renewals must fit into the \(Durations.text(ttl - (margin ?? ttl / 5))) that a child may live"
+                        + "renewals must fit into the \(Durations.text(ttl - (margin ?? ttl / 5))) that the command may live without one"
                 }
             throw Failure.configuration(text)
         }

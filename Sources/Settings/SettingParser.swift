@@ -54,7 +54,7 @@ extension SettingParser where Value == Bool {
             switch given.value.lowercased() {
             case "1", "true", "yes", "on": return true
             case "0", "false", "no", "off": return false
-            default: throw given.refused("is neither true nor false")
+            default: throw given.refused("is not a valid switch: write true or false")
             }
         }
     }
@@ -82,7 +82,7 @@ extension SettingParser where Value == String {
     static var leaseName: Self {
         Self(placeholder: "name") { given in
             guard LeaseKey.isValidName(given.value) else {
-                throw Failure.configuration("the lease's name (--lease) takes 1 to 63 letters, digits and . _ - /")
+                throw Failure.configuration("the lease's name (--lease) must have 1 to 63 characters: letters, digits and . _ - /")
             }
             return given.value
         }

@@ -16,11 +16,11 @@ package enum UnknownVariables {
         }.sorted().map { name in
             // A value that got into the name may be a secret.
             guard !Redaction.mayHoldSecret(name) else {
-                return "a variable that begins with \(SettingRow.prefix) is not known (its name is not repeated, as it "
-                    + "may hold a password)"
+                return "a variable that begins with \(SettingRow.prefix) is unknown and has no effect (its name is not repeated, as "
+                    + "it may hold a password)"
             }
             let advice = nearest(name, known).map { "did you mean \($0)?" } ?? "see `sidecar run --help`"
-            return "the variable \(oneLine(name, longest: 100)) is not known; \(advice)"
+            return "the variable \(oneLine(name, longest: 100)) is unknown and has no effect; \(advice)"
         }
     }
 

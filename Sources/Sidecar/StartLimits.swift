@@ -20,16 +20,16 @@ enum StartLimits {
         if getrlimit(__rlimit_resource_t(RLIMIT_STACK.rawValue), &limit) == 0, limit.rlim_cur < stack {
             return Failure(
                 code: Failure.operatingSystem,
-                message: "the limit of a stack is \(limit.rlim_cur / 1024) kB (ulimit -s), and \(stack / 1024) kB are "
-                    + "needed: raise the limit, to 8192 for example")
+                message: "the stack limit is \(limit.rlim_cur / 1024) kB (ulimit -s), but \(stack / 1024) kB are needed: "
+                    + "raise the limit, for example to 8192")
         }
         if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
             let free = freeDescriptors(below: limit.rlim_cur)
             guard free < descriptors else { return nil }
             return Failure(
                 code: Failure.operatingSystem,
-                message: "the limit of open files is \(limit.rlim_cur) (ulimit -n), which leaves \(free) of them, and "
-                    + "\(descriptors) are needed: raise the limit, to 1024 for example")
+                message: "the limit of open files is \(limit.rlim_cur) (ulimit -n), which leaves \(free) free, but \(descriptors) are "
+                    + "needed: raise the limit, for example to 1024")
         }
         return nil
     }

@@ -54,7 +54,9 @@ struct LeaseView {
             lines.append(["instance", record.holder?.rawValue ?? "-"])
             lines.append(["backend", record.backendPID.map { "\($0)" } ?? "-"])
             lines.append([
-                "server", record.isSameServer == true ? "the one that took the write" : "another than then",
+                "server",
+                record.isSameServer == true
+                    ? "not restarted since the last write" : "restarted or replaced since the last write",
             ])
         }
         return TextTable.render(lines) + "\n\n" + memberTable(wide: wide)

@@ -23,12 +23,12 @@ struct RunCommand: ParsableCommand {
             Exit codes:
               0        stopped as asked
               82       stopped as asked, but the command had to be killed
-              N        with --once: the command's own (128 + signal)
+              N        with --once: the command's exit code (128 + signal number)
               126/127  the command cannot be executed / found
               64/78    wrong usage / configuration
-              71       the operating system refused a process or signals, or its limits are too low
-              80       the guard process was lost; its tree is dead
-              81       the keeper hung
+              71       the operating system refused something that the sidecar needs, or a limit is too low
+              80       the guard process was lost; the command's process tree is dead
+              81       the sidecar's main loop hung
               83       PostgreSQL refused every login for --auth-failure-limit
             """)
 
@@ -43,7 +43,7 @@ struct RunCommand: ParsableCommand {
         }
         guard let guardProcess else {
             throw Failure(
-                code: Failure.operatingSystem, message: "cannot make the guard process: \(errorText(guardError))")
+                code: Failure.operatingSystem, message: "cannot create the guard process: \(errorText(guardError))")
         }
         // Before anything is claimed: the guard finds there what it must kill.
         guard access("/proc/self/stat", R_OK) == 0 else {
@@ -79,7 +79,7 @@ struct RunCommand: ParsableCommand {
 
     private func keep(_ settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int) throws -> Int32 {
         guard let signals = KeeperSignals() else {
-            throw Failure(code: Failure.operatingSystem, message: "cannot take signals: \(errorText(errno))")
+            throw Failure(code: Failure.operatingSystem, message: "cannot receive signals: \(errorText(errno))")
         }
         let lock = try ReadyFileLock(settings.readyFile, node: settings.identity.node)
         let sink = try LogSink()
@@ -91,7 +91,7 @@ struct RunCommand: ParsableCommand {
         let watchdog = Watchdog()
         try watchdog.start(ttl: settings.timing.ttl) {
             sink.append(
-                "sidecar: the keeper's loop has hung for a TTL: ending, so that the guard kills and somebody restarts us"
+                "sidecar: the main loop has hung for a TTL: exiting with code \(ExitCode.loopHung), so that the guard kills the command and the sidecar is restarted"
             )
             sink.flush(milliseconds: 200)
             _exit(ExitCode.loopHung)
