@@ -91,7 +91,11 @@ package struct Narrator {
                 "created the lease's record, which was missing; waiting \(Durations.text(wait)) (one TTL) before the first claim, because the leader of a lost record could still be running"
             )
         case .standby(let record, let wait): return (.info, standby(record, wait: wait))
-        case .suspended: return (.warning, "the lease is suspended: no sidecar may claim it until its column suspended in the table sidecar.lease is false again")
+        case .suspended:
+            return (
+                .warning,
+                "the lease is suspended: no sidecar may claim it until its column suspended in the table sidecar.lease is false again"
+            )
         case .claimed(let epoch, .released): return (.info, "claimed the released lease, epoch \(epoch)")
         case .claimed(let epoch, .expired): return (.info, "claimed the lease after its TTL ran out, epoch \(epoch)")
         case .claimed(let epoch, .unclaimed): return (.info, "claimed the lease, which no sidecar held, epoch \(epoch)")
@@ -116,7 +120,9 @@ package struct Narrator {
         case .started(_, let pid): return (.info, "the command runs, pid \(pid)")
         case .cannotExecute(let errno):
             let hint = errno == ENOENT ? " (does the interpreter in its first line exist?)" : ""
-            return (.error, "the command cannot be executed: \(errorText(errno))\(hint); releasing the lease and exiting")
+            return (
+                .error, "the command cannot be executed: \(errorText(errno))\(hint); releasing the lease and exiting"
+            )
         case .cannotFork(let errno): return (.error, "cannot create a process for the command: \(errorText(errno))")
         case .childExited(.code(let code), let asked):
             return (code == 0 || asked ? .info : .warning, "the command ended with code \(code)")
@@ -130,7 +136,9 @@ package struct Narrator {
                 "the command failed too often: releasing the lease, and not claiming it for \(Durations.text(cooldown)) (--cooldown)"
             )
         case .draining(let grace):
-            return (.info, "stopping: sending SIGTERM to the command, which has \(Durations.text(grace)) to end (--grace)")
+            return (
+                .info, "stopping: sending SIGTERM to the command, which has \(Durations.text(grace)) to end (--grace)"
+            )
         case .killing(let reason): return (.warning, "killing the process tree: \(reason.text)")
         case .treeEmpty: return (.info, "the process tree is empty")
         case .lost(.deadlinePassed):
@@ -138,11 +146,17 @@ package struct Narrator {
         case .lost(.recordTaken):
             return (.error, "lost the lease: its record was changed or removed; killing the process tree")
         case .lost(.sessionLost):
-            return (.error, "gave up the lease: its database session broke, and --on-session-loss is kill; killing the process tree")
+            return (
+                .error,
+                "gave up the lease: its database session broke, and --on-session-loss is kill; killing the process tree"
+            )
         case .released: return (.info, "released the lease")
         case .releaseRefused: return (.warning, "could not release the lease: another node can lead only after the TTL")
         case .starving(let shortage):
-            return (.warning, "\(starvation(shortage)): if renewals fail, the command is killed earlier than usual; \(Self.remedy)")
+            return (
+                .warning,
+                "\(starvation(shortage)): if renewals fail, the command is killed earlier than usual; \(Self.remedy)"
+            )
         case .starved(let shortage, let pause):
             return (
                 .error,
@@ -175,7 +189,10 @@ package struct Narrator {
                 "cannot kill \(names(processes, of: processes.count)): in uninterruptible sleep (state D), or owned by another user; the lease is not released before every process is dead"
             )
         case .abandoned:
-            return (.error, "exiting as asked, although some processes cannot be killed; the lease is not released, so another node can lead only after the TTL")
+            return (
+                .error,
+                "exiting as asked, although some processes cannot be killed; the lease is not released, so another node can lead only after the TTL"
+            )
         case .guardLost: return (.error, "the guard process ended unexpectedly: killing the rest of the process tree")
         case .databaseUnusable(let reason): return (.error, reason)
         case .loginsRefused(let time):
@@ -210,7 +227,8 @@ package struct Narrator {
 
     private func standby(_ record: Record, wait: Duration) -> String {
         if record.holder == nil {
-            return "standing by: no sidecar holds the lease; claiming it if its record does not change for \(Durations.text(wait))"
+            return
+                "standing by: no sidecar holds the lease; claiming it if its record does not change for \(Durations.text(wait))"
         }
         if record.holder == identity.instance {
             return

@@ -118,7 +118,8 @@ func hostEntries(_ values: [String: String]) throws(SettingsError) -> [Connectio
         }
         let address = index < addresses.count && !addresses[index].isEmpty ? addresses[index] : nil
         if let address, numericAddress(address) == nil {
-            throw SettingsError(reason: "hostaddr (PGHOSTADDR) must hold numeric addresses: write a host name into host")
+            throw SettingsError(
+                reason: "hostaddr (PGHOSTADDR) must hold numeric addresses: write a host name into host")
         }
         var host = index < hosts.count && !hosts[index].isEmpty ? hosts[index] : nil
         if host == nil, address == nil { host = try defaultSocketDirectory() }

@@ -49,7 +49,8 @@ func examineCertificates(_ values: [String: String]) throws(SettingsError) {
     for (keyword, name) in files {
         guard let path = values[keyword] ?? atHome(".postgresql/\(name)") else { continue }
         guard !isNoFile(path) else {
-            throw SettingsError(reason: "\(keyword) names something that is not a regular file, or a file larger than 10 MB")
+            throw SettingsError(
+                reason: "\(keyword) names something that is not a regular file, or a file larger than 10 MB")
         }
     }
 }

@@ -180,7 +180,8 @@ package struct DatabaseSource: Sendable {
 
     private static func connect(_ conninfo: String?, origin: String, service: String? = nil) throws -> DatabaseSource {
         if let conninfo, conninfo.unicodeScalars.contains(where: \.breaksLine) {
-            throw Failure.configuration("the database URL in \(origin) has several lines or control characters: write it on one line")
+            throw Failure.configuration(
+                "the database URL in \(origin) has several lines or control characters: write it on one line")
         }
         // What was not UTF-8 has been repaired: another password would be sent.
         if let conninfo, conninfo.unicodeScalars.contains("\u{FFFD}") {
@@ -226,7 +227,8 @@ package struct DatabaseSource: Sendable {
     /// What Airflow would read from its `..._CMD` setting.
     private static func output(of command: String, origin: String) throws -> String {
         guard let words = ShellWords.split(command), !words.isEmpty else {
-            throw Failure.configuration("\(origin) is not a valid command line: a quote is not closed, or there is no command")
+            throw Failure.configuration(
+                "\(origin) is not a valid command line: a quote is not closed, or there is no command")
         }
         return try printed(Subprocess.output(of: words, limit: commandLimit), origin: origin)
     }
@@ -236,7 +238,9 @@ package struct DatabaseSource: Sendable {
         switch output {
         case .success(let text):
             let url = text.trimming()
-            guard !url.isEmpty else { throw Failure.configuration("the command in \(origin) printed nothing: it must print the database URL") }
+            guard !url.isEmpty else {
+                throw Failure.configuration("the command in \(origin) printed nothing: it must print the database URL")
+            }
             return url
         case .failure(let problem): throw Failure.configuration("the command in \(origin) \(problem.reason)")
         }

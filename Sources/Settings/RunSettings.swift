@@ -87,7 +87,8 @@ package struct RunSettings {
                         + "50ms are needed to kill the command before another node may start it"
                 case .marginTooLarge:
                     "--margin \(shownMargin) is more than half of --ttl \(shownTTL): lower it, or raise the TTL"
-                case .renewIntervalTooSmall: "--renew-interval \(shownRenew) is less than 20ms, the smallest allowed value"
+                case .renewIntervalTooSmall:
+                    "--renew-interval \(shownRenew) is less than 20ms, the smallest allowed value"
                 case .renewIntervalTooLarge:
                     "--renew-interval \(shownRenew) is too long for --ttl \(shownTTL) with --margin \(shownMargin): two "
                         + "renewals must fit into the \(Durations.text(ttl - (margin ?? ttl / 5))) that the command may live without one"

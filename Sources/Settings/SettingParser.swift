@@ -82,7 +82,8 @@ extension SettingParser where Value == String {
     static var leaseName: Self {
         Self(placeholder: "name") { given in
             guard LeaseKey.isValidName(given.value) else {
-                throw Failure.configuration("the lease's name (--lease) must have 1 to 63 characters: letters, digits and . _ - /")
+                throw Failure.configuration(
+                    "the lease's name (--lease) must have 1 to 63 characters: letters, digits and . _ - /")
             }
             return given.value
         }

@@ -16,7 +16,8 @@ package enum UnknownVariables {
         }.sorted().map { name in
             // A value that got into the name may be a secret.
             guard !Redaction.mayHoldSecret(name) else {
-                return "a variable that begins with \(SettingRow.prefix) is unknown and has no effect (its name is not repeated, as "
+                return
+                    "a variable that begins with \(SettingRow.prefix) is unknown and has no effect (its name is not repeated, as "
                     + "it may hold a password)"
             }
             let advice = nearest(name, known).map { "did you mean \($0)?" } ?? "see `sidecar run --help`"

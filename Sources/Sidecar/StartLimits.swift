@@ -20,7 +20,8 @@ enum StartLimits {
         if getrlimit(__rlimit_resource_t(RLIMIT_STACK.rawValue), &limit) == 0, limit.rlim_cur < stack {
             return Failure(
                 code: Failure.operatingSystem,
-                message: "the stack limit is \(limit.rlim_cur / 1024) kB (ulimit -s), but \(stack / 1024) kB are needed: "
+                message:
+                    "the stack limit is \(limit.rlim_cur / 1024) kB (ulimit -s), but \(stack / 1024) kB are needed: "
                     + "raise the limit, for example to 8192")
         }
         if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
@@ -28,7 +29,8 @@ enum StartLimits {
             guard free < descriptors else { return nil }
             return Failure(
                 code: Failure.operatingSystem,
-                message: "the limit of open files is \(limit.rlim_cur) (ulimit -n), which leaves \(free) free, but \(descriptors) are "
+                message:
+                    "the limit of open files is \(limit.rlim_cur) (ulimit -n), which leaves \(free) free, but \(descriptors) are "
                     + "needed: raise the limit, for example to 1024")
         }
         return nil

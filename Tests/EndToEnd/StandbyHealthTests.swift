@@ -139,7 +139,9 @@ extension DatabaseMatrix {
                 pair.leader.signalKeeper(SIGSTOP)
                 defer { pair.leader.signalKeeper(SIGCONT) }
                 _ = try scenario.leader(after: pair.tree.id, members: 1)
-                #expect(pair.standby.log.contains("terminated 1 database session(s) that held the lock"), "\(scenario.report)")
+                #expect(
+                    pair.standby.log.contains("terminated 1 database session(s) that held the lock"),
+                    "\(scenario.report)")
 
                 scenario.user = "narrow"
                 let other = try scenario.command(["check"])

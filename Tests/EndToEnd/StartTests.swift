@@ -108,7 +108,9 @@ extension ProcessMatrix {
                 ]) { $1 }, output: directory + "/log")
             defer { if process.exit == nil { process.signal(SIGKILL) } }
             #expect(try process.waitForExit() == .code(78), "\(process.output)")
-            #expect(process.output.contains("SIDECAR_DATABASE_ULR is unknown and has no effect; did you mean SIDECAR_DATABASE_URL?"))
+            #expect(
+                process.output.contains(
+                    "SIDECAR_DATABASE_ULR is unknown and has no effect; did you mean SIDECAR_DATABASE_URL?"))
             #expect(process.output.contains("no database given") && !process.output.contains("hunter2"))
         }
 

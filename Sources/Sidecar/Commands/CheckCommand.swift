@@ -164,7 +164,8 @@ struct CheckCommand: ExitingCommand {
                 "may terminate the command's sessions only if it logs in as \"\(user)\"; if other nodes or their commands log in as other roles (credentials made for each node), GRANT pg_signal_backend, pg_read_all_stats TO \"\(facts.grantee)\""
             )
         } else if source.isAirflows {
-            report.good("fencing", "may terminate the command's sessions if it connects as \"\(user)\", as Airflow does")
+            report.good(
+                "fencing", "may terminate the command's sessions if it connects as \"\(user)\", as Airflow does")
         } else {
             report.warn(
                 "fencing",

@@ -58,7 +58,8 @@ struct LeaseShowCommand: ExitingCommand {
         guard let record = try tool.ask(ShowLease(lease: lease)) else {
             let names = try tool.ask(ListLeases())
             let known =
-                names.isEmpty ? "there is no lease yet: start `sidecar run`" : "known leases: \(names.joined(separator: ", "))"
+                names.isEmpty
+                ? "there is no lease yet: start `sidecar run`" : "known leases: \(names.joined(separator: ", "))"
             Console.complain("no lease '\(lease)' in database \"\(tool.facts.database)\" (\(known))")
             return 1
         }

@@ -84,7 +84,10 @@ struct ProbeCommand: ExitingCommand {
     static let configuration = CommandConfiguration(
         commandName: "probe", abstract: "Answer an exec probe from the readiness file: exit code 0 for yes, 1 for no.")
 
-    @Argument(help: "ready: as --ready-when says; leader: the sidecar leads and its command runs; live: the sidecar does not hang.")
+    @Argument(
+        help:
+            "ready: as --ready-when says; leader: the sidecar leads and its command runs; live: the sidecar does not hang."
+    )
     var question: Probe
 
     @OptionGroup var options: SettingOptions<ForProbe>
