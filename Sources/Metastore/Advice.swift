@@ -5,7 +5,7 @@ import Postgres
 
 /// What to do about what PostgreSQL refuses.
 public enum Advice {
-    /// Its own row is not shown to this role.
+    /// The record's own row is not shown to this role.
     static let hidden = """
         the lease's record was created but cannot be read: a row filter (row-level security) hides it; give the role a policy that \
         covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema "sidecar"
@@ -14,8 +14,8 @@ public enum Advice {
     /// The last epoch that a clock can have written, with all the claims in its future (the year 5138).
     static let lastPlausibleEpoch: Int64 = 100_000_000_000_000
 
-    /// Somebody has written the record's epoch by hand: it never grew to that.
-    /// - Parameter lease: a valid name, which has nothing in it that would have to be quoted.
+    /// Somebody has written the record's epoch by hand: no number of claims reaches such a value.
+    /// - Parameter lease: a valid name. It holds nothing that would have to be quoted.
     static func implausible(_ epoch: Epoch, lease: String) -> String {
         """
         the record's epoch is \(epoch), too large to come from a clock: it was set by hand, and claims fail at the end of its range: run \
@@ -25,14 +25,14 @@ public enum Advice {
         """
     }
 
-    /// Whether the same statement will be refused until somebody changes something: not locks,
-    /// limits, deadlocks, shutdowns.
+    /// Whether the same statement will be refused until a person changes something. Locks, limits,
+    /// deadlocks and shutdowns are not of this kind.
     public static func isLasting(_ error: ServerError) -> Bool {
         let passing = ["08", "40", "53", "55P03", "57", "58", "XX"]
         return !error.sqlState.isEmpty && !passing.contains(where: error.sqlState.hasPrefix)
     }
 
-    /// PostgreSQL's words, and what to do where they do not say so.
+    /// PostgreSQL's message, and what to do where the message does not say so.
     public static func text(_ error: ServerError, role: String?) -> String {
         let to = role.map { " to \"\($0)\"" } ?? ""
         let advice: String? =

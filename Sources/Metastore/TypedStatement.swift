@@ -16,7 +16,7 @@ public protocol TypedStatement<Answer>: Sendable {
 }
 
 extension TypedStatement {
-    /// What the session is sent.
+    /// The query that is sent.
     public var query: Query { Query(sql) }
 }
 

@@ -1,4 +1,4 @@
-// Why a prepared session could not be had, and what to do about it.
+// Why a session could not be prepared, and what to do about it.
 
 /// Why a session cannot be used.
 public enum PreparationError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -8,12 +8,12 @@ public enum PreparationError: Error, Equatable, Sendable, CustomStringConvertibl
     case schemaTooNew(version: Int)
     /// The schema may not be created or upgraded.
     case notAllowed(user: String, database: String)
-    /// The schema is there, and closed.
+    /// The schema exists, but the role may not use it.
     case tablesNotAllowed(user: String, database: String)
     case migrationUnderWay
     case failed(String)
 
-    /// Trying again will not help: somebody has to change a setting.
+    /// Whether trying again is useless until a person changes something.
     public var isPermanent: Bool {
         switch self {
         case .pooler, .serverTooOld, .schemaTooNew: true
