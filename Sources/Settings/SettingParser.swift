@@ -61,10 +61,10 @@ extension SettingParser where Value == Bool {
 }
 
 extension SettingParser where Value == String {
-    /// As it is: somebody else finds out what it means.
+    /// The text as it is. Other code finds out what it means.
     static var verbatim: Self { Self(placeholder: "text") { $0.value } }
 
-    /// A plain text that will be in logs and rows.
+    /// A plain text that will be shown in logs and stored in rows.
     static var text: Self {
         Self(placeholder: "text") { given in
             guard !given.value.isEmpty else { throw Failure.configuration("\(given.origin) is empty") }

@@ -1,5 +1,5 @@
-// The one table of settings. Options, SIDECAR_ variables, help and defaults come from it, and a test compares the page about
-// configuration with it. A new setting is a row here, and a line in RunSettings that reads it.
+// The one table of settings. Options, SIDECAR_ variables, help and defaults come from it, and a test compares the
+// page about configuration with it. A new setting is a row here, and a line in RunSettings that reads it.
 
 import Lease
 import Logging
@@ -17,7 +17,7 @@ package enum OnSessionLoss: String, CaseIterable, Sendable {
 package struct SettingsTable: Sendable {
     private static let withDatabase: Set<SettingUser> = [.run, .check, .lease, .migrate]
 
-    // What is in a URL is found out by DatabaseSource.
+    // DatabaseSource finds out what a URL holds.
     let databaseURL = Setting(
         "database-url", .database, of: withDatabase, .verbatim, placeholder: "url",
         otherwise: "PG*, else Airflow's setting", section: "#the-database",
@@ -87,7 +87,7 @@ package struct SettingsTable: Sendable {
 
     package static let shared = SettingsTable()
 
-    /// All rows, in their order. A mirror finds them, so that none can be forgotten in a second list.
+    /// All rows, in their order. A mirror finds them, so that no second list can lack one.
     package static let rows = Mirror(reflecting: shared).children.compactMap { ($0.value as? any RowHolder)?.row }
 }
 

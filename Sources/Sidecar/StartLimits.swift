@@ -36,7 +36,7 @@ enum StartLimits {
         return nil
     }
 
-    /// How many, counted up to what is needed. What is inherited lies below the limit, too.
+    /// The number of free descriptors, counted up to what is needed. Inherited descriptors use up the limit, too.
     private static func freeDescriptors(below limit: rlim_t) -> Int {
         var free = 0
         for descriptor in 0..<Int32(clamping: limit) where fcntl(descriptor, F_GETFD) < 0 {

@@ -1,4 +1,4 @@
-// `sidecar check`: everything `run` will need, tried one by one: a line each, ok or what to do.
+// `sidecar check`: tries everything that `run` will need, one by one. Each line says ok, or what to do.
 
 import ArgumentParser
 import Clock
@@ -108,7 +108,8 @@ struct CheckCommand: ExitingCommand {
         return false
     }
 
-    /// Everything that `run` will ask of the database, carried out and rolled back, with its limits and under this node's name.
+    /// Everything that `run` will ask of the database, executed and rolled back, with its time limits and under this
+    /// node's name.
     private func rehearse(_ tool: ToolSession, _ settings: RunSettings, _ report: inout CheckReport) throws {
         let timing = settings.timing
         _ = try tool.query(
@@ -136,10 +137,11 @@ struct CheckCommand: ExitingCommand {
         }
     }
 
-    /// R8. A role without the right is no failure: most children connect as the sidecar does.
+    /// R8. A missing right is not a failure, because most commands connect with the sidecar's own role.
     ///
-    /// Sessions belong to the role that logged in, which `ALTER ROLE ... SET role` may have made another one's: a child that
-    /// connects as the sidecar does is in reach only where the sidecar works as that login.
+    /// A session belongs to the role that logged in, and `ALTER ROLE ... SET role` may have changed the role that it
+    /// works as. So the sidecar can terminate the sessions of a command with the same login only if it works as that
+    /// login.
     private func checkFencing(_ tool: ToolSession, _ source: DatabaseSource, _ report: inout CheckReport) throws {
         let rights = try tool.query(
             Query(
@@ -193,7 +195,7 @@ struct CheckCommand: ExitingCommand {
     }
 }
 
-/// What a CPU limit means for a TTL.
+/// Whether a CPU limit is enough for a TTL.
 struct ProcessorAdvice {
     let limit: Resources.Limit
     let throttling: Resources.Throttling?
@@ -201,7 +203,7 @@ struct ProcessorAdvice {
 
     var limitText: String { "CPU limit \(limit.processors)m" }
 
-    /// Nil where nothing speaks against it.
+    /// The warning; nil if the limit is enough.
     var warning: String? {
         let remedy = "raise the CPU limit or --ttl"
         if let throttling, throttling.periods >= 50, throttling.throttled * 10 > throttling.periods {
@@ -209,7 +211,7 @@ struct ProcessorAdvice {
             return
                 "\(limitText), which throttled this container in \(share) % of the scheduling periods: a throttled leader may lose the lease early; \(remedy)"
         }
-        // What of the processor the margin holds has to do for killing the whole tree.
+        // The processor time within the margin must suffice to kill the whole tree.
         let work = timing.margin * Int(limit.processors) / 1000
         guard work < .milliseconds(100) else { return nil }
         return
@@ -224,7 +226,7 @@ struct CheckReport {
 
     func good(_ what: String, _ text: String) { Console.out("ok    \(pad(what)) \(text)") }
 
-    /// Works, with a limit that somebody has to know of.
+    /// Works, with a limitation that people must know.
     func warn(_ what: String, _ text: String) { Console.out("warn  \(pad(what)) \(text)") }
 
     mutating func bad(_ what: String, _ text: String, code: Int32 = 1) {

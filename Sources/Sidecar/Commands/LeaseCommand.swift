@@ -1,5 +1,5 @@
-// `sidecar lease`: who leads, since when, what is left, who holds the lock, who stands by; `sidecar lease history`: what
-// happened. Read from the database; no sidecar needs to run.
+// `sidecar lease`: who leads, since when, how much of the TTL is left, which session holds the lock, who stands by.
+// `sidecar lease history`: the last leaderships. Both read the database. No sidecar needs to run.
 
 import ArgumentParser
 import Clock

@@ -1,4 +1,4 @@
-// `sidecar migrate`: creates or upgrades the schema, or prints the SQL for somebody who may.
+// `sidecar migrate`: creates or upgrades the schema, or prints the SQL for a role that may.
 
 import ArgumentParser
 import Metastore

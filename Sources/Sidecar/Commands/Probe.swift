@@ -15,7 +15,7 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
     /// Its loop turns.
     case live
 
-    /// 0 for yes; 1 for no, with the reason on stderr: where probes are configured, somebody reads it in an event.
+    /// Exit code 0 for yes. 1 for no, with the reason on stderr, which people read in an event.
     func answer(
         file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID(),
         timeNamespace: UInt64? = ReadyFile.timeNamespace()
@@ -44,7 +44,7 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
         return "\(asked.path) \(reason)" + (trouble.map { ": \($0)" } ?? "")
     }
 
-    /// What a sidecar that lives says about itself.
+    /// The trouble that a live sidecar reports about itself.
     private func trouble(
         _ live: ReadyFile.Reading, now: Instant, bootID: String, _ timeNamespace: UInt64?
     ) -> String? {
@@ -58,7 +58,7 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
         _ state: ReadyState, now: Instant, bootID: String, timeNamespace: UInt64?
     ) -> String? {
         guard state.bootID == bootID else { return "was written before the last boot" }
-        // Another one's clock is shifted: a file that ran out long ago could look fresh.
+        // The clock of another time namespace is shifted: a file that expired long ago could look fresh.
         guard state.timeNamespace == nil || state.timeNamespace == timeNamespace else {
             return "was written in another time namespace: run the probe in the sidecar's"
         }

@@ -1,5 +1,5 @@
-// `sidecar run`: reads the settings, sets the scene (signals, log, watchdog, readiness), and hands over to the keeper's
-// loop.
+// `sidecar run`: reads the settings, prepares everything (signals, log, watchdog, readiness), and hands over to the
+// keeper's loop.
 
 import ArgumentParser
 import CLinux
@@ -45,7 +45,7 @@ struct RunCommand: ParsableCommand {
             throw Failure(
                 code: Failure.operatingSystem, message: "cannot create the guard process: \(errorText(guardError))")
         }
-        // Before anything is claimed: the guard finds there what it must kill.
+        // Checked before anything is claimed, because the guard finds in /proc what it must kill.
         guard access("/proc/self/stat", R_OK) == 0 else {
             throw Failure(
                 code: Failure.operatingSystem,
@@ -67,7 +67,8 @@ struct RunCommand: ParsableCommand {
         return try keep(settings, guardProcess: guardProcess, commandIndex: commandIndex)
     }
 
-    /// The settings. Where one is wrong, a slip in a variable's name may be why; there is no log yet that could say so.
+    /// Reads the settings. If one is wrong, a misspelt variable may be the reason. There is no log yet to say so, so
+    /// the warnings are printed here.
     private func read(_ given: SettingReader) throws -> RunSettings {
         do {
             return try RunSettings(given, command: command)
@@ -139,7 +140,8 @@ enum Executable {
         Failure(code: code, message: "cannot execute \(shown(name)): \(reason)")
     }
 
-    /// The name, unless it is a variable's setting, or a URL that was meant for elsewhere.
+    /// The command's name for an error. Not if it looks like a variable's setting or a URL, because it may hold a
+    /// password.
     private static func shown(_ name: String) -> String {
         guard Redaction.mayHoldSecret(name) else { return "'\(oneLine(name, longest: 200))'" }
         let scalars = name.unicodeScalars
