@@ -179,9 +179,10 @@ package struct Narrator {
                 "the command did not start within \(Durations.text(after)) (is its file on a file system that does not answer?): killing this attempt"
             )
         case .leftBehind(let count, let processes):
+            let which = processes.isEmpty ? "" : ": \(names(processes, of: count))"
             return (
                 .warning,
-                "the command ended and left \(count) process\(count == 1 ? "" : "es") running: killed \(names(processes, of: count))"
+                "the command ended and left \(count) process\(count == 1 ? "" : "es") running, now killed\(which)"
             )
         case .surviving(let processes):
             return (

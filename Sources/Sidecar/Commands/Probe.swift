@@ -41,7 +41,7 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
         }
         guard let reason else { return nil }
         let trouble = self == .live ? nil : trouble(file.live.read(), now: now, bootID: bootID, timeNamespace)
-        return "\(asked.path) \(reason)" + (trouble.map { ": \($0)" } ?? "")
+        return "the readiness file \(asked.path) \(reason)" + (trouble.map { ": \($0)" } ?? "")
     }
 
     /// The trouble that a live sidecar reports about itself.
