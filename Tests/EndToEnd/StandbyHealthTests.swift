@@ -35,7 +35,7 @@ extension DatabaseMatrix {
                 }
                 // Some more claims are refused, and not said again.
                 try scenario.waitForPolls(10, session: admin)
-                let said = standby.log.components(separatedBy: "not ready, as").count - 1
+                let said = standby.log.components(separatedBy: "not ready, because").count - 1
                 #expect(said == 1, "\(standby.log)")
 
                 // Repaired in time, the leader would just go on.
@@ -146,7 +146,7 @@ extension DatabaseMatrix {
                 scenario.user = "narrow"
                 let other = try scenario.command(["check"])
                 #expect(other.exit == .code(0), "\(other.output)")
-                #expect(other.output.contains("may not end the sessions of \"narrow\""), "\(other.output)")
+                #expect(other.output.contains("may not terminate the sessions of \"narrow\""), "\(other.output)")
             }
         }
     }
