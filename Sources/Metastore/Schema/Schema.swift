@@ -56,7 +56,7 @@ public enum Schema {
     private static let refuseExisting = """
         DO $$ BEGIN
             IF pg_catalog.to_regclass('sidecar.schema_version') IS NOT NULL THEN
-                RAISE EXCEPTION 'the schema "sidecar" is already there: `sidecar migrate` upgrades it';
+                RAISE EXCEPTION 'the schema "sidecar" already exists: `sidecar migrate` upgrades it';
             END IF;
         END $$;
         """
@@ -64,7 +64,7 @@ public enum Schema {
     private static let guardAgainstOthers = """
         DO $$ BEGIN
             IF NOT pg_catalog.pg_try_advisory_xact_lock(\(lockKey)) THEN
-                RAISE EXCEPTION 'another sidecar is migrating the schema' USING ERRCODE = 'lock_not_available';
+                RAISE EXCEPTION 'another sidecar is creating or upgrading the schema' USING ERRCODE = 'lock_not_available';
             END IF;
         END $$;
         """
