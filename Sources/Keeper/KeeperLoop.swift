@@ -188,7 +188,7 @@ package struct KeeperLoop: ~Copyable {
     private mutating func exitCode() -> Int32 {
         guard let ending else { return Failure.software }
         let code = ExitCode.of(ending)
-        outlets.tell(.ending(exitCode: code), at: BootClock.now())
+        outlets.tell(.ending(ending, exitCode: code), at: BootClock.now())
         return code
     }
 }

@@ -23,7 +23,7 @@ package enum Announcement: Equatable, Sendable {
     case notice(Notice, Epoch?)
     /// The session with the database is usable.
     case connected(peer: String, serverVersion: Int, encrypted: Bool)
-    /// R8: sessions of an earlier child that this role may not end.
+    /// R8: sessions of an earlier child that this role may not terminate.
     case unfenced(Unfenced, SessionFacts)
     case credentialsChanged(origin: String)
     case credentialsProblem(String)
@@ -31,7 +31,7 @@ package enum Announcement: Equatable, Sendable {
     /// A signal asks to stop; its name.
     case askedToStop(signal: String)
     /// The last of all, when the other outlets are closed: only the log is told.
-    case ending(exitCode: Int32)
+    case ending(Exit, exitCode: Int32)
 }
 
 /// Tells the outside something: a log, a file, later a page, metrics, event hooks. It may fail, and it may hang where it has a

@@ -70,7 +70,8 @@ package struct ReadinessOutlet: Outlet {
             wasReady = false
         }
         guard problem != 0 else { return nil }
-        return "cannot write the readiness file \(file.path): \(errorText(problem)); probes will say no"
+        return
+            "cannot write the readiness file \(file.path): \(errorText(problem)); probes fail until it can be written"
     }
 
     private func state(_ picture: Picture, until: Instant) -> ReadyState {
@@ -95,7 +96,7 @@ extension Trouble {
             "it could not kill the command in time, so it does not claim the lease: raise the CPU limit or --ttl (the log has figures)"
         case .commandNotRunning: "the command does not run"
         case .stopping: "it is stopping"
-        case .standsBy: "stands by, and --ready-when leader"
+        case .standsBy: "it stands by, and --ready-when is leader"
         }
     }
 }

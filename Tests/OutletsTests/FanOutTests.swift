@@ -60,7 +60,7 @@ import Testing
 
     private let now = BootClock.now()
 
-    private func news(_ number: Int) -> Announcement { .ending(exitCode: Int32(number)) }
+    private func news(_ number: Int) -> Announcement { .ending(.stopped(killed: false), exitCode: Int32(number)) }
 
     private func picture(_ epoch: Int64) -> Picture {
         Picture(

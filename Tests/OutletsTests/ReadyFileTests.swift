@@ -120,7 +120,7 @@ import Text
         let second = try ReadyFileLock(file, node: "node-2")
         #expect(file.write(other) == 0)
         for _ in 0..<3 { outlet.take(picture(.leader(Epoch(7)))) }
-        #expect(said.withLock { $0.count { $0.contains("another sidecar's") } } == 1, "once")
+        #expect(said.withLock { $0.count { $0.contains("another sidecar uses") } } == 1, "once")
         outlet.close()
         #expect(file.read() == .state(other))
         second.release()
