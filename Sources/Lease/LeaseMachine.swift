@@ -311,7 +311,7 @@ extension LeaseMachine {
 
     /// The lease is settled: say good-bye, if the session allows, and end.
     mutating func leave(_ exit: Exit, at now: Instant) {
-        auxiliaries.add(.leave)
+        auxiliaries.add(.leave, at: now)
         role = .leaving(exit, by: now + timing.farewellLimit)
     }
 

@@ -118,7 +118,8 @@ enum Afterwards: Hashable, Sendable {
 
 /// What the guard has below it, as far as the keeper knows.
 enum Tree: Hashable, Sendable {
-    case none(startAt: Instant)
+    /// `since`: when the last one was known to be gone, or the claim.
+    case none(startAt: Instant, since: Instant)
     /// Its exec must have happened by then.
     case starting(StartID, by: Instant)
     case running(StartID)

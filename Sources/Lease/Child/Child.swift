@@ -119,7 +119,7 @@ extension LeaseMachine {
             case .none, .fallen: break
             }
         }
-        leadership?.tree = .none(startAt: startAt)
+        leadership?.tree = .none(startAt: startAt, since: now)
     }
 
     /// The child ended by itself: when to start it again, or the plan to give the lease up.

@@ -71,7 +71,7 @@ extension LeaseMachine {
         guard guardian == .condemned else { return }
         report(.guardUndead, &effects)
         guardian = .gone
-        leadership?.tree = .none(startAt: now)
+        leadership?.tree = .none(startAt: now, since: now)
         planExit(.guardLost)
     }
 
@@ -92,7 +92,7 @@ extension LeaseMachine {
         guard guardian == .fallen else { return }
         guardian = .gone
         report(.treeEmpty, &effects)
-        leadership?.tree = .none(startAt: now)
+        leadership?.tree = .none(startAt: now, since: now)
     }
 
     mutating func survivors(_ processes: [SeenProcess], _ effects: inout [Action]) {
@@ -107,7 +107,7 @@ extension LeaseMachine {
     /// Nobody is left who could kill what the keeper cannot. It goes on trying, but does not refuse to end.
     mutating func abandon(at now: Instant, _ effects: inout [Action]) {
         if let epoch = leadership?.epoch {
-            auxiliaries.add(.historyEnd(epoch, reason: .notReleased))
+            auxiliaries.add(.historyEnd(epoch, reason: .notReleased, ago: .zero), at: now)
         }
         report(.abandoned, &effects)
         leave(.guardLost, at: now)
