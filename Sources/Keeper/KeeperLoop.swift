@@ -206,7 +206,7 @@ package struct KeeperLoop: ~Copyable {
     private func exitCode() -> Int32 {
         guard let ending else { return Failure.software }
         let code = ExitCode.of(ending)
-        log.info("ends with exit code \(code)")
+        narrator.exiting(ending, code: code)
         return code
     }
 }
@@ -257,7 +257,7 @@ extension Trouble {
             "it could not kill the command in time, so it does not claim the lease: raise the CPU limit or --ttl (the log has figures)"
         case .commandNotRunning: "the command does not run"
         case .stopping: "it is stopping"
-        case .standsBy: "stands by, and --ready-when leader"
+        case .standsBy: "it stands by, and --ready-when is leader"
         }
     }
 }

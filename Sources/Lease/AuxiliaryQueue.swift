@@ -1,5 +1,5 @@
-// What is due for people and for speed only: the registry, the history, waking the others. It is sent when the session
-// has nothing better to do, and may fail or be lost without touching the lease.
+// Statements that serve only people and speed: the registry, the history, waking the standbys. They are sent while
+// the session is idle. They may fail or be lost without touching the lease.
 
 import Clock
 
@@ -7,7 +7,8 @@ import Clock
 struct AuxiliaryQueue: Hashable, Sendable {
     /// When to renew the entry in the registry.
     var registerAt: Instant
-    /// Nothing is sent before: the last one failed or cost the session (somebody holds a lock on those tables).
+    /// Nothing is sent before this instant. The last statement failed or cost the session (another session holds a
+    /// lock on those tables).
     private(set) var pausedUntil: Instant?
     private var waiting: [Waiting] = []
 
@@ -18,14 +19,14 @@ struct AuxiliaryQueue: Hashable, Sendable {
 
     init(registerAt: Instant) { self.registerAt = registerAt }
 
-    /// Appends; forgets the oldest when a database that refuses everything lets them pile up.
+    /// Appends. If a database refuses everything and statements pile up, the oldest is dropped.
     mutating func add(_ statement: Auxiliary, at now: Instant) {
         waiting.append(Waiting(statement: statement, since: now))
         if waiting.count > 8 { waiting.removeFirst() }
     }
 
-    /// People's tables are in trouble: leave them alone for longer than any watch takes, so that they cannot cost the
-    /// standby its one session (R3) over and over.
+    /// The tables for people are in trouble. They are left alone for longer than any watch takes. Otherwise they
+    /// could cost the standby its only session again and again (R3).
     mutating func pause(until: Instant) {
         pausedUntil = until
         registerAt = until
@@ -34,7 +35,7 @@ struct AuxiliaryQueue: Hashable, Sendable {
     /// Asks for a fresh entry in the registry, unless paused.
     mutating func register(at now: Instant) { registerAt = max(now, pausedUntil ?? now) }
 
-    /// The next one. It tells what is past by its age, and has grown older while it waited.
+    /// The next statement. It names a past event by its age, so the time that it waited here is added.
     mutating func next(at now: Instant) -> Auxiliary? {
         guard !waiting.isEmpty else { return nil }
         let next = waiting.removeFirst()

@@ -1,6 +1,6 @@
-// Runs the command of a `..._CMD` setting while the keeper's loop turns. That loop reaps whatever ends below the keeper, so
-// nobody else there can wait for a command: a copy of this program does, kills what outlives its limit, and hands over one
-// answer. It needs no database and no guard.
+// Runs the command of a `..._CMD` setting while the keeper's loop runs. That loop reaps every process that ends below
+// the keeper, so no other code there can wait for a command. So a copy of this program runs the command, kills what
+// exceeds its time limit, and hands over one answer. The copy needs no database and no guard.
 
 import CLinux
 import Clock
@@ -8,9 +8,9 @@ import Glibc
 import Helpers
 import Text
 
-/// A copy of this program that runs one command and prints what came of it.
+/// A copy of this program that runs one command and prints its result.
 package enum CredentialsHelper {
-    /// The copy's first argument. For nobody else: it has no help.
+    /// The copy's first argument. It is internal, so there is no help for it.
     static let word = "_database-command"
 
     /// How much longer than the command the copy may take.
@@ -36,7 +36,7 @@ package enum CredentialsHelper {
     /// The copy's whole life; nil when the arguments ask for something else.
     package static func main(_ arguments: [String]) -> Int32? {
         guard arguments.count == 3, arguments[0] == word, let milliseconds = Int64(arguments[2]) else { return nil }
-        // Who asked has gone, or cannot wait any longer: the answer is nobody's any more.
+        // If the keeper is gone, or cannot wait any longer, no process wants the answer.
         _ = clinux_set_parent_death_signal(SIGKILL)
         let limit = Duration.milliseconds(milliseconds)
         alarm(UInt32(clamping: (limit + slack * 2).components.seconds))

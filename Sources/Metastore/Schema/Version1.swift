@@ -1,8 +1,8 @@
 // Version 1 of the schema: the tables of the lease, the registry and the history.
 
 extension Schema {
-    /// A schema that somebody else has put there could be changed or dropped by them under every
-    /// sidecar. A superuser is a member of every role, so membership says nothing of it.
+    /// Another role that owns the schema could change or drop it under every sidecar. A superuser
+    /// is a member of every role, so membership proves nothing for a superuser.
     private static let refuseStrangersSchema = """
         DO $$ DECLARE stranger pg_catalog.name; BEGIN
             SELECT o.rolname INTO stranger
