@@ -230,8 +230,8 @@ import Testing
         let node = try Node(server)
         let stopped = EndReason.released(.exit(.stopped(killed: false)))
         for (epoch, end) in [(1, stopped), (2, nil), (3, nil)] as [(Int64, EndReason?)] {
-            try node.ask(.auxiliary(.historyBegin(Epoch(epoch), previousRenewedAgo: .seconds(7))))
-            if let end { try node.ask(.auxiliary(.historyEnd(Epoch(epoch), reason: end))) }
+            try node.ask(.auxiliary(.historyBegin(Epoch(epoch), ago: .zero, previousRenewedAgo: .seconds(7))))
+            if let end { try node.ask(.auxiliary(.historyEnd(Epoch(epoch), reason: end, ago: .zero))) }
         }
         let history = try node.ask(ListHistory(lease: "test", limit: 10))
         #expect(history.map(\.epoch) == [Epoch(3), Epoch(2), Epoch(1)])

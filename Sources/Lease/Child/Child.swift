@@ -51,6 +51,7 @@ extension LeaseMachine {
         case .notStarted(current, let why): notStarted(current, why, &effects)
         case .exited(current, let exit):
             report(.childExited(exit, asked: tree.isEnding), &effects)
+            auxiliaries.register(at: now)
             if case .dying = tree { break }
             leadership?.tree = .dying(current, .exited(exit))
         case .killing(current, let cause): guardKills(current, cause, at: now, &effects)
@@ -121,7 +122,7 @@ extension LeaseMachine {
             case .none, .fallen: break
             }
         }
-        leadership?.tree = .none(startAt: startAt)
+        leadership?.tree = .none(startAt: startAt, since: now)
     }
 
     /// The child ended by itself. Returns when to start it again, or plans to give the lease up.
