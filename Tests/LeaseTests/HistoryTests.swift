@@ -37,6 +37,7 @@ import Testing
         var driver = try Driver.running()
         driver.feed(.guardAnswered(.exited(driver.start, .code(1))))
         driver.feed(.guardAnswered(.empty(driver.start)))
+        driver.settle()
         driver.feed(.sessionLost(driver.session, reason: "the database is away"))
         let start = driver.now
         while !driver.isStandby {

@@ -51,7 +51,6 @@ extension LeaseMachine {
         case .notStarted(current, let why): notStarted(current, why, &effects)
         case .exited(current, let exit):
             report(.childExited(exit, asked: tree.isEnding), &effects)
-            auxiliaries.register(at: now)
             if case .dying = tree { break }
             leadership?.tree = .dying(current, .exited(exit))
         case .killing(current, let cause): guardKills(current, cause, at: now, &effects)
@@ -133,6 +132,8 @@ extension LeaseMachine {
         }
         switch restarts.noteExit(at: now, policy: settings.restarts) {
         case .restart(let wait, let attempt):
+            // Others shall see that it leads without a child. Never before a release, which it would hold up.
+            auxiliaries.register(at: now)
             report(.restarting(after: wait, attempt: attempt), &effects)
             return now + wait
         case .giveUp:
