@@ -59,7 +59,7 @@ import Testing
             (.lease, LeaseShowCommand.helpMessage()), (.lease, LeaseHistoryCommand.helpMessage()),
             (.migrate, MigrateCommand.helpMessage()), (.probe, ProbeCommand.helpMessage()),
         ]
-        let own: Set = ["--output", "--limit", "--print", "--version", "--help"]
+        let own: Set = ["--output", "--limit", "--since", "--print", "--version", "--help"]
         for (user, text) in help {
             let shown = text.matches(of: /(?m)^ +(?:-\w, )?(--[a-z-]+)/).map { String($0.output.1) }
             let rows = SettingsTable.rows.filter { $0.users.contains(user) }
