@@ -14,7 +14,7 @@ help: ## Say what there is
 demo: ## Show a takeover on this machine (CHILD="any command", AIRFLOW_VERSION=2.10.5, DATABASE_URL=postgresql://...)
 	@scripts/demo
 
-# What a contributor waits for: ten minutes on two cores, builds and all.
+# What a contributor waits for: a quarter of an hour on two cores, builds and all.
 TEST := lint build size unit simulation guardmodel corpus endtoend
 # The same, with more worlds and new inputs for the fuzzers, and what takes long, root, containers or PyPI.
 TEST_ALL := lint build size unit worlds guardmodel endtoend probe fuzz airflow deploy chaos tsan

@@ -45,7 +45,7 @@ extension DatabaseMatrix {
                 try scenario.gone(pair.tree.id)
                 // Its session is gone and its lease is not: that is no disagreement.
                 #expect(try !scenario.lease([]).output.contains("DISAGREES"))
-                let new = try scenario.takeover(from: pair.tree)
+                let new = try scenario.leader(after: pair.tree.id, members: 1)
                 let history = try scenario.historyWithEnds(of: 1)
                 #expect(history.count == 2 && history[0].leadsNow && history[0].node == new.sidecar.node)
                 #expect(history[0].previousNode == pair.leader.node && history[1].reason?.hasPrefix("expired") == true)
@@ -59,7 +59,7 @@ extension DatabaseMatrix {
                 let pair = try scenario.pair(child: [])
                 pair.leader.signalKeeper(SIGTERM)
                 _ = try pair.leader.waitForExit()
-                let new = try scenario.takeover(from: pair.tree)
+                let new = try scenario.leader(after: pair.tree.id, members: 1)
                 let handedOver = try scenario.historyWithEnds(of: 1)
                 #expect(handedOver.count == 2 && handedOver[1].reason == "released: stopped", "\(handedOver)")
                 try scenario.expectGap(handedOver[0], between: pair.tree, new.tree, slack: Self.slack)
