@@ -101,10 +101,10 @@ struct RunCommand: ParsableCommand {
             "sidecar \(Version.current) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )
         for caution in settings.cautions { log.warning("\(caution)") }
-        var loop = KeeperLoop(
+        var keeper = KeeperRun(
             settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, log: log, signals: signals,
             watchdog: watchdog, publisher: publisher)
-        let code = loop.run()
+        let code = keeper.run()
         sink.flush(milliseconds: 500)
         return code
     }
