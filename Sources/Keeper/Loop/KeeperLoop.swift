@@ -17,7 +17,7 @@ struct KeeperLoop<P: Ports> {
     var listener: P.Notifications
     /// Why it ends. Nothing is fed to the machine any more.
     private(set) var ending: Exit?
-    private let timing: Timing
+    private let pictureInterval: Duration
     private var published: (snapshot: Snapshot, at: Instant)?
 
     init(
@@ -27,7 +27,7 @@ struct KeeperLoop<P: Ports> {
         self.ports = ports
         self.guardLink = guardLink
         self.listener = listener
-        timing = settings.timing
+        pictureInterval = settings.timing.pictureInterval
         machine = LeaseMachine(settings: settings, at: ports.now())
         self.database = DatabaseLink(session: database, timing: settings.timing)
     }
@@ -129,7 +129,7 @@ struct KeeperLoop<P: Ports> {
     private mutating func publish() {
         let now = ports.now()
         let snapshot = machine.snapshot(at: now)
-        if let published, published.snapshot == snapshot, now.since(published.at) < timing.pictureInterval { return }
+        if let published, published.snapshot == snapshot, now.since(published.at) < pictureInterval { return }
         published = (snapshot, now)
         ports.publish(snapshot, at: now)
     }

@@ -38,8 +38,14 @@ final class Keeper: Alarmed {
     let timing: Timing
     let isCalm: Bool
     let startedAt: Time
-    /// Nil before it runs for the first time.
-    private(set) var loop: KeeperLoop<WorldPorts>?
+    /// The loop at its own place: it is large, and not to be copied at every turn. Nil before it runs for the first time.
+    private final class Running {
+        var loop: KeeperLoop<WorldPorts>
+
+        init(_ loop: KeeperLoop<WorldPorts>) { self.loop = loop }
+    }
+
+    private var running: Running?
     private(set) var state = State.running
     var hands = Hands.off
     private(set) lazy var guardian = ModelGuard(
@@ -72,6 +78,8 @@ final class Keeper: Alarmed {
     var canAct: Bool { state == .running || state == .stalled }
     var leadership: Leadership? { if case .leading(let leadership) = role { leadership } else { nil } }
     var standby: Standby? { if case .standby(let standby) = role { standby } else { nil } }
+    /// Not while the loop turns.
+    var machine: LeaseMachine? { running?.loop.machine }
     var connection: Connection? { session.connection }
     /// By its own clock.
     var now: Instant { host.clock(at: world.now) }
@@ -110,17 +118,18 @@ final class Keeper: Alarmed {
             return copied
         }
         session.pretendOpen()
-        loop = other.loop
-        loop?.ports = WorldPorts(keeper: self)
-        loop?.guardLink.port = guardEnd
-        loop?.database.session = session
-        loop?.listener = listener
+        guard var loop = other.running?.loop else { return }
+        loop.ports = WorldPorts(keeper: self)
+        loop.guardLink.port = guardEnd
+        loop.database.session = session
+        loop.listener = listener
+        running = Running(loop)
     }
 
     /// The world is over.
     func forget() {
         child = nil
-        loop = nil
+        running = nil
         session.forget()
         guardian.forget()
     }
@@ -131,8 +140,7 @@ final class Keeper: Alarmed {
     /// It waits with an idle session and a guard that has answered, and nothing is under way between them.
     var isAtRest: Bool {
         guard isRunning, !isInside, held.isEmpty, signals.isEmpty, !session.isUnread, guardEnd.isQuiet, guardian.isAtRest,
-            let loop, loop.machine.guardian.hasAnswered, case .idle = loop.machine.link,
-            case .running = leadership?.tree
+            let machine, machine.guardian.hasAnswered, case .idle = machine.link, case .running = leadership?.tree
         else { return false }
         return true
     }
@@ -161,14 +169,16 @@ final class Keeper: Alarmed {
         guard isRunning, !isInside else { return }
         guard held.isEmpty else { return goOn() }
         isInside = true
-        if loop == nil {
-            loop = KeeperLoop(
-                settings: settings, ports: WorldPorts(keeper: self),
-                guardLink: GuardLink(guardEnd, commandIndex: 1, handicap: Handicap()), database: session,
-                listener: listener)
-            loop?.begin()
+        if let running {
+            running.loop.turn()
         } else {
-            loop?.turn()
+            let running = Running(
+                KeeperLoop(
+                    settings: settings, ports: WorldPorts(keeper: self),
+                    guardLink: GuardLink(guardEnd, commandIndex: 1, handicap: Handicap()), database: session,
+                    listener: listener))
+            self.running = running
+            running.loop.begin()
         }
         isInside = false
         if state == .running { turned() }
@@ -187,21 +197,16 @@ final class Keeper: Alarmed {
     /// All that it wanted done is done.
     private func turned() {
         session.judgeWords()
-        guard let loop else { return }
-        if let ending = loop.ending {
+        guard let (ending, wake) = running?.loop.outlook(at: now) else { return }
+        if let ending {
             world.trace { "\(self.name): ends, \(ending)" }
             if let child, child.isAlive { world.judge.blame("\(name) ends while \(child.name) is alive") }
             return end(byFault: false)
         }
-        scheduleWake()
+        scheduleWake(max(wake, now))
     }
 
-    private func scheduleWake() {
-        let now = now
-        guard var next = loop?.wake(at: now) else { return }
-        // Somebody has to see when there is room again.
-        if loop?.guardLink.isWaitingForRoom == true { next = min(next, now + .milliseconds(1)) }
-        next = max(next, now)
+    private func scheduleWake(_ next: Instant) {
         guard next.nanoseconds != .max else { return }
         // poll(2) has whole milliseconds, rounded up.
         let wanted = max(host.time(of: next), world.now)
@@ -268,7 +273,7 @@ final class Keeper: Alarmed {
             carryOut(held.removeFirst())
             guard isRunning else { return }
         }
-        if loop?.ending == nil { turn() } else { turned() }
+        if running?.loop.outlook(at: now).ending == nil { turn() } else { turned() }
     }
 
     private func carryOut(_ effect: Effect) {
@@ -341,5 +346,13 @@ final class Keeper: Alarmed {
         session.vanish()
         guardian.vanishWithTree()
         world.keeperEnded(self)
+    }
+}
+
+extension KeeperLoop {
+    /// Why it ends, if it does, and when it wants to turn again. Mutating, as reading it through a class would copy all of it.
+    fileprivate mutating func outlook(at now: Instant) -> (ending: Exit?, wake: Instant) {
+        // Somebody has to see when there is room in the channel again.
+        (ending, guardLink.isWaitingForRoom ? min(wake(at: now), now + .milliseconds(1)) : wake(at: now))
     }
 }

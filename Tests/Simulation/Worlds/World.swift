@@ -214,7 +214,7 @@ final class World: Stage {
         // Nobody starves: every sidecar that can is in touch with the database.
         if judge.violation == nil {
             for keeper in keepers where keeper.isRunning && !heldBack.contains(keeper.host.index) {
-                guard let status = keeper.loop?.machine.snapshot(at: keeper.now) else { continue }
+                guard let status = keeper.machine?.snapshot(at: keeper.now) else { continue }
                 // One that was late is unfit for a while, and in touch all the same.
                 if status.role == .standby, case .outOfTouch = status.trouble, !isYoung(keeper, since: peace) {
                     judge.blame("\(keeper.name) is out of touch")
@@ -237,6 +237,6 @@ final class World: Stage {
 
     /// It has not reached the database yet, nor had the time to.
     private func isYoung(_ keeper: Keeper, since peace: Time) -> Bool {
-        keeper.loop?.machine.lastContact == nil && now - max(peace, keeper.startedAt) < 2 * keeper.ttl
+        keeper.machine?.lastContact == nil && now - max(peace, keeper.startedAt) < 2 * keeper.ttl
     }
 }
