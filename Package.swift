@@ -66,7 +66,9 @@ let package = Package(
             name: "SettingsTests", dependencies: ["Settings", "Clock", "Postgres", "Text"], swiftSettings: strict),
         .testTarget(
             name: "KeeperTests",
-            dependencies: ["Keeper", "Clock", "Lease", "Orders", "Postgres", "Settings", "TestSupport", "Text"],
+            dependencies: [
+                "Keeper", "Clock", "Guard", "Lease", "Orders", "Postgres", "Settings", "TestSupport", "Text",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "SidecarTests",

@@ -74,6 +74,7 @@ struct DatabaseLink<Port: DatabasePort> {
             stage = .ready
             return .event(.sessionOpened(id, backend: backend))
         case .answered(let reply):
+            if stage.asked == nil { slip("\(reply) to no statement") }
             stage = .ready
             return .event(.reply(id, reply))
         case .failed(let reason, let lasting, let schemaLost):

@@ -82,8 +82,12 @@ extension LeaseMachine {
     /// The guard could not be given the order: it does not read. As if the start had failed, else its end would be waited for
     /// for ever (11: EAGAIN).
     mutating func startUndelivered(_ start: StartID, at now: Instant, _ effects: inout [Action]) {
-        guard case .starting(start, _) = leadership?.tree else { return }
-        notStarted(start, .cannotFork(errno: 11), &effects)
+        switch leadership?.tree {
+        case .starting(start, _): notStarted(start, .cannotFork(errno: 11), &effects)
+        // The deadline passed between the order and this news: there is nothing to be killed.
+        case .dying(start, _): break
+        default: return slip("\(start) is undelivered and not being started: \(leadership as Any)")
+        }
         treeEmptied(at: now, &effects)
     }
 

@@ -68,7 +68,7 @@ extension LeaseMachine {
 
     /// As if the guard were dead: it never runs again, and what it leaves is zombies.
     mutating func nothingAliveBelowGuard(at now: Instant, _ effects: inout [Action]) {
-        guard guardian == .condemned else { return }
+        guard guardian == .condemned else { return slip("the guard is not condemned: \(guardian)") }
         report(.guardUndead, &effects)
         guardian = .gone
         leadership?.tree = .none(startAt: now)
@@ -89,7 +89,7 @@ extension LeaseMachine {
     }
 
     mutating func descendantsGone(at now: Instant, _ effects: inout [Action]) {
-        guard guardian == .fallen else { return }
+        guard guardian == .fallen else { return slip("nothing had fallen to the keeper: \(guardian)") }
         guardian = .gone
         report(.treeEmpty, &effects)
         leadership?.tree = .none(startAt: now)

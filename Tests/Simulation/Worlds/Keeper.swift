@@ -139,7 +139,8 @@ final class Keeper: Alarmed {
 
     /// It waits with an idle session and a guard that has answered, and nothing is under way between them.
     var isAtRest: Bool {
-        guard isRunning, !isInside, held.isEmpty, signals.isEmpty, !session.isUnread, guardEnd.isQuiet, guardian.isAtRest,
+        guard isRunning, !isInside, held.isEmpty, signals.isEmpty, !session.isUnread, guardEnd.isQuiet,
+            guardian.isAtRest,
             let machine, machine.guardian.hasAnswered, case .idle = machine.link, case .running = leadership?.tree
         else { return false }
         return true

@@ -70,7 +70,9 @@ final class GuardEnd: GuardPort, Alarmed {
     private var guardian: ModelGuard { keeper.guardian }
 
     func send(_ order: Order) -> Bool {
-        guard guardian.state != .dead, guardian.isRunning || guardian.unread + toGuard.count < room else { return false }
+        guard guardian.state != .dead, guardian.isRunning || guardian.unread + toGuard.count < room else {
+            return false
+        }
         keeper.act(.order(order))
         return true
     }

@@ -127,7 +127,9 @@ extension Sabotage {
             postpone(deadline, by: max(.zero, (now + timing.life).since(deadline)), &actions, &machine)
         case .deadlineFromSending: extendOnSending(&actions, &machine, at: now)
         case .watchFromSending:
-            guard let watch = machine.standby?.watch, watch.firstSeen == now, let sentAt = before.pollSentAt else { return }
+            guard let watch = machine.standby?.watch, watch.firstSeen == now, let sentAt = before.pollSentAt else {
+                return
+            }
             machine.update {
                 $0.watch = Watch(
                     session: watch.session, record: watch.record, server: watch.server, firstSeen: sentAt,
@@ -166,7 +168,9 @@ extension Sabotage {
             actions.removeAll { if case .send(_, .unlock) = $0 { true } else { false } }
             if case .busy(let id, .unlock, _) = machine.link { machine.link = .idle(id) }
         case .sessionClosedOnLoss:
-            guard !before.isLost, case .lost = machine.leadership?.standing, let id = machine.link.session else { return }
+            guard !before.isLost, case .lost = machine.leadership?.standing, let id = machine.link.session else {
+                return
+            }
             actions.append(.closeSession(id))
             machine.link = .down(retryAt: now + timing.renewInterval, failures: 0)
             machine.change { $0.holds = nil }
@@ -181,7 +185,8 @@ extension Sabotage {
             guard case .lost = machine.leadership?.standing, machine.guardian.hasAnswered else { return }
             machine.guardian = .answered(at: now + .seconds(1_000_000))
         case .patienceBeyondMargin:
-            guard case .lost = machine.leadership?.standing, case .asked(let token, let since, _) = machine.guardian else {
+            guard case .lost = machine.leadership?.standing, case .asked(let token, let since, _) = machine.guardian
+            else {
                 return
             }
             machine.guardian = .asked(token, since: since, by: since + .milliseconds(100))
