@@ -169,7 +169,8 @@ final class World: Stage {
         let longest = profile.longestTTL
         let peace = schedule(from: longest * 2, over: longest * 6)
         advance(until: peace)
-        heal()
+        // What went wrong may have done so before all were there.
+        if judge.violation == nil { heal() }
         let bound = bound
         let recovery = waitForOneChild(within: bound, "after the last fault")
         var takeover: Time?
