@@ -84,6 +84,7 @@ let package = Package(
         .executableTarget(name: "recorder", path: "Tests/Support/Recorder"),
         .executableTarget(name: "crowd", path: "Tests/Support/Crowd"),
         .executableTarget(name: "tracer", path: "Tests/Support/Tracer"),
+        .executableTarget(name: "slowfile", path: "Tests/Support/SlowFile"),
         .executableTarget(name: "survivor", dependencies: ["CLibPQ"], path: "Tests/Support/Survivor"),
         .testTarget(
             name: "TestSupportTests", dependencies: ["TestSupport", "Clock"], path: "Tests/Support/TestSupportTests",

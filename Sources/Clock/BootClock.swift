@@ -4,7 +4,8 @@ import Glibc
 
 /// The machine's `CLOCK_BOOTTIME`, which also counts while the machine sleeps (clock_gettime(2)).
 public enum BootClock {
-    /// Now. Where the clock cannot be read (a seccomp filter), the end of time: without a clock nothing may live on (R1).
+    /// Now. If the clock cannot be read (a seccomp filter), the latest instant there is: every deadline has passed
+    /// then, because without a clock no child may live (R1).
     public static func now() -> Instant {
         var time = timespec()
         guard clock_gettime(CLOCK_BOOTTIME, &time) == 0 else { return Instant(nanoseconds: .max) }

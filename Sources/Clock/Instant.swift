@@ -1,5 +1,6 @@
-// The one kind of time that decisions are made with: CLOCK_BOOTTIME on this machine. Instants are never compared between
-// machines and never come from a wall clock. This file holds the pure value; reading the clock is in BootClock.swift.
+// The one kind of time that decisions are made with: CLOCK_BOOTTIME on this machine. Instants are never compared
+// between machines and never come from a wall clock. This file holds the pure value; reading the clock is in
+// BootClock.swift.
 
 /// A point in time on this machine's `CLOCK_BOOTTIME`: nanoseconds since boot, suspend included (clock_gettime(2)).
 public struct Instant: Comparable, Hashable, Sendable {

@@ -1,11 +1,11 @@
-// This process's own arguments, in the memory the kernel gave them, which is what ps(1) and pkill(1) see: the keeper wipes
-// the database's password out of there. The guard takes a copy and wipes everything, so that whoever ends the command by its
-// words (`pkill -f "airflow scheduler"`) does not end its guard as well.
+// This process's own arguments, in the memory that the kernel gave them, which is what ps(1) and pkill(1) see. The
+// keeper wipes the database's password out of that memory. The guard takes a copy and wipes everything. So a person
+// who ends the command by its words (`pkill -f "airflow scheduler"`) does not end its guard as well.
 
 import CLinux
 import Glibc
 
-/// A copy of the program's arguments, made by the guard at its start and kept for ever.
+/// A copy of the program's arguments, made by the guard at its start and kept forever.
 struct Arguments {
     /// Ends with nil, as exec wants it.
     let vector: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
@@ -34,10 +34,11 @@ func retitle(_ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, co
     for (index, byte) in title.utf8.prefix(length).enumerated() { first[index] = CChar(bitPattern: byte) }
 }
 
-/// Overwrites the value of `--database-url X` and `--database-url=X` with asterisks in this process's own argument memory,
-/// which is what ps(1) and `/proc/PID/cmdline` show. What follows a `--` is the command's and is left as it is.
+/// Overwrites the value of `--database-url X` and `--database-url=X` with asterisks in this process's own argument
+/// memory, which is what ps(1) and `/proc/PID/cmdline` show. What follows a `--` is the command's and is left as it
+/// is.
 ///
-/// Whoever needs the value must have read it before. Not for use while another thread reads the arguments.
+/// A caller that needs the value must have read it before. Not for use while another thread reads the arguments.
 public func scrubArguments() {
     guard let arguments = clinux_argv() else { return }
     scrub(arguments, count: Int(clinux_argc()))
@@ -61,12 +62,12 @@ func scrub(_ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, coun
     }
 }
 
-/// Settings of the sidecar that are secret and that the command does not need. Where it shall have them, the keeper sends
-/// them.
+/// Settings of the sidecar that are secret and that the command does not need. If the command is meant to have them,
+/// the keeper sends them.
 let withheldVariables = ["SIDECAR_DATABASE_URL="]
 
-/// Overwrites their values in this process's own environment memory: a child of the guard has a copy of that until its exec,
-/// and is dumpable for a moment.
+/// Overwrites their values in this process's own environment memory: a child of the guard has a copy of that until
+/// its exec, and is dumpable for a moment.
 func scrubEnvironment() {
     guard let variables = clinux_environment() else { return }
     var index = 0

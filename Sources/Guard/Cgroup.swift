@@ -1,5 +1,5 @@
-// Where the kernel lets us, a control group (cgroups(7), v2) of the tree's own, since writing to its cgroup.kill reaches
-// every process in it in one stroke. Best effort on top of ancestry: nothing is ever called dead because of it.
+// A control group (cgroups(7), version 2) for the tree alone, if the kernel allows it. Writing to its cgroup.kill
+// reaches every process in it at once. It only helps: whether a tree is dead is decided by ancestry alone.
 
 import CLinux
 import Glibc
@@ -16,13 +16,15 @@ struct Cgroup {
     static func name(guard pid: pid_t, _ id: StartID) -> String { prefix(pid) + "\(id.rawValue)" }
     private static func prefix(_ pid: pid_t) -> String { "sidecar-\(pid)-" }
 
-    /// Makes a sub-group of that name; nil where there is no cgroup v2, where ours is the host's root, or where it may not
-    /// be written.
+    /// Makes a sub-group of that name; nil if there is no cgroup v2, if our group is the host's root, or if it is not
+    /// writable.
     init?(name: String) {
-        // The host's root has no cgroup.kill. To open groups there would be to meddle with a machine that is not ours.
+        // The host's root group has no cgroup.kill. The sidecar makes no groups there, because the machine is not
+        // ours.
         guard let own = Cgroup.own(), access(own + "/cgroup.kill", F_OK) == 0 else { return nil }
         path = own + "/" + name
-        // One of that name can only be what a guard of the same pid left behind; if it is in use it stays and so do we.
+        // A group of that name can only be left from an earlier guard with the same pid. If it is in use, it stays,
+        // and this tree gets no group.
         rmdir(path)
         guard mkdir(path, 0o755) == 0 else { return nil }
         killFile = clinux_open(path + "/cgroup.kill", O_WRONLY)
@@ -33,10 +35,10 @@ struct Cgroup {
         }
     }
 
-    /// SIGKILLs all in the group and in any group below it.
+    /// Sends SIGKILL to every process in the group and in the groups below it.
     func killAll() { _ = write(killFile, "1", 1) }
 
-    /// Forgets and removes the group, which must be empty. One that holds groups its processes made stays.
+    /// Closes and removes the group, which must be empty. If its processes made groups inside it, it stays.
     func remove() {
         if killFile >= 0 { close(killFile) }
         if processesFile >= 0 { close(processesFile) }
@@ -69,7 +71,8 @@ struct Cgroup {
         return directory(of: line.dropFirst("0::".count), mounts: mounts) { type, _ in type == "cgroup2" }
     }
 
-    /// That of one controller of version 1; nil also where the group is the hierarchy's root, which has no limits.
+    /// The directory of one controller of version 1; nil also if the group is the hierarchy's root, which has no
+    /// limits.
     static func directory(of controller: String, cgroups: String, mounts: String) -> String? {
         guard let path = path(of: controller, cgroups: cgroups), path != "/" else { return nil }
         return directory(of: path, mounts: mounts) { type, options in
@@ -95,14 +98,15 @@ struct Cgroup {
                 isWanted(fields[separator + 1], separator + 3 < fields.count ? fields[separator + 3] : "")
             else { continue }
             let (root, point) = (fields[3], fields[4])
-            // Octal escapes are left alone: nobody puts spaces there, and the group is only a help.
+            // Paths with octal escapes are skipped: they are rare, and the group only helps.
             guard !point.contains("\\"), let below = path(group, below: root) else { continue }
             return below.isEmpty ? String(point) : point + "/" + below
         }
         return nil
     }
 
-    /// What of `path` lies below `root`: both begin with a slash. Nil if it does not, or climbs out by "..".
+    /// The part of `path` below `root`; both begin with a slash. Nil if `path` is not below it, or climbs out by
+    /// "..".
     private static func path(_ path: Substring, below root: Substring) -> String? {
         let parts = path.split(separator: "/")
         let base = root.split(separator: "/")
@@ -112,7 +116,7 @@ struct Cgroup {
 
 }
 
-/// The text of a small file of the kernel's; nil if it cannot be read.
+/// The text of one of the kernel's small files; nil if it cannot be read.
 func contents(of path: String) -> String? {
     let file = clinux_open(path, O_RDONLY)
     guard file >= 0 else { return nil }

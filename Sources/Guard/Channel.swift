@@ -1,5 +1,5 @@
-// The packets between keeper and guard: a Unix socket pair that keeps message boundaries. Neither end ever blocks on the
-// other: a keeper that is stopped must not stop the guard, nor the other way round.
+// The packets between keeper and guard: a Unix socket pair that keeps message boundaries. Neither end ever blocks on
+// the other: a keeper that is stopped must not stop the guard, nor the other way round.
 
 import CLinux
 import Glibc
@@ -10,7 +10,7 @@ enum Packet: Equatable {
     case bytes(Int)
     /// The other end is closed, or the socket is of no more use.
     case closed
-    /// Something no honest peer sends: longer than the longest packet.
+    /// Longer than the longest packet: no correct peer sends that.
     case tooLong
 }
 
@@ -54,7 +54,7 @@ enum Channel {
             if length == 0 { return .closed }
             switch errno {
             case EINTR: continue
-            // Said once, when the peer ended with packets of ours unread; what it had sent before comes after it.
+            // Reported once if the peer ended with unread packets of ours. What the peer had sent before follows.
             case ECONNRESET: continue
             case EAGAIN: return .nothing
             default: return .closed

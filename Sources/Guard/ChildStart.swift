@@ -10,7 +10,7 @@ import Orders
 /// A child between fork and a known outcome of its exec.
 struct ChildStart {
     let pid: pid_t
-    /// The read end of a pipe that the exec closes. What comes over it is why there was no exec.
+    /// The read end of a pipe that the exec closes. If there is no exec, the reason comes through it.
     let outcome: Int32
 
     enum Outcome: Equatable {
@@ -21,7 +21,8 @@ struct ChildStart {
 
     /// Where the command stands when processor or memory is short: behind keeper and guard.
     struct Place {
-        /// Its nice value. Set in any case: the guard's own is raised, and not for the child.
+        /// Its nice value. Always set, because the guard's own priority is raised and the child must not inherit
+        /// that.
         var nice: Int32
         var oomScoreIncrease: Int32
     }
@@ -59,7 +60,7 @@ struct ChildStart {
         outcome = ends[0]
     }
 
-    /// What has become of it by now. Ask no more once it is not `.unknown`.
+    /// The outcome so far. Not to be asked again once it is not `.unknown`.
     func poll() -> Outcome {
         var failure: Int32 = 0
         let count = withUnsafeMutableBytes(of: &failure) { read(outcome, $0.baseAddress, $0.count) }
@@ -71,48 +72,50 @@ struct ChildStart {
         }
     }
 
-    /// Says instead of an errno, all of which are positive, that the deadline had passed.
+    /// Stands for "the deadline had passed" in place of an errno. Every errno is positive.
     fileprivate static let deadlinePassed: Int32 = -1
 }
 
-/// Runs in the new process. Returns only if there was no exec: why.
+/// Runs in the new process. Returns only if there was no exec, with the reason.
 private func becomeCommand(
     _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>,
     _ environment: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, guardian: pid_t, deadline: Instant,
     cgroup: Cgroup?, place: ChildStart.Place
 ) -> Int32 {
-    // First of all the death signal; then see whether its sender was still there to be watched.
+    // The parent-death signal comes first. Then check that the guard was still alive when it was set.
     guard clinux_set_parent_death_signal(SIGKILL) == 0 else { return errno }
     guard getppid() == guardian else { return ESRCH }
-    // A session of its own keeps the guard out of every group signal of the tree.
+    // A session of its own, so that no group signal of the tree reaches the guard.
     guard setsid() >= 0 else { return errno }
     if let cgroup { _ = write(cgroup.processesFile, "0", 1) }
     take(place)
     for number in 1...highestSignal where number != SIGKILL && number != SIGSTOP && !staysIgnored(number) {
         _ = clinux_default_signal(number)
     }
-    // All that the guard opened is close-on-exec already. This is for what a library may have opened meanwhile.
+    // Everything that the guard opened is close-on-exec already. This is for what a library may have opened
+    // meanwhile.
     _ = clinux_close_on_exec_from(STDERR_FILENO + 1)
     var none = sigset_t()
     sigemptyset(&none)
     guard sigprocmask(SIG_SETMASK, &none, nil) == 0 else { return errno }
-    // As late as can be: this process may have been held up for any length of time (R1).
+    // As late as possible, because this process may have been held up for any length of time (R1).
     guard BootClock.now() < deadline else { return ChildStart.deadlinePassed }
     _ = clinux_execvpe(arguments[0], arguments, environment)
     return errno
 }
 
-/// Whether this process was started with the signal ignored in the way that nohup(1) and a shell's `&` do, and mean for the
-/// command. The guard itself changes no disposition of these.
+/// Whether this process was started with the signal ignored in the way that nohup(1) and a shell's `&` do, and mean
+/// for the command. The guard itself changes no disposition of these.
 private func staysIgnored(_ number: Int32) -> Bool {
     (number == SIGHUP || number == SIGINT || number == SIGQUIT) && clinux_ignores_signal(number) != 0
 }
 
-/// As far as it can be had: a child in the wrong place is better than none.
+/// Best effort: a child with the wrong priority is better than no child.
 private func take(_ place: ChildStart.Place) {
     _ = clinux_set_priority(min(place.nice, 19))
     guard place.oomScoreIncrease > 0 else { return }
-    // The files of a process that is not dumpable, as the guard and so this one is, are root's. Only for this moment.
+    // This process is not dumpable, like the guard, so its files in /proc belong to root. It is dumpable for this
+    // moment only.
     _ = clinux_set_dumpable(1)
     let file = clinux_open("/proc/self/oom_score_adj", O_RDWR)
     _ = clinux_set_dumpable(0)
@@ -135,7 +138,8 @@ private let highestSignal: Int32 = 64
 private enum Environment {
     typealias Vector = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
 
-    /// The inherited one without what is withheld, with the additions in place of inherited ones of the same names.
+    /// The inherited environment without the withheld variables. An addition replaces an inherited variable of the
+    /// same name.
     static func merged(additions: [String]) -> Vector {
         var kept: [UnsafeMutablePointer<CChar>?] = additions.map { strdup($0) }
         if let inherited = clinux_environment() {

@@ -1,6 +1,6 @@
-// What the guard decides, without a system call: events in, actions out. Guarantees (R1, R12): a child is only wanted while
-// its deadline lies in the future; a kill, once begun, is undone by nothing; `.empty` is said only when told that the
-// kernel knows no child; every order that names another start than the current one is ignored.
+// What the guard decides, without a system call: events in, actions out. Guarantees (R1, R12): a child may live only
+// while its deadline lies in the future. Nothing undoes a kill that has begun. `.empty` is sent only after the report
+// that the kernel knows no child. An order that names another start than the current one is ignored.
 
 import Clock
 import Orders
@@ -15,7 +15,7 @@ struct GuardMachine {
         case signal(pid: Int32, number: Int32)
         /// Kill every descendant, until `treeEmpty` can be reported.
         case kill
-        /// End the guard: nobody is left to guard for and nothing to guard.
+        /// End the guard: the keeper is gone, and so is the tree.
         case leave
     }
 
@@ -29,7 +29,7 @@ struct GuardMachine {
     enum Command: Equatable {
         case unreaped(pid: Int32)
         case reaped
-        /// Its exec failed, which was said: no exit is told.
+        /// Its exec failed, which was reported. So no exit is reported.
         case neverRan
     }
 
@@ -46,11 +46,11 @@ struct GuardMachine {
     }
 
     private(set) var state = State.idle
-    /// What the next child is handicapped by.
+    /// The lower priority of the next child.
     private(set) var handicap = Handicap()
     private var newest: StartID?
 
-    /// Time has come to `now`. To be told at every wake, before anything else is (R1).
+    /// The time is `now`. To be called at every wake, before anything else (R1).
     mutating func tick(now: Instant) -> [Action] {
         switch state {
         case .starting(let start) where start.deadline <= now, .running(let start) where start.deadline <= now:
@@ -95,7 +95,8 @@ struct GuardMachine {
     /// The keeper waits for the answer, whether there is something to extend or not.
     private mutating func extend(_ id: StartID, _ deadline: Instant, _ token: UInt64) -> [Action] {
         guard var start = current(id) else { return [.say(.pong(token: token))] }
-        // Also an earlier one: the keeper takes back what it granted before it knew how late the guard is (R2).
+        // The new deadline may be earlier: the keeper takes back what it granted before it knew how late the guard is
+        // (R2).
         start.deadline = deadline
         if case .starting = state { state = .starting(start) } else { state = .running(start) }
         return [.wake(at: start.deadline), .say(.extended(id, deadline: start.deadline, token: token))]
@@ -119,7 +120,7 @@ struct GuardMachine {
         }
     }
 
-    /// The command's own process, while it is not reaped and its pid can be nobody else's.
+    /// The command's own process, while it is not reaped, so that its pid cannot be another process's.
     var commandPid: Int32? {
         switch state {
         case .starting(let start), .running(let start): start.pid
@@ -167,8 +168,8 @@ struct GuardMachine {
         return [.say(.notStarted(start.id, reason)), .kill]
     }
 
-    /// A child of the guard ended and is reaped. Any may be told; the command's own is known by its pid, which was pinned
-    /// until this very call.
+    /// A child of the guard ended and is reaped. Any child may be reported. The command's own process is known by its
+    /// pid, which could not be used again before this call.
     mutating func reaped(pid: Int32, status: Int32) -> [Action] {
         switch state {
         case .starting(let start) where start.pid == pid, .running(let start) where start.pid == pid:
@@ -183,9 +184,9 @@ struct GuardMachine {
         }
     }
 
-    /// The kernel knows no child of the guard (waitpid(2): ECHILD). Nothing else may be taken for it.
-    /// - Parameter leftBehind: how many processes were killed that a command had left behind which ended by itself, and the
-    ///   first few of them.
+    /// The kernel knows no child of the guard (waitpid(2): ECHILD). Nothing else may be reported as this.
+    /// - Parameter leftBehind: if the command ended by itself, how many processes that it left behind were killed,
+    ///   and the first few of them.
     mutating func treeEmpty(leftBehind: (count: UInt32, processes: [SeenProcess]) = (0, [])) -> [Action] {
         guard case .killing(let id, _, let afterwards) = state else { return [] }
         let (count, processes) = leftBehind
@@ -200,13 +201,13 @@ struct GuardMachine {
         }
     }
 
-    /// The channel is at its end: the keeper is dead, or gave up on the guard.
+    /// The channel is closed: the keeper is dead, or has given up on the guard.
     mutating func keeperGone() -> [Action] { stop(.keeperGone) }
 
-    /// The channel carried something that is no order: whoever writes there is not to be trusted with a child.
+    /// The channel carried bytes that are not an order. Their sender cannot be trusted with a child.
     mutating func nonsense() -> [Action] { stop(.nonsense) }
 
-    /// The timer that was to wake the guard at the deadline cannot be set: without it nothing may live (R1).
+    /// The timer for the deadline cannot be set. Without it no child may live (R1).
     mutating func timerFailed() -> [Action] {
         switch state {
         case .starting(let start), .running(let start): kill(start, .timerFailed)

@@ -1,14 +1,14 @@
-// The guard process: sets itself up so that nothing but SIGKILL can end it, then waits in one poll(2) for the deadline, the
-// keeper, exits and exec outcomes, and carries out what GuardMachine decides. Guarantee (R1): at every wake the clock is
-// read first, so that no message that came too late can still lengthen a life.
+// The guard process: sets itself up so that nothing but SIGKILL can end it, then waits in one poll(2) for the
+// deadline, the keeper, exits and exec outcomes, and carries out what GuardMachine decides. Guarantee (R1): at every
+// wake the clock is read first, so that no message that came too late can still lengthen a life.
 
 import CLinux
 import Clock
 import Glibc
 import Orders
 
-/// Runs the guard on its end of the channel and never returns. Every signal is blocked already. The guard waits until the
-/// other end of `gate` is closed: the keeper looks into it once before that.
+/// Runs the guard on its end of the channel and never returns. Every signal is blocked already. The guard waits until
+/// the other end of `gate` is closed. Before that, the keeper opens the guard's files in /proc.
 func guardMain(channel: Int32, gate: Int32) -> Never {
     // Its own session: a signal to the keeper's group must not take both.
     guard setsid() >= 0 else { giveUp("setsid") }
@@ -30,7 +30,7 @@ func guardMain(channel: Int32, gate: Int32) -> Never {
     _exit(0)
 }
 
-/// A guard that could not do its duty is none: the keeper sees it end.
+/// A guard that cannot do its duty exits. The keeper sees that.
 private func giveUp(_ call: StaticString) -> Never {
     let reason = strerror(errno)
     for text in ["sidecar-guard: cannot guard: \(call): ", reason.map { String(cString: $0) } ?? "", "\n"] {
@@ -39,18 +39,19 @@ private func giveUp(_ call: StaticString) -> Never {
     _exit(71)
 }
 
-/// R1: a guard that gets the processor after its tree kills late. So it comes first from its start on, as far as it may:
-/// with CAP_SYS_NICE, or within RLIMIT_NICE. Without either the child's handicap has to do.
+/// R1: a guard that gets the processor later than its tree kills late. So it raises its own priority at its start, as
+/// far as it may: with CAP_SYS_NICE, or within RLIMIT_NICE. Without either, only the child's lower priority helps.
 private func comeFirst(from priority: Int32) {
     for nice in -20..<min(priority, 20) where clinux_set_priority(nice) == 0 { break }
-    // In the machine's root group each session is scheduled as one (sched(7), autogroup), and only against others by this.
+    // In the machine's root group the kernel schedules each session as a whole (sched(7), autogroup). Against other
+    // sessions, only this file sets its priority.
     let file = clinux_open("/proc/self/autogroup", O_WRONLY)
     guard file >= 0 else { return }
     _ = write(file, "-20", 3)
     close(file)
 }
 
-/// Nothing that the keeper had open may be kept open by a guard that outlives it.
+/// A guard that outlives its keeper must not keep the keeper's files open.
 private func closeAllBut(_ channel: Int32) {
     let first = STDERR_FILENO + 1
     if channel > first, clinux_close_range(UInt32(first), UInt32(channel - 1)) != 0 {
@@ -83,7 +84,7 @@ private struct GuardLoop: ~Copyable {
     /// A kill under way.
     private struct Hunt {
         var sweeps = 0
-        /// A sweep is not through yet.
+        /// A sweep is not complete yet.
         var isSweeping = false
         /// The command had ended by itself: what is killed now is what it left behind.
         let isForLeftovers: Bool
@@ -109,7 +110,7 @@ private struct GuardLoop: ~Copyable {
         guard childSignal >= 0, timer >= 0 else { return nil }
     }
 
-    /// Returns when there is nobody left to guard for and nothing to guard.
+    /// Returns when the keeper and the tree are gone.
     mutating func run() {
         say(.ready)
         while machine.state != .left {
@@ -131,16 +132,17 @@ private struct GuardLoop: ~Copyable {
         withUnsafeTemporaryAllocation(of: pollfd.self, capacity: 4) { set in
             set[0] = pollfd(fd: channelIsOpen ? channel : -1, events: Int16(channelEvents), revents: 0)
             set[1] = pollfd(fd: childSignal, events: Int16(POLLIN), revents: 0)
-            // Where there is no deadline (any more), it would make every wait return at once.
+            // Without a deadline, a timer that has fired would make every wait return at once.
             set[2] = pollfd(fd: machine.deadline != nil ? timer : -1, events: Int16(POLLIN), revents: 0)
             set[3] = pollfd(fd: start?.outcome ?? -1, events: Int16(POLLIN), revents: 0)
-            // Where poll(2) itself fails, the loop must go on, and not take the whole processor for it.
+            // If poll(2) itself fails, the loop must go on, but without using the whole processor.
             let pauses = [untilDeadline, beat.pause(at: BootClock.now())].filter { $0 >= 0 }
             if poll(set.baseAddress, 4, hunt?.pause ?? pauses.min() ?? -1) < 0, errno != EINTR { usleep(5000) }
         }
     }
 
-    /// In milliseconds, rounded up; -1 without one. The timer comes first. This is there should it fail.
+    /// In milliseconds, rounded up; -1 without a deadline. The timer fires first. This is a second line of defence if
+    /// the timer fails.
     private var untilDeadline: Int32 {
         guard let deadline = machine.deadline else { return -1 }
         return Int32(clamping: max(deadline.since(BootClock.now()).milliseconds, 0) + 1)
@@ -232,7 +234,7 @@ private struct GuardLoop: ~Copyable {
             if pid == command { ended = status }
         }
         guard let command, let ended else { return }
-        // Its exec may have failed since the last look: then that is what is to be told, not an exit.
+        // Its exec may have failed since the last look. Then the failure is reported, not an exit.
         learnOutcome()
         perform(machine.reaped(pid: command, status: ended))
     }
@@ -242,8 +244,8 @@ private struct GuardLoop: ~Copyable {
         // What becomes of its exec no longer matters, and the pipe may stay open for long (an exec can hang).
         forgetStart()
         hunt = Hunt(isForLeftovers: machine.isAfterExit, naming: Naming.Schedule(from: BootClock.now()))
-        // The first strokes need no look at /proc, which takes long on a machine with many processes. The command is not
-        // reaped, so both its pid and the group of that number are still its own.
+        // The first kills need no look at /proc, which takes long on a machine with many processes. The command is
+        // not reaped, so both its pid and the process group of that number are still its own.
         if let command = machine.commandPid {
             Glibc.kill(-command, SIGKILL)
             Glibc.kill(command, SIGKILL)
@@ -273,13 +275,13 @@ private struct GuardLoop: ~Copyable {
         guard progress == .empty else { return nameSurvivors() }
         let leftBehind = (hunt?.leftBehind ?? 0, hunt?.firstSeen ?? [])
         hunt = nil
-        // Else it would go off for a start that is over, and make every wait return at once.
+        // Otherwise the timer would fire for a start that is over, and make every wait return at once.
         _ = clinux_boottime_timer_set(timer, 0)
         removeCgroup()
         perform(machine.treeEmpty(leftBehind: leftBehind))
     }
 
-    /// What has survived SIGKILL for a while: in state D, or of another user.
+    /// Reports what has survived SIGKILL for a while: it is in state D, or belongs to another user.
     private mutating func nameSurvivors() {
         guard hunt?.naming.isDue(at: BootClock.now()) == true, !tree.remains.isEmpty else { return }
         perform(machine.survivors(tree.remains))

@@ -1,5 +1,5 @@
-// The keeper's hold on its guard: forks it, sends it orders, reads its answers, and kills it if it must (R12). Nothing here
-// blocks.
+// The keeper's handle of its guard: forks it, sends it orders, reads its answers, and kills it if it must (R12).
+// Nothing here blocks.
 
 import CLinux
 import Clock
@@ -24,14 +24,14 @@ public struct GuardProcess: Sendable {
         case answer(Answer)
         /// The guard has ended, or is about to.
         case closed
-        /// Bytes that are no answer: the guard is not to be trusted any more.
+        /// Bytes that are not an answer: the guard cannot be trusted any more.
         case nonsense
     }
 
-    /// Makes the guard: a child of this process that runs the guard's loop and never returns from here. Must be the first
-    /// statement of main, while there is one thread and nothing else is open. Also makes this process a subreaper, so that
-    /// the tree falls to it when the guard dies, and sets SIGCHLD to its default: were it inherited as ignored, no
-    /// exit would ever be told.
+    /// Makes the guard: a child of this process that runs the guard's loop and never returns from here. Must be the
+    /// first statement of main, while there is one thread and nothing else is open. Also makes this process a
+    /// subreaper, so that it inherits the tree when the guard dies. Also sets SIGCHLD to its default: if it were
+    /// inherited as ignored, no exit would ever be reported.
     /// - Returns: in the keeper, the guard; nil with errno if there could be none.
     public static func fork() -> GuardProcess? {
         guard occupyStandardStreams(), clinux_set_child_subreaper() == 0, clinux_default_signal(SIGCHLD) == 0,
@@ -39,7 +39,7 @@ public struct GuardProcess: Sendable {
         else { return nil }
         var gate: [Int32] = [-1, -1]
         guard clinux_pipe(&gate, 0) == 0 else { return nil }
-        // From before the fork, so that no signal can end the guard before it has blocked them itself.
+        // Blocked before the fork, so that no signal can end the guard before it has blocked them itself.
         var all = sigset_t()
         var before = sigset_t()
         sigfillset(&all)
@@ -59,7 +59,8 @@ public struct GuardProcess: Sendable {
             errno = number
             return nil
         }
-        // While the guard still waits at the gate: soon it cannot be looked into any more (`hidepid`), not even by us.
+        // While the guard still waits at the gate: later its files cannot be opened any more (`hidepid`), not even by
+        // the keeper.
         let guardian = GuardProcess(
             pid: pid, channel: keeperEnd, children: childrenFile(of: pid),
             descriptor: clinux_pidfd_open(pid))
@@ -69,7 +70,8 @@ public struct GuardProcess: Sendable {
         return guardian
     }
 
-    /// The kernel makes its own buffer for such a file at the first read, and later may have no memory for it.
+    /// Opens the file and reads it once. The kernel makes its buffer for such a file at the first read, and later it
+    /// may have no memory for it.
     private static func childrenFile(of pid: pid_t) -> Int32 {
         let file = ProcessFiles().children(of: pid, thread: pid)
         var list = PidList()
@@ -78,7 +80,7 @@ public struct GuardProcess: Sendable {
         return file
     }
 
-    /// Were one of them closed, the next file opened would become the child's standard input or output.
+    /// If one of them were closed, the next file opened would become the child's standard input or output.
     private static func occupyStandardStreams() -> Bool {
         while true {
             let file = open("/dev/null", O_RDWR)
@@ -109,20 +111,20 @@ public struct GuardProcess: Sendable {
         }
     }
 
-    /// SIGKILLs the guard (R12). The kernel then kills the command, and what else there is falls to this process: sweep it
-    /// with `Tree`. Only before the guard has been reaped.
-    /// - Returns: whether SIGKILL is under way. Then the guard makes no process and reaps none any more, also if it is traced,
-    ///   frozen or in state D and does not die for long: `Tree.sweep(below:)` can kill what is below it.
+    /// Sends SIGKILL to the guard (R12). The kernel then kills the command, and this process inherits the rest of the
+    /// tree: sweep it with `Tree`. Only before the guard has been reaped.
+    /// - Returns: whether SIGKILL is under way. Then the guard makes no process and reaps none any more, also if it
+    ///   is traced, frozen or in state D and does not die for long: `Tree.sweep(below:)` can kill what is below it.
     @discardableResult
     public func kill() -> Bool { Glibc.kill(pid, SIGKILL) == 0 }
 
-    /// Whether it has ended, reaped or not: one that somebody traces cannot be reaped before the tracer has let go, but what
-    /// was below it has fallen to this process.
+    /// Whether it has ended, reaped or not. A traced guard cannot be reaped before its tracer has let go, but its
+    /// tree has already fallen to this process.
     public var hasEnded: Bool {
         descriptor >= 0 ? Tree.hasEnded(descriptor) : ProcessFiles().stat(of: pid)?.isDead ?? false
     }
 
-    /// What is needed to kill what is below the guard once `kill` has returned true.
+    /// What `Tree` needs to kill what is below the guard once `kill` has returned true.
     public var condemned: Tree.Condemned { Tree.Condemned(pid: pid, children: children, descriptor: descriptor) }
 
     /// Removes the control group that a guard which was killed could not remove. Only once its tree is dead.

@@ -1,5 +1,5 @@
-// When processes that SIGKILL does not end are named: by the guard, and by the keeper when it kills itself. They are in
-// state D, or of another user whom the sidecar may not signal.
+// When processes are named that SIGKILL does not end: by the guard, and by the keeper when it kills itself. They are
+// in state D, or belong to another user whom the sidecar may not signal.
 
 import Clock
 
@@ -7,12 +7,13 @@ import Clock
 public enum Naming {
     /// The first time, counted from the first SIGKILL: long after any process that can die has died.
     public static let first = Duration.seconds(2)
-    /// From then on.
+    /// The time between one naming and the next.
     public static let again = Duration.seconds(10)
-    /// How many whole sweeps there must have been before: a process that was stopped itself must not count that time.
+    /// How many whole sweeps there must have been before. So the time in which the sweeping process itself was
+    /// stopped does not count.
     static let sweeps = 20
 
-    /// One kill's.
+    /// The times for one kill.
     public struct Schedule: Equatable, Sendable {
         private var next: Instant
         private var sweepsLeft = Naming.sweeps

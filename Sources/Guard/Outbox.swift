@@ -1,5 +1,5 @@
-// What the guard still has to say while its keeper does not read. What happened to the child is kept, in order, and said
-// when there is room; what is only news of the moment (a pong, an extension) is dropped.
+// The answers that the guard could not send yet, because its keeper does not read. Answers about the child are kept,
+// in order, and sent when there is room. Answers that matter only at the moment (a pong, an extension) are dropped.
 
 import Orders
 
@@ -25,7 +25,7 @@ struct Outbox {
                 waiting.removeAll(where: \.mayBeLost)
                 return
             case .closed:
-                // The end of file that the next read finds is what is acted upon.
+                // The guard acts on the end of file that the next read finds.
                 clear()
                 return
             }

@@ -1,13 +1,13 @@
-// Reads /proc: what a process's stat file says, which children its `children` files list, and who there is at all. Every
-// buffer is made once, so that reading needs no memory at the time a tree must be killed.
+// Reads /proc: what a process's stat file says, which children its `children` files list, and which processes exist.
+// Every buffer is made once, so that reading needs no memory at the time when a tree must be killed.
 
 import CLinux
 import Glibc
 
 struct ProcessFiles: ~Copyable {
     private let directory: Int32
-    /// Small on purpose: the newest pids come last, and the shorter the time between listing one and looking at it, the
-    /// likelier it still lives in a tree whose processes do nothing but fork and exit.
+    /// Small on purpose: the newest pids come last. The shorter the time between listing a pid and looking at it, the
+    /// likelier it still lives, in a tree whose processes do nothing but fork and exit.
     private let listing: UnsafeMutableRawBufferPointer
     private var listingLength = 0
     private var listingOffset = 0
@@ -31,7 +31,7 @@ struct ProcessFiles: ~Copyable {
     /// Whether processes can be seen at all: /proc is mounted and shows this process's own pid namespace.
     var isUsable: Bool { directory >= 0 }
 
-    /// Of another pid namespace's /proc every pid would name somebody else.
+    /// In the /proc of another PID namespace, every pid would name another process.
     static func isOwn() -> Bool {
         withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16) { target in
             guard let base = target.baseAddress else { return false }
@@ -42,7 +42,7 @@ struct ProcessFiles: ~Copyable {
         }
     }
 
-    // MARK: Everybody
+    // MARK: All processes
 
     /// Begins again with the first process there is.
     mutating func rewind() {
@@ -50,7 +50,7 @@ struct ProcessFiles: ~Copyable {
         if directory >= 0 { lseek(directory, 0, SEEK_SET) }
     }
 
-    /// The next process there is, in ascending order; nil after the last. One that exists all the while is not missed.
+    /// The next process, in ascending order; nil after the last. A process that exists all the while is not missed.
     mutating func next() -> pid_t? {
         guard directory >= 0 else { return nil }
         while true {
@@ -63,7 +63,7 @@ struct ProcessFiles: ~Copyable {
         }
     }
 
-    // MARK: One
+    // MARK: One process
 
     /// What the process's stat file says now; nil if there is no such process, or it is hidden from us.
     func stat(of pid: pid_t) -> ProcessStat? {
@@ -139,11 +139,11 @@ enum Dirent {
     }
 }
 
-/// The numbers in a `children` file (proc_pid_task(5)), one after the other, across as many reads as it takes. The kernel
-/// finds its place by counting children: nobody is missed as long as none of them is reaped meanwhile, and who comes to be a
-/// child meanwhile is appended. So after the end more may follow.
+/// The numbers in a `children` file (proc_pid_task(5)), one after the other, across as many reads as it takes. The
+/// kernel finds its place by counting children. So no child is missed as long as none of them is reaped meanwhile. A
+/// new child is appended, so more numbers may follow after the end.
 struct PidList: ~Copyable {
-    /// A read failed (ENOMEM, say): what looked like the end was none. Stays so until it is cleared.
+    /// A read failed (for example with ENOMEM), so the list was not read to its end. Stays true until it is cleared.
     var hasFailed = false
     private let buffer: UnsafeMutableRawBufferPointer
     private var file: Int32 = -1
@@ -160,7 +160,7 @@ struct PidList: ~Copyable {
         lseek(file, 0, SEEK_SET)
     }
 
-    /// Whether the file lists that number now. Leaves alone how far `next` has come in it.
+    /// Whether the file lists that number now. Does not change how far `next` has come in that file.
     mutating func contains(_ pid: pid_t, in file: Int32) -> Bool {
         (length, offset) = (0, 0)
         var position: off_t = 0
@@ -182,7 +182,7 @@ struct PidList: ~Copyable {
         return false
     }
 
-    /// The next number, or nil at the end, which is there for now only.
+    /// The next number, or nil at the end. More may follow later.
     mutating func next() -> pid_t? {
         var pid: pid_t = 0
         while true {

@@ -1,5 +1,5 @@
-// One process as /proc/PID/stat shows it (proc_pid_stat(5)): what is needed to say whose descendant it is and to know it
-// again. Parsing is total and allocates nothing: it runs while a tree is killed.
+// One process as /proc/PID/stat shows it (proc_pid_stat(5)): what is needed to tell whose descendant it is and to
+// recognise it later. Parsing accepts any text and allocates nothing: it runs while a tree is killed.
 
 import CLinux
 import Glibc
@@ -9,17 +9,18 @@ struct ProcessStat: Equatable {
     var parent: pid_t
     var group: pid_t
     var session: pid_t
-    /// In clock ticks since boot; with the pid it names one process for good.
+    /// In clock ticks since boot. Together with the pid it identifies one process forever.
     var startTime: UInt64
     /// R, S, D, T, Z, ... (proc_pid_stat(5)).
     var state: UInt8
     /// Its name as the kernel keeps it, at most 15 bytes; the rest are zero.
     var name: SIMD16<UInt8>
-    /// Dead for good and only waiting to be reaped. A zombie with more than one thread is a process whose main thread has
-    /// ended while others run on.
+    /// Dead for good and only waiting to be reaped. A zombie with more than one thread is a process whose main thread
+    /// has ended while others run on.
     var isDead: Bool
 
-    /// What the text of a stat file says, or nil. The name in it may hold spaces and parentheses: only the last `)` ends it.
+    /// What the text of a stat file says, or nil. The name in it may hold spaces and parentheses, so only the last
+    /// `)` ends it.
     init?(parsing text: UnsafeRawBufferPointer) {
         guard let nameEnd = text.lastIndex(of: UInt8(ascii: ")")) else { return nil }
         var fields = Fields(rest: text[..<nameEnd])

@@ -1,6 +1,6 @@
-// What the control group of this process may use and holds: its CPU limit, how often that was hit, how many tasks and how much
-// memory are in it. Read from cgroups(7) of version 2 and of version 1. Where there is no such group, or it is the machine's
-// root, nothing is known. All of it is a help: nothing is called dead because of it.
+// What the control group of this process may use and what it holds: its CPU limit, how often that was hit, how many
+// tasks and how much memory are in it. Read from cgroups(7) of version 2 and of version 1. If there is no such group,
+// or if it is the machine's root, nothing is known. It only helps: whether a tree is dead is decided elsewhere.
 
 import CLinux
 import Glibc
@@ -53,7 +53,8 @@ public struct Resources {
         // Beside version 1 there may be a version 2 without controllers.
         let isVersion2 = unified.map { access($0 + "/pids.current", F_OK) == 0 } ?? false
         self.isVersion2 = isVersion2
-        // A container's groups have one path in every hierarchy of version 1. Of another path, a group holds others, too.
+        // A container's groups have the same path in every hierarchy of version 1. A group with another path also
+        // holds processes from outside the container.
         let place = Cgroup.path(of: "cpu", cgroups: cgroups)
         func group(_ controller: String) -> String? {
             if isVersion2 { return unified }
@@ -94,12 +95,12 @@ public struct Resources {
         return Throttling(periods: periods, throttled: throttled)
     }
 
-    /// The state of now. A few small files, none of which waits for anything.
+    /// The present state, from a few small files. Reading them never blocks.
     func strain(lateness: Duration) -> Strain {
         var strain = Strain(lateness: lateness)
         let tasks = pids.flatMap { contents(of: $0 + "/pids.current") }.flatMap { number($0[...]) }
         strain.tasks = Int32(clamping: tasks ?? 0)
-        // What belongs to nobody else: memory shared with others is not given back when one dies.
+        // Only private memory counts. Memory shared with others is not freed when one process dies.
         let statistics = memory.flatMap { contents(of: $0 + "/memory.stat") }
         strain.memory = statistics.flatMap { field(isVersion2 ? "anon" : "total_rss", in: $0) } ?? 0
         let all = Int32(clamping: sysconf(Int32(_SC_NPROCESSORS_ONLN)) * 1000)

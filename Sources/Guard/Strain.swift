@@ -1,13 +1,15 @@
-// How the guard measures that it is starved: how late its own timers fire, and what of processor and processes its control
-// group has. It only measures; what follows from that is decided in Lease (R2).
+// How the guard measures that it has too little processor time: how late its own timers fire, and how much processor
+// and how many processes its control group has. It only measures. Lease decides what follows (R2).
 //
-// Cost: while a child runs the guard wakes about 27 times a second, which is some hundredths of a percent of one processor.
+// Cost: while a child runs the guard wakes about 27 times a second, which is some hundredths of a percent of one
+// processor.
 
 import Clock
 
 /// The guard's own timer, whose lateness is the measure.
 struct Beat {
-    /// No divisor of 100 ms, the usual period of a CPU limit: else it would always look at the same part of it.
+    /// Not a divisor of 100 ms, the usual period of a CPU limit. Otherwise it would always look at the same part of
+    /// the period.
     static let interval = Duration.milliseconds(37)
 
     private var due: Instant?
@@ -20,7 +22,7 @@ struct Beat {
         return due <= now ? 0 : Int32(clamping: due.since(now).milliseconds + 1)
     }
 
-    /// To be told at every wake. It beats only while a child may have to be killed in time.
+    /// To be called at every wake. It runs only while a child may have to be killed in time.
     mutating func tick(now: Instant, isNeeded: Bool) {
         guard isNeeded else {
             due = nil
@@ -33,7 +35,7 @@ struct Beat {
         due = now + Beat.interval
     }
 
-    /// The worst since the report before the last: one that is lost on its way is made good by the next.
+    /// The worst since the report before the last. So the next report replaces one that was lost.
     mutating func report() -> Duration {
         let worst = max(latest, latestBefore)
         latestBefore = latest

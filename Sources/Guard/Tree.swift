@@ -1,29 +1,31 @@
-// Kills everything that descends from the calling process, by ancestry alone. The guard uses it on the child's tree; the
-// keeper on what falls to it when the guard has died, and on what is below a guard that cannot die. Guarantees: no process is
-// ever signalled that is not a descendant, and a tree is called empty only when waitpid(2) knows no child. The one
-// exception is the tree below a guard that was SIGKILLed and yet does not die: `sweep(below:reaped:)` says what it takes.
+// Kills everything that descends from the calling process, by ancestry alone. The guard uses it on the child's tree.
+// The keeper uses it on the processes that it inherits when the guard has died, and on what is below a guard that
+// cannot die. Guarantees: only descendants are ever signalled, and a tree is called empty only when waitpid(2) knows
+// no child. The one exception is the tree below a guard that got SIGKILL and yet does not die: `sweep(below:)`
+// says under which conditions.
 //
-// How long it takes depends on the tree alone, and not on how many other processes there are: whom to kill is read from the
-// `children` files of /proc (proc_pid_task(5)). A kernel that lacks them (CONFIG_PROC_CHILDREN) has all of /proc
+// How long it takes depends on the tree alone, and not on the number of other processes: the `children` files of
+// /proc (proc_pid_task(5)) say whom to kill. On a kernel that lacks them (CONFIG_PROC_CHILDREN), all of /proc is
 // looked through instead.
 
 import CLinux
 import Glibc
 import Orders
 
-/// The descendants of the calling process, which must be a subreaper (PR_SET_CHILD_SUBREAPER), so that an orphan becomes
-/// its child and never escapes.
+/// The descendants of the calling process, which must be a subreaper (PR_SET_CHILD_SUBREAPER), so that an orphan
+/// becomes its child and never escapes.
 ///
-/// Only one thread may use it, and nothing else in the process may reap: a pid is safe to signal because nobody but this
+/// Only one thread may use it, and nothing else in the process may reap: a pid is safe to signal because only this
 /// value can free it. Makes its buffers at `init` and allocates nothing later.
 ///
-/// How each is reached without ever hitting a pid that was given to somebody else:
-/// - A direct child keeps its pid until reaped here: kill(2). So does its process group, which kill(2) signals as a whole,
-///   and no fork inside it can escape that. A group is signalled only in a session that is not our own: such a session was
-///   founded by a descendant, so nobody else can be in it. All of this is done without reading what `hidepid` may hide.
-/// - A deeper one through a pidfd, after a second look has shown that its parent is a descendant still. If the signal then
-///   arrives, the pid was not reaped in between, so it was that process's all the while. Where that cannot be
-///   had, its turn comes when its parent is dead and it has become a direct child.
+/// How each descendant is reached without ever hitting a pid that was given to another process:
+/// - A direct child keeps its pid until it is reaped here: kill(2). So does its process group, which kill(2) signals
+///   as a whole, and no fork inside the group can escape that. A group is signalled only in a session that is not our
+///   own. A descendant founded such a session, so no stranger can be in it. None of this reads what `hidepid` may
+///   hide.
+/// - A deeper descendant is reached through a pidfd, after a second look has shown that its parent is still a
+///   descendant. If the signal then arrives, the pid was not reaped in between, so it named the same process all the
+///   while. Where that is not possible, its turn comes when its parent is dead and it has become a direct child.
 public struct Tree: ~Copyable {
     /// How far one call of `sweep` has come.
     public enum Progress: Equatable, Sendable {
@@ -35,7 +37,7 @@ public struct Tree: ~Copyable {
         case empty
     }
 
-    /// A guard that was SIGKILLed and has not died: traced, frozen, in state D.
+    /// A guard that got SIGKILL and has not died: it is traced, frozen, or in state D.
     public struct Condemned: Equatable, Sendable {
         /// Its pid; not reaped yet.
         public let pid: pid_t
@@ -52,6 +54,8 @@ public struct Tree: ~Copyable {
     private enum Root: Equatable {
         case own(excluded: pid_t?)
         case below(Condemned)
+        /// What has fallen past such a guard to this process.
+        case past(Condemned)
     }
 
     /// What a sweep does next.
@@ -63,32 +67,34 @@ public struct Tree: ~Copyable {
         case scanned(next: Int, count: Int)
     }
 
-    /// Somebody below whom to look.
+    /// A process whose children are still to be looked for.
     private struct Node {
         let pid: pid_t
         let startTime: UInt64
-        /// Nobody can reap it during this sweep.
+        /// It cannot be reaped during this sweep.
         let isPinned: Bool
     }
 
     private struct Sighting {
         var children = 0
-        /// Somebody was not dead yet.
+        /// Some process was not dead yet.
         var isRestless = false
         /// Every child of the root was seen.
         var isComplete = true
     }
 
-    /// How many processes or threads one call looks at: a millisecond or two, so that the guard answers its keeper in time.
+    /// How many processes or threads one call looks at: a millisecond or two, so that the guard answers its keeper in
+    /// time.
     private static let slice = 256
-    /// How many children of one descendant are looked at in one sweep, and how often a sweep looks for new ones at its end.
+    /// How many children of one descendant are looked at in one sweep, and how often a sweep looks for new ones at
+    /// its end.
     private static let mostBelowOne = 4096
     private static let mostChases = 64
 
     private var files = ProcessFiles()
     private let own = getpid()
-    /// The `children` file of the main thread, to which orphans fall. Open from the start: a tree can use up all files
-    /// that there may be. -1 where the kernel has none.
+    /// The `children` file of the main thread, to which orphans fall. Open from the start, because a tree can use up
+    /// all the files that may be open. -1 if the kernel has none.
     private let ownChildren: Int32
     private let hasChildrenFiles: Bool
     private var children = PidList()
@@ -103,11 +109,14 @@ public struct Tree: ~Copyable {
     private var phase = Phase.begin
     private var seen = Sighting()
     private var restlessSweeps = 0
+    /// Nothing in the list of a condemned guard was alive in this sweep.
+    private var isClearBelow = false
     private var chases = 0
     private var lastGroup: pid_t = 0
-    /// Whether a condemned guard will reap no more: it was seen not to run since it was SIGKILLed.
+    /// Whether a condemned guard will reap no more: it was seen not to run after it got SIGKILL.
     private var isSettled = false
-    /// The living of one sweep whose children are still to be looked for. What does not fit has its turn later.
+    /// The living processes of one sweep whose children are still to be looked for. Those that do not fit have their
+    /// turn later.
     private let nodes: UnsafeMutableBufferPointer<Node>
     private var nodeCount = 0
     private var nodesDone = 0
@@ -143,15 +152,16 @@ public struct Tree: ~Copyable {
         inTree.deallocate()
     }
 
-    /// Whether processes can be seen: /proc is mounted and is that of our pid namespace. Otherwise a tree cannot be killed.
+    /// Whether processes can be seen: /proc is mounted and shows our own PID namespace. Otherwise a tree cannot be
+    /// killed.
     public var isUsable: Bool { files.isUsable }
 
-    /// Whether /proc shows this process's own PID namespace. Of another one's, every pid would name somebody else.
+    /// Whether /proc shows this process's own PID namespace. In another one's, every pid would name another process.
     public static var seesOwnProcesses: Bool { ProcessFiles.isOwn() }
 
     /// The first few processes that the last whole sweep saw alive.
     public var survivors: [SeenProcess] { lastLiving.all }
-    /// The same; where there are none, the first few that are dead and yet cannot be reaped, because somebody traces them.
+    /// The same. If there are none, the first few that are dead but cannot be reaped, because they are traced.
     public var remains: [SeenProcess] { lastLiving.all.isEmpty ? lastDead.all : lastLiving.all }
 
     /// Reaps every child that has ended and tells `reaped` its pid and wait status.
@@ -159,8 +169,11 @@ public struct Tree: ~Copyable {
     @discardableResult
     public mutating func reap(_ reaped: (pid_t, Int32) -> Void) -> Bool {
         // A sweep that is under way finds its place by counting our children.
-        if case .own = root { abandon() }
-        // Bounded: children that end faster than they can be reaped must not hold up a deadline.
+        switch root {
+        case .own, .past: abandon()
+        case .below: break
+        }
+        // Bounded: children that end faster than they can be reaped must not delay the check of the deadline.
         for _ in 0..<4096 {
             var status: Int32 = 0
             let pid = clinux_reap(&status)
@@ -173,32 +186,47 @@ public struct Tree: ~Copyable {
         return false
     }
 
-    /// Sends SIGKILL to every living descendant, then reaps. To be repeated, with short waits, until it returns `.empty`.
+    /// Sends SIGKILL to every living descendant, then reaps. To be repeated, with short waits, until it returns
+    /// `.empty`.
     /// - Parameters:
-    ///   - excluded: a child that is left alone with all that descends from it, or nil: a guard that is dead and cannot be
-    ///     reaped, because somebody traces it.
+    ///   - excluded: a child that is left alone with all its descendants, or nil. It is meant for a guard that is
+    ///     dead and cannot be reaped, because it is traced.
     ///   - reaped: told the pid and wait status of each child that was reaped, the excluded one included.
-    /// - Returns: `.empty` if nothing is left. Without `excluded`: waitpid(2) says ECHILD. With it: the lists of children,
-    ///   which only this value makes shorter, hold no other. (Whoever is alive below has an ancestor in them.)
+    /// - Returns: `.empty` if nothing is left. Without `excluded`: waitpid(2) says ECHILD. With it: the lists of
+    ///   children, from which only this value removes, hold no other. (Every living descendant has an ancestor in
+    ///   them.)
     public mutating func sweep(excluding excluded: pid_t? = nil, reaped: (pid_t, Int32) -> Void) -> Progress {
         guard advance(.own(excluded: excluded)) else { return .unfinished }
-        // While there is still life, the dead are left lying: they count against every limit on processes (pids.max,
-        // RLIMIT_NPROC, pid_max), so a tree that forks faster than it can be killed runs out of room to fork. Not for
-        // ever, since others live under those limits too.
+        // While some process is alive, the dead are not reaped. They count against every limit on processes
+        // (pids.max, RLIMIT_NPROC, pid_max), so a tree that forks faster than it can be killed runs out of room to
+        // fork. This does not go on forever, since other programs live under those limits too.
         restlessSweeps = seen.isRestless ? restlessSweeps + 1 : 0
         if seen.isRestless, restlessSweeps % 32 != 0 { return .alive }
         let isEmpty = reap(reaped)
         return isEmpty || (excluded != nil && seen.isComplete && seen.children == 0) ? .empty : .alive
     }
 
-    /// Sends SIGKILL to every living descendant of a guard that does not die. The guard must have been SIGKILLed, with
-    /// success: then it makes no child any more. Its dead children are not counted, since nobody can reap them.
-    /// - Returns: `.empty` if nothing below it is alive while it still is. That is sure: every child in the list that the
-    ///   kernel keeps was seen to be dead, and the dead have no children; whoever became a child later fell to the guard from
-    ///   one that was alive, so there was one in the list.
+    /// Sends SIGKILL to every living descendant of a guard that does not die, and to what fell past it to this process.
+    /// The guard must have got SIGKILL, with success: then it makes no child any more. Its dead children do not count,
+    /// since no process can reap them.
+    ///
+    /// Orphans fall to the guard while it lives. But as soon as the kernel begins to end the guard, they fall past it to
+    /// this process. Only at the end of that is the guard a zombie, and that takes time: it has memory and files to give
+    /// back, and needs a processor for it. So the guard's list alone does not show that nothing is alive.
+    /// - Returns: `.empty` if nothing of the tree is alive while the guard still is. This is sure: first every child in
+    ///   the guard's list was seen to be dead, then every other child in this process's list. The dead have no children.
+    ///   A later child of the guard can only come from a descendant that was alive, and then a living child would have
+    ///   been in its list. A later child of ours was ours before we read our list, or comes from one that was alive.
     public mutating func sweep(below guardian: Condemned) -> Progress {
-        guard advance(.below(guardian)) else { return .unfinished }
-        guard !seen.isRestless, seen.isComplete else { return .alive }
+        if root != .past(guardian) {
+            guard advance(.below(guardian)) else { return .unfinished }
+            isClearBelow = !seen.isRestless && seen.isComplete
+            root = .past(guardian)
+        }
+        guard advance(.past(guardian)) else { return .unfinished }
+        // The next sweep begins below it again.
+        root = .below(guardian)
+        guard isClearBelow, !seen.isRestless, seen.isComplete else { return .alive }
         // Had it died meanwhile, its children would be ours.
         if guardian.descriptor >= 0 { return guardian.hasEnded ? .alive : .empty }
         guard let now = files.stat(of: guardian.pid) else { return .alive }
@@ -207,7 +235,7 @@ public struct Tree: ~Copyable {
 
     // MARK: One sweep, in slices
 
-    /// Looks on; says whether the sweep is through.
+    /// Continues the sweep. Returns whether it is complete.
     private mutating func advance(_ root: Root) -> Bool {
         if root != self.root { abandon() }
         self.root = root
@@ -217,7 +245,7 @@ public struct Tree: ~Copyable {
             case .begin: begin()
             case .children:
                 guard lookAtChildren(&budget) else { continue }
-                // Where the list cannot be read, whoever can be found otherwise is killed all the same.
+                // If the list cannot be read, every process that can be found in another way is killed all the same.
                 if children.hasFailed || ownThreads.hasFailed { beginScan() } else { phase = .descendants }
             case .descendants:
                 guard lookAtDescendants(&budget) else { continue }
@@ -237,11 +265,10 @@ public struct Tree: ~Copyable {
         seen = Sighting()
         children.hasFailed = false
         ownThreads.hasFailed = false
-        living = Sightings()
-        dead = Sightings()
+        if case .past = root {} else { (living, dead) = (Sightings(), Sightings()) }
         (nodeCount, nodesDone, found, chases, lastGroup) = (0, 0, 0, 0, 0)
         switch root {
-        case .own:
+        case .own, .past:
             guard hasChildrenFiles else { return beginScan() }
             ownThreads.begin(files.threads(of: own))
             phase = .children
@@ -272,7 +299,7 @@ public struct Tree: ~Copyable {
 
     // MARK: The root's children
 
-    /// Says whether all were seen.
+    /// Returns whether all were seen.
     private mutating func lookAtChildren(_ budget: inout Int) -> Bool {
         while budget > 0 {
             budget -= 1
@@ -285,9 +312,11 @@ public struct Tree: ~Copyable {
         return false
     }
 
-    /// The other threads first, the main one last: it is the one that orphans fall to. The guard has no other.
+    /// The children of the other threads come first. The main thread comes last, because orphans fall to it. The
+    /// guard has no other thread.
     private mutating func openNextThread() -> Bool {
-        guard case .own = root, ownThreads.isOpen else { return false }
+        if case .below = root { return false }
+        guard ownThreads.isOpen else { return false }
         closeOther()
         while let thread = ownThreads.next() {
             if thread == own { continue }
@@ -296,7 +325,7 @@ public struct Tree: ~Copyable {
                 children.begin(otherChildren)
                 return true
             }
-            // One that has ended has no children any more. Anything else is a failure to look.
+            // A thread that has ended has no children any more. Any other error means that the look failed.
             if errno != ENOENT, errno != ESRCH { seen.isComplete = false }
         }
         ownThreads.end()
@@ -312,13 +341,14 @@ public struct Tree: ~Copyable {
     private mutating func lookAt(child pid: pid_t) {
         switch root {
         case .own(let excluded): if pid != excluded { lookAt(own: pid) }
+        case .past(let guardian): if pid != guardian.pid { lookAt(own: pid) }
         case .below(let guardian): lookAt(pid, below: guardian)
         }
     }
 
     private mutating func lookAt(own pid: pid_t) {
         seen.children += 1
-        // First of all. It does the dead no harm.
+        // First of all. A signal to a dead child does no harm.
         kill(pid, SIGKILL)
         killGroup(of: pid)
         let stat = files.stat(of: pid)
@@ -335,7 +365,7 @@ public struct Tree: ~Copyable {
         if stat?.isDead ?? (descriptor >= 0 && Tree.hasEnded(descriptor)) { return }
         note(pid, stat)
         if isSettled {
-            // Nobody reaps it but, when the guard is dead, this very value.
+            // No process can reap it, except this very value once the guard is dead.
             kill(pid, SIGKILL)
             killGroup(of: pid)
         } else {
@@ -347,7 +377,7 @@ public struct Tree: ~Copyable {
         add(Node(pid: pid, startTime: stat?.startTime ?? 0, isPinned: isSettled))
     }
 
-    /// Of a child that keeps its pid.
+    /// Kills the process group of a child that keeps its pid.
     private mutating func killGroup(of pid: pid_t) {
         let group = getpgid(pid)
         guard group > 1, group != lastGroup, group != getpgrp(), getsid(pid) != getsid(0) else { return }
@@ -355,9 +385,9 @@ public struct Tree: ~Copyable {
         lastGroup = group
     }
 
-    // MARK: Those below them
+    // MARK: Deeper descendants
 
-    /// Says whether all were seen.
+    /// Returns whether all were seen.
     private mutating func lookAtDescendants(_ budget: inout Int) -> Bool {
         while budget > 0 {
             guard nodesDone < nodeCount else { return true }
@@ -395,7 +425,7 @@ public struct Tree: ~Copyable {
         guard descriptor >= 0 else { return }
         defer { close(descriptor) }
         guard let now = files.stat(of: pid) else {
-            // Hidden from us (hidepid): that it is there says the list of its parent alone.
+            // Hidden from us (hidepid): only its parent's list says that it exists.
             guard !Tree.hasEnded(descriptor), again.contains(pid, in: file), isSame(node) else { return }
             note(pid, nil)
             _ = clinux_pidfd_send_signal(descriptor, SIGKILL)
@@ -404,7 +434,7 @@ public struct Tree: ~Copyable {
         guard !now.isDead, now.parent == own || now.parent == node.pid && isSame(node) else { return }
         note(pid, now)
         let sent = clinux_pidfd_send_signal(descriptor, SIGKILL) == 0
-        // One that may not be killed can have children that may.
+        // A process that may not be killed can have children that may.
         if sent || errno == EPERM { add(Node(pid: pid, startTime: now.startTime, isPinned: false)) }
     }
 
@@ -412,26 +442,31 @@ public struct Tree: ~Copyable {
         node.isPinned || files.stat(of: node.pid)?.startTime == node.startTime
     }
 
-    // MARK: Everybody there is, where there is no list
+    // MARK: All of /proc, if there are no lists
 
     private mutating func beginScan() {
-        // Whoever is hidden was not seen, and nothing is known of those that move while others are looked at.
+        // Hidden processes were not seen, and a process can move to another parent while others are looked at.
         seen.isComplete = false
         files.rewind()
         phase = .scan
     }
 
-    /// Says whether all were seen.
+    /// Returns whether all were seen.
     private mutating func scan(_ budget: inout Int) -> Bool {
         var rootPid = own
-        if case .below(let guardian) = root { rootPid = guardian.pid }
+        var excluded: pid_t?
+        switch root {
+        case .own(let pid): excluded = pid
+        case .past(let guardian): excluded = guardian.pid
+        case .below(let guardian): rootPid = guardian.pid
+        }
         while budget > 0 {
             budget -= 1
             guard let pid = files.next() else {
                 markDescendants(found)
                 return true
             }
-            guard pid != own, pid != rootPid, root != .own(excluded: pid), let process = files.stat(of: pid) else {
+            guard pid != own, pid != rootPid, pid != excluded, let process = files.stat(of: pid) else {
                 continue
             }
             if process.parent == rootPid { lookAt(scanned: process) }
@@ -445,7 +480,7 @@ public struct Tree: ~Copyable {
     }
 
     private mutating func lookAt(scanned process: ProcessStat) {
-        guard case .own = root else { return lookAt(child: process.pid) }
+        if case .below = root { return lookAt(child: process.pid) }
         seen.children += 1
         killGroup(of: process.pid)
         guard !process.isDead else { return }
@@ -453,8 +488,8 @@ public struct Tree: ~Copyable {
         kill(process.pid, SIGKILL)
     }
 
-    /// Spreads the mark from the direct children to all below them. Parents mostly have smaller pids than their children,
-    /// so one pass nearly does it; the bound is for a table that other processes changed while it was read.
+    /// Spreads the mark from the direct children to all their descendants. A parent mostly has a smaller pid than its
+    /// child, so one pass is nearly enough. The bound is for a table that other processes changed while it was read.
     private mutating func markDescendants(_ count: Int) {
         for _ in 0..<64 {
             var changed = false
@@ -477,7 +512,7 @@ public struct Tree: ~Copyable {
         return low < count && table[low].pid == pid ? low : nil
     }
 
-    /// Says whether all have been signalled.
+    /// Returns whether all have been signalled.
     private mutating func killScanned(_ next: Int, _ count: Int, _ budget: inout Int) -> Bool {
         var index = next
         while index < count, budget > 0 {
@@ -496,7 +531,8 @@ public struct Tree: ~Copyable {
         let pidfd = clinux_pidfd_open(process.pid)
         guard pidfd >= 0 else { return }
         defer { close(pidfd) }
-        // Same pid, start and parent after the pidfd was made: it is the process that was seen, and still below us.
+        // The pid, the start time and the parent are unchanged after the pidfd was made. So it is the process that
+        // was seen, and it is still a descendant.
         guard let now = files.stat(of: process.pid), now.startTime == process.startTime, now.parent == process.parent
         else {
             return
@@ -506,7 +542,7 @@ public struct Tree: ~Copyable {
 
     // MARK: What was seen
 
-    /// Somebody is alive.
+    /// Notes a living process.
     private mutating func note(_ pid: pid_t, _ stat: ProcessStat?) {
         seen.isRestless = true
         living.add(pid, stat)
@@ -518,7 +554,7 @@ public struct Tree: ~Copyable {
         nodeCount += 1
     }
 
-    /// It waits to be reaped: without /proc, for who is hidden there.
+    /// Whether the process waits to be reaped. Asked without /proc, because the process may be hidden there.
     private func isReapable(_ pid: pid_t) -> Bool {
         var information = siginfo_t()
         let found = waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT | Int32(bitPattern: 0x4000_0000))

@@ -1,5 +1,5 @@
-// How orders and answers travel: one message a packet, a fixed header and little-endian fields. Decoding is total: any
-// bytes are either exactly one message or nil; nothing traps and no trailing byte is let through, since nonsense on the
+// How orders and answers travel: one message per packet, a fixed header and little-endian fields. Any bytes decode
+// either to exactly one message or to nil. Nothing traps, and no trailing byte is accepted, since nonsense on the
 // channel is a reason to kill.
 
 import Clock
@@ -7,7 +7,8 @@ import Orders
 
 /// The binary form of `Order` and `Answer`.
 ///
-/// Header: `S C G`, version, kind. Then the kind's fields: integers little-endian, strings as a 32-bit length and UTF-8 bytes.
+/// Header: `S C G`, version, kind. Then the kind's fields: integers little-endian, strings as a 32-bit length and
+/// UTF-8 bytes.
 public enum Wire {
     /// The longest packet, in bytes; well under what a Unix socket takes at once.
     public static let limit = 64 * 1024
@@ -26,7 +27,7 @@ public enum Wire {
         case cannotFork, deadlinePassed, treeAlive, stale
     }
 
-    /// The order's packet; nil if it does not fit, or if an environment string is no `NAME=value` or holds a NUL.
+    /// The order's packet; nil if it does not fit, or if an environment string is not a `NAME=value` or holds a NUL.
     public static func encode(_ order: Order) -> [UInt8]? {
         var writer: Writer
         switch order {
@@ -123,7 +124,7 @@ public enum Wire {
         return writer.bytes
     }
 
-    /// The order that these bytes are, or nil.
+    /// The order in these bytes, or nil.
     public static func decodeOrder(_ bytes: some RandomAccessCollection<UInt8>) -> Order? {
         var reader = Reader(bytes)
         guard let kind = reader.header().flatMap(Kind.init(rawValue:)) else { return nil }
@@ -156,7 +157,7 @@ public enum Wire {
             let count: UInt32 = reader.integer()
         else { return nil }
         var environment: [String] = []
-        // Not reserved by `count`: it is only a claim until the strings have been read.
+        // No memory is reserved by `count`, which may be wrong until the strings have been read.
         for _ in 0..<count {
             guard let assignment = reader.string(), isAssignment(assignment) else { return nil }
             environment.append(assignment)
@@ -164,7 +165,7 @@ public enum Wire {
         return .start(id, deadline: deadline, commandIndex: Int(index), environment: environment)
     }
 
-    /// The answer that these bytes are, or nil.
+    /// The answer in these bytes, or nil.
     public static func decodeAnswer(_ bytes: some RandomAccessCollection<UInt8>) -> Answer? {
         var reader = Reader(bytes)
         guard let kind = reader.header().flatMap(Kind.init(rawValue:)) else { return nil }

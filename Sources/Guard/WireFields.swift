@@ -1,5 +1,5 @@
-// The fields that Wire.swift's packets are made of: how each is put into bytes and taken out of them again. Reading never
-// goes past the end and never traps; what is missing reads as nil.
+// The fields that Wire.swift's packets are made of: how each is put into bytes and taken out of them again. Reading
+// never goes past the end and never traps; what is missing reads as nil.
 
 import Clock
 import Orders
@@ -61,7 +61,7 @@ struct Reader {
 
     mutating func startID() -> StartID? { integer().map { StartID($0) } }
 
-    /// How a command ended: a status of wait(2), and none that says more than that.
+    /// How a command ended: a status of wait(2) that says nothing beyond that.
     mutating func exit() -> ChildExit? {
         guard let status: Int32 = integer() else { return nil }
         let exit = ChildExit(waitStatus: status)
@@ -70,7 +70,7 @@ struct Reader {
 
     mutating func instant() -> Instant? { integer().map { Instant(nanoseconds: $0) } }
 
-    /// How long something took: nothing below zero, and nothing so long that it would be cut when sent on.
+    /// How long something took: not negative, and not so long that it would be cut off when sent again.
     mutating func duration() -> Duration? {
         guard let nanoseconds: Int64 = integer(), nanoseconds >= 0 else { return nil }
         let duration = Duration.nanoseconds(nanoseconds)

@@ -78,7 +78,7 @@ package struct KeeperRun: ~Copyable {
     private func exitCode() -> Int32 {
         guard let ending = loop.ending else { return Failure.software }
         let code = ExitCode.of(ending)
-        loop.ports.log.info("ends with exit code \(code)")
+        loop.ports.exiting(ending, code: code)
         return code
     }
 }

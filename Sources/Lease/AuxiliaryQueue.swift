@@ -1,5 +1,5 @@
-// What is due for people and for speed only: the registry, the history, waking the others. It is sent when the session
-// has nothing better to do, and may fail or be lost without touching the lease.
+// Statements that serve only people and speed: the registry, the history, waking the standbys. They are sent while
+// the session is idle. They may fail or be lost without touching the lease.
 
 import Clock
 
@@ -7,20 +7,21 @@ import Clock
 struct AuxiliaryQueue: Hashable, Sendable {
     /// When to renew the entry in the registry.
     var registerAt: Instant
-    /// Nothing is sent before: the last one failed or cost the session (somebody holds a lock on those tables).
+    /// Nothing is sent before this instant. The last statement failed or cost the session (another session holds a
+    /// lock on those tables).
     private(set) var pausedUntil: Instant?
     private var waiting: [Auxiliary] = []
 
     init(registerAt: Instant) { self.registerAt = registerAt }
 
-    /// Appends; forgets the oldest when a database that refuses everything lets them pile up.
+    /// Appends. If a database refuses everything and statements pile up, the oldest is dropped.
     mutating func add(_ statement: Auxiliary) {
         waiting.append(statement)
         if waiting.count > 8 { waiting.removeFirst() }
     }
 
-    /// People's tables are in trouble: leave them alone for longer than any watch takes, so that they cannot cost the
-    /// standby its one session (R3) over and over.
+    /// The tables for people are in trouble. They are left alone for longer than any watch takes. Otherwise they
+    /// could cost the standby its only session again and again (R3).
     mutating func pause(until: Instant) {
         pausedUntil = until
         registerAt = until

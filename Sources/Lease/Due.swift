@@ -1,18 +1,19 @@
-// What the machine does by itself, and from when on: the one list. `handle` does what is due by now, in this order, until
-// nothing is; `nextWake` tells when something will be. So the loop can neither sleep through a duty nor spin over one.
+// The one list of what the machine does by itself, and from when on. `handle` performs what is due, in this order,
+// until nothing is due. `nextWake` tells when the next duty is due. So the loop can neither miss a duty nor repeat
+// one forever.
 //
-// A duty is listed only while the machine is able to do it; what stands against it is in the state, and changes by an event.
-// Doing one changes the state so that it is not due any more.
+// A duty is listed only while the machine can perform it. What prevents a duty is in the state, and an event changes
+// it. Performing a duty changes the state, so that the duty is no longer due.
 
 import Clock
 import Orders
 
-/// Something to do without being told.
+/// Something to do without an event.
 enum Duty: Hashable, Sendable {
     // The guard (R5, R12).
     case askGuard
     case condemnGuard
-    /// End over processes that nobody can kill.
+    /// Exit although some processes cannot be killed.
     case abandon
 
     // A standby.
@@ -34,7 +35,7 @@ enum Duty: Hashable, Sendable {
     case release
     case settle(Afterwards)
 
-    // Whoever has a session, or wants one.
+    // Duties of every role that concern the session.
     case unlock
     case sendAuxiliary
     case register
@@ -90,9 +91,9 @@ extension LeaseMachine {
         case .answered(let at):
             guard case .leading(let leadership) = role, leadership.tree.start != nil else { return }
             switch leadership.standing {
-            // Not only after a renewal: without one its lateness matters most.
+            // Asked even when no renewal succeeds: then its lateness matters most.
             case .held: due.add(.askGuard, at: at + timing.guardProbeInterval)
-            // It may yet be stopped in the middle of killing.
+            // The guard may be stopped while it kills.
             case .lost: due.add(.askGuard, at: at + timing.patienceWithGuard)
             case .releasing: break
             }
@@ -138,7 +139,7 @@ extension LeaseMachine {
         }
         guard isHeld, case .idle(let session) = link else { return }
         if leadership.mayBeReleased {
-            // Only the session that last renewed may release (R7): renew through this one first.
+            // Only the session that last renewed may release (R7). So renew through the new session first.
             if leadership.holds == session {
                 due.addNow(.release)
             } else {
@@ -186,7 +187,7 @@ extension LeaseMachine {
         due.add(.register, at: auxiliaries.registerAt)
     }
 
-    /// Does one, which is due.
+    /// Performs a duty that is due.
     mutating func perform(_ duty: Duty, at now: Instant, _ effects: inout [Action]) {
         switch duty {
         case .askGuard: askGuard(at: now, &effects)

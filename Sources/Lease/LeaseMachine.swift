@@ -1,10 +1,11 @@
 // The protocol as a pure state machine: events in, actions out. It reads no clock and does no I/O: every event comes
 // with an instant that was read after the event arrived, and every statement it returns is sent after that instant.
 //
-// What it guarantees, provided the guard kills at its deadline: a child is started only under a claim or renewal of our own
-// that succeeded, lives at most TTL - margin from the moment the last successful one was sent (R2), and the record is
-// released only when the tree is known to be empty (R7). Every event updates the state it concerns; then what is due by now
-// is done (Due.swift). So an action depends on where we are, not on the order in which news came.
+// What it guarantees, provided that the guard kills at its deadline: a child is started only under a claim or renewal
+// of our own that succeeded. It lives at most TTL - margin from the moment when the last successful one was sent
+// (R2). The record is released only when the tree is known to be empty (R7). Every event updates the state that it
+// concerns. Then everything that is due is performed (Due.swift). So an action depends on the state, not on the order
+// in which events came.
 
 import Clock
 import Orders
@@ -58,8 +59,9 @@ public struct LeaseMachine: Hashable, Sendable {
     var largestTTL: Duration
     /// The highest epoch seen: the floor of the next claim's.
     var highestEpoch = Epoch(0)
-    /// The sessions this process has had, as the server names them, oldest first. A record that another session renewed is
-    /// not ours, whatever it says of the holder: of two copies of one sidecar only one goes on (R5, R6, R9).
+    /// The sessions this process has had, as the server names them, oldest first. A record that another session
+    /// renewed is not ours, whatever it says of the holder: of two copies of one sidecar only one goes on (R5, R6,
+    /// R9).
     var backends: [BackendID] = []
     /// Which records may be ours although we lead nothing (R9).
     var ownEpochs = OwnEpochs()
@@ -70,7 +72,7 @@ public struct LeaseMachine: Hashable, Sendable {
     var refusal: Refusal?
     /// When that was last reported.
     var refusalReportedAt: Instant?
-    /// When to find out what it would refuse; nil when that is known.
+    /// When to rehearse a claim; nil when its result is known.
     var rehearseAt: Instant?
     /// This sidecar has made the record and not seen it since (R10).
     var recordMade = false
@@ -78,13 +80,13 @@ public struct LeaseMachine: Hashable, Sendable {
     var lastLoss: String?
     /// When the database last answered.
     var lastContact: Instant?
-    /// The first of an unbroken row of refused logins, up to now.
+    /// When the unbroken series of refused logins began that lasts until now.
     var loginsRefusedSince: Instant?
     var lastStart = StartID(0)
     var lastToken: UInt64 = 0
     /// How late the guard is (R2, R5).
     var lateness = Lateness()
-    /// What the keeper kills itself does not all die.
+    /// Some processes that the keeper itself kills do not die.
     var isStuck = false
     var lastSession = SessionID(0)
     /// Conditions that last and have been reported.
@@ -118,7 +120,7 @@ public struct LeaseMachine: Hashable, Sendable {
         return effects
     }
 
-    /// The same, for who keeps a list of what is still to do, as the simulation does: nothing is copied.
+    /// The same for a caller that keeps a list of what is still to do, as the simulation does. Nothing is copied.
     mutating func handle(_ event: Event, at now: Instant, appendingTo effects: inout [Action]) {
         loseIfExpired(at: now, &effects)
         take(event, at: now, &effects)
@@ -153,7 +155,7 @@ public struct LeaseMachine: Hashable, Sendable {
         }
     }
 
-    /// Tells people, about the leadership of now.
+    /// Reports a notice, with the epoch of the present leadership.
     func report(_ notice: Notice, _ effects: inout [Action]) {
         effects.append(.report(notice, epoch: leadership?.epoch))
     }
@@ -178,7 +180,8 @@ extension LeaseMachine {
         guard case .opening(id, _) = link else { return unexpected("opened", of: id) }
         link = .idle(id)
         seen.restart(at: now)
-        // Statements of earlier ones may still arrive late: what they write is ours, too. Not for ever.
+        // Statements of earlier sessions may still arrive late, and what they write is ours, too. The list is
+        // bounded.
         backends.append(backend)
         if backends.count > 32 { backends.removeFirst() }
         lastContact = now
@@ -206,7 +209,7 @@ extension LeaseMachine {
         report(.sessionLost(reason: reason), &effects)
         switch role {
         case .standby:
-            // The watch names its session: for a new one it counts from nothing (R3).
+            // A watch counts only for its own session. With a new session its time starts again (R3).
             update { $0.intention = .observe(at: now) }
         case .leading: leaderLostSession(id, at: now, &effects)
         case .leaving, .ended: break
@@ -217,8 +220,9 @@ extension LeaseMachine {
         }
     }
 
-    /// After long enough of nothing else this sidecar is of no use, and whoever starts it again may know better. A leader never
-    /// ends this way: it may have a living child, and without a session its lease runs out anyway. Then it is a standby.
+    /// After refused logins for long enough this sidecar is of no use, and a restart may bring other credentials. A
+    /// leader never exits this way, because it may have a living child. Without a session its lease expires anyway,
+    /// and then it is a standby.
     private mutating func loginRefused(at now: Instant, _ effects: inout [Action]) {
         let since = loginsRefusedSince ?? now
         loginsRefusedSince = since
@@ -227,8 +231,8 @@ extension LeaseMachine {
         leave(.loginsRefused, at: now)
     }
 
-    /// A database that never did and will not do until somebody changes a setting: people should see that at once. One that did
-    /// before may do again.
+    /// The database was never usable and cannot be until a person changes something. The sidecar exits, so that
+    /// people see it at once. A database that was usable before may be usable again.
     private mutating func databaseUnusable(_ reason: String, at now: Instant, _ effects: inout [Action]) {
         report(.databaseUnusable(reason: reason), &effects)
         leave(.databaseUnusable, at: now)
@@ -255,13 +259,13 @@ extension LeaseMachine {
         guard case .busy(id, let statement, _) = link else { return unexpected(reason, of: id) }
         link = .idle(id)
         if case .standby = role { refused(statement, reason: reason, lasting: lasting, at: now, &effects) }
-        // That one is reported once, not every time.
+        // A refusal that counts is reported once, not every time.
         let isReported = refusedBecause != nil && statement.refusalStep == refusal?.step
         if !isReported { report(.statementFailed(reason: reason), &effects) }
         switch statement {
         case .auxiliary(.rehearse): return
         case .auxiliary: return pauseAuxiliaries(at: now)
-        // The lock may still be held, and nothing but the session's end is sure to drop it.
+        // The lock may still be held. Only the end of the session is sure to drop it.
         case .unlock, .release: dropSession(at: now, &effects)
         default: break
         }
@@ -272,7 +276,8 @@ extension LeaseMachine {
         }
     }
 
-    /// A session that was given up may still have said something. Of the present one only what it was asked for can come.
+    /// A session that was given up may still have said something. From the present session comes only what it was
+    /// asked for.
     private func unexpected(_ news: @autoclosure () -> String, of id: SessionID) {
         if link.session == id { slip("\(news()) of \(link)") }
     }
@@ -287,7 +292,7 @@ extension LeaseMachine {
         auxiliaries.pause(until: now + largestTTL * Timing.ttlsOfAuxiliaryPause)
     }
 
-    /// Sends if the session is idle, and not otherwise.
+    /// Sends the statement if the session is idle. Otherwise does nothing.
     mutating func send(_ statement: Statement, at now: Instant, _ effects: inout [Action]) {
         guard case .idle(let id) = link else { return }
         link = .busy(id, statement, sentAt: now)
@@ -314,13 +319,13 @@ extension LeaseMachine {
         if case .leading = role { stopLeading(at: now, &effects) }
     }
 
-    /// The lease is settled: say good-bye, if the session allows, and end.
+    /// The lease is settled. Leave the list of members, if the session allows it, then exit.
     mutating func leave(_ exit: Exit, at now: Instant) {
         auxiliaries.add(.leave)
         role = .leaving(exit, by: now + timing.farewellLimit)
     }
 
-    /// The lease is settled.
+    /// Whether the lease is settled.
     var isLeaving: Bool {
         switch role {
         case .standby, .leading: false

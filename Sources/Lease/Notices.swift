@@ -1,5 +1,5 @@
-// What the machine tells people: notices, and the reasons for what it did. They are decided once, here, typed, each with a
-// code that programs may rely on. Words are made where they are shown (log, history, readiness file).
+// What the machine tells people: notices, and the reasons for what it did. They are decided once, here, typed, each
+// with a code that programs may rely on. The words are made where they are shown (log, history, readiness file).
 
 import Clock
 import Orders
@@ -27,7 +27,7 @@ public enum Notice: Hashable, Sendable {
     case started(StartID, pid: Int32)
     case cannotExecute(errno: Int32)
     case cannotFork(errno: Int32)
-    /// `asked`: it was told to.
+    /// `asked`: the command had been told to end.
     case childExited(ChildExit, asked: Bool)
     case restarting(after: Duration, attempt: Int)
     case gaveUp(cooldown: Duration)
@@ -45,15 +45,15 @@ public enum Notice: Hashable, Sendable {
     case startHung(after: Duration)
     case leftBehind(count: Int, [SeenProcess])
     case surviving([SeenProcess])
-    /// Asked to stop, the sidecar ends over processes that it cannot kill, and does not release.
+    /// Asked to stop, the sidecar exits although some processes cannot be killed. It does not release the lease.
     case abandoned
-    /// It ends, because every login was refused for that long.
+    /// The sidecar exits, because PostgreSQL refused every login for that long.
     case loginsRefused(Duration)
-    /// It ends, because the database will not do until somebody changes a setting.
+    /// The sidecar exits, because the database cannot be used until a person changes something.
     case databaseUnusable(reason: String)
-    /// Late by more than half of the margin: the child lives shorter for it.
+    /// Late by more than half of the margin, so every renewal grants a shorter life.
     indirect case starving(Shortage)
-    /// The lease is not claimed, as no child could be killed in time.
+    /// The lease is not claimed, because a child might not be killed in time.
     indirect case cannotHold(Shortage)
     /// No child is started, or it was given up.
     indirect case starved(Shortage, pause: Duration)
@@ -113,9 +113,9 @@ public enum Exit: Hashable, Sendable {
     case cannotExecute(errno: Int32)
     /// The guard died or hung; the keeper killed the tree.
     case guardLost
-    /// Nothing but refused logins for `authFailureLimit`: whoever starts it again may know today's credentials.
+    /// PostgreSQL refused every login for `authFailureLimit`. A restart may bring the current credentials.
     case loginsRefused
-    /// The database will not do until somebody changes a setting; never after it once did.
+    /// The database cannot be used until a person changes something. Never after it was usable once.
     case databaseUnusable
 
     /// For programs; never changes.
@@ -136,7 +136,7 @@ public enum Exit: Hashable, Sendable {
 public enum Loss: String, Equatable, Sendable, CaseIterable {
     /// The deadline passed without a successful renewal.
     case deadlinePassed = "deadline-passed"
-    /// The record says somebody else, or is gone.
+    /// The record names another holder, or is gone.
     case recordTaken = "record-taken"
     /// `--on-session-loss kill`.
     case sessionLost = "session-lost"
@@ -149,7 +149,7 @@ public enum Loss: String, Equatable, Sendable, CaseIterable {
 public enum KillReason: String, Equatable, Sendable, CaseIterable {
     /// The guard's own deadline passed.
     case guardDeadline = "guard-deadline"
-    /// It could not be killed in time a little later (R2).
+    /// A later kill might not finish in time (R2).
     case starved
     /// Asked to stop at once.
     case stoppedAtOnce = "stopped-at-once"
@@ -188,11 +188,11 @@ public enum EndReason: Hashable, Sendable {
     case notReleased
 
     public enum Release: Hashable, Sendable {
-        /// Nothing in particular.
+        /// No special reason.
         case plain
         /// The child failed too often.
         case childFailed
-        /// The processor came too late.
+        /// Too little processor time.
         case starved
         /// The sidecar ends.
         case exit(Exit)
@@ -211,19 +211,19 @@ public enum EndReason: Hashable, Sendable {
     }
 }
 
-/// How much this machine is late, for people.
+/// Why this machine is too slow to hold the lease, for people.
 public struct Shortage: Hashable, Sendable {
-    /// The latest of the guard's timers and answers in the last while.
+    /// The worst lateness of the guard's timers and answers within `Timing.latenessWindow`.
     public var lateness: Duration
     public var strain: Strain
     public var ttl: Duration
 }
 
-/// On what ground a claim was made, for people.
+/// Why a claim was allowed, for people.
 public enum ClaimBasis: String, Equatable, Sendable {
     case released
     case expired
-    /// Nobody had ever held it, as far as is known.
+    /// No sidecar had ever held it, as far as is known.
     case unclaimed
 
     /// For programs; never changes.

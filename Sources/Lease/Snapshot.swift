@@ -1,4 +1,4 @@
-// What the machine can tell about itself, for the readiness file, the registry and the logs.
+// What the machine can tell about itself, for the readiness file, the registry and the log.
 
 import Clock
 
@@ -14,7 +14,7 @@ public enum ReadyWhen: String, CaseIterable, Sendable {
 public struct Snapshot: Hashable, Sendable {
     public enum Role: Hashable, Sendable {
         case leader(Epoch)
-        /// Also a leader that has lost the lease, until its tree is buried.
+        /// Also a leader that has lost the lease, until its tree is empty.
         case standby
         case stopping
 
@@ -31,29 +31,30 @@ public struct Snapshot: Hashable, Sendable {
     public var role: Role
     /// What is wrong; nil for a leader whose child runs under a live lease, and for a standby that could take over.
     public var trouble: Trouble?
-    /// Why it is not ready, which may be no trouble; nil when it is ready.
+    /// Why the sidecar is not ready; nil when it is. This need not be a trouble (`standsBy`).
     public var unready: Trouble?
     /// Until when this picture may be believed: the leader's deadline, or a TTL after the last contact.
     public var validUntil: Instant
-    /// There is a guard that is not condemned. Without one the sidecar is about to end, and must be restarted if it does not.
+    /// Whether the guard can be used. Without it the sidecar is about to exit, and must be restarted if it does not.
     public var isGuarded: Bool
 
     public var isHealthy: Bool { trouble == nil }
     public var isReady: Bool { unready == nil }
 
-    /// The epoch led in.
+    /// The epoch of the leadership; nil for a sidecar that does not lead.
     public var epoch: Epoch? { if case .leader(let epoch) = role { epoch } else { nil } }
 }
 
 /// Why a sidecar is not healthy, or not ready.
 public enum Trouble: Hashable, Sendable {
-    /// A standby without contact with the database for a TTL, or since its start; `reason` is the last failure's, for people.
+    /// A standby without contact with the database for a TTL, or since its start; `reason` is the last failure's, for
+    /// people.
     case outOfTouch(reason: String?)
     /// A standby whose claims are refused by PostgreSQL.
     case refused(RefusalReason)
     /// The guard does not answer or is gone.
     case guardUnavailable
-    /// A standby that gets the processor too late, or has too much to kill, to hold a lease.
+    /// A standby that has too little processor time, or too much to kill, to hold a lease.
     case starved
     /// A leader whose command does not run, or is ending.
     case commandNotRunning

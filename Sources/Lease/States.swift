@@ -1,5 +1,5 @@
-// The states of the machine, each with exactly the data that has a meaning in it. A standby has no tree and a leader has
-// no watch: what cannot be written down cannot go wrong.
+// The states of the machine. Each has exactly the data that makes sense in it: a standby has no tree, and a leader
+// has no watch. So a combination that makes no sense cannot be expressed.
 
 import Clock
 import Orders
@@ -12,7 +12,7 @@ enum Link: Hashable, Sendable {
     /// One statement is under way. `sentAt` was read just before it was sent (R2).
     case busy(SessionID, Statement, sentAt: Instant)
 
-    /// The session, where there is one or one is coming.
+    /// The session that exists or is being opened.
     var session: SessionID? {
         switch self {
         case .down: nil
@@ -21,11 +21,11 @@ enum Link: Hashable, Sendable {
     }
 }
 
-/// Boxed: copied at every event, changed at few.
+/// `indirect`, because it is copied at every event and changed at few.
 indirect enum Role: Hashable, Sendable {
     case standby(Standby)
     case leading(Leadership)
-    /// The lease is settled; what is left is courtesy, at most until `by`.
+    /// The lease is settled. What is left is optional and ends at `by`: leaving the list of members.
     case leaving(Exit, by: Instant)
     case ended
 }
@@ -46,9 +46,9 @@ struct Standby: Hashable, Sendable {
 
     var intention: Intention
     var watch: Watch?
-    /// No claim before: the cool-down of a failed child.
+    /// No claim before this instant: the command failed too often, or this machine was too late.
     var coolsUntil: Instant?
-    /// No claim before: one failed a moment ago.
+    /// No claim before this instant: a claim has just failed.
     var claimPausesUntil: Instant?
     /// The last claim found the lock busy. If the record is still expired, its holder is in the way.
     var lockWasTried = false
@@ -64,13 +64,13 @@ struct Standby: Hashable, Sendable {
     }
 }
 
-/// Holding the lease, or having lost it and not yet buried the tree.
+/// Holding the lease, or having lost it while the tree is not known to be empty.
 struct Leadership: Hashable, Sendable {
     let epoch: Epoch
     var beat: Int64
     /// When the last successful claim or renewal was sent (R2).
     var grantedAt: Instant
-    /// Until when the child may live: from then on, its life less the lateness that is known by now (R2).
+    /// Until when the child may live: its life counted from `grantedAt`, less the lateness that is known by now (R2).
     var deadline: Instant
     var renewAt: Instant
     /// The session that last claimed or renewed, and so holds the lock; nil when it broke.
@@ -78,7 +78,7 @@ struct Leadership: Hashable, Sendable {
     var standing: Standing
     var tree: Tree
 
-    /// It is to end, and the tree is known to be empty (R7).
+    /// Whether the leadership is to end and the tree is known to be empty (R7).
     var mayBeReleased: Bool {
         if case .held(.windDown) = standing, case .none = tree { true } else { false }
     }
@@ -93,7 +93,7 @@ enum Standing: Hashable, Sendable {
 }
 
 extension Standing {
-    /// The sidecar ends when the tree is buried and the lease settled.
+    /// Whether the sidecar exits when the tree is empty and the lease is settled.
     var endsInExit: Bool {
         switch self {
         case .held(.windDown(.exit)), .lost(_, then: .exit), .releasing(.exit): true
@@ -119,7 +119,7 @@ enum Afterwards: Hashable, Sendable {
 /// What the guard has below it, as far as the keeper knows.
 enum Tree: Hashable, Sendable {
     case none(startAt: Instant)
-    /// Its exec must have happened by then.
+    /// The command's exec must have happened by then.
     case starting(StartID, by: Instant)
     case running(StartID)
     case draining(StartID, killAt: Instant)
@@ -127,7 +127,7 @@ enum Tree: Hashable, Sendable {
     /// The guard is dead; the keeper kills what is left.
     case fallen
 
-    /// It was told to end.
+    /// Whether the tree was told to end.
     var isEnding: Bool {
         switch self {
         case .draining, .dying(_, .killed): true
@@ -162,24 +162,24 @@ enum Outcome: Hashable, Sendable {
 
 /// The guard, as far as its answers tell.
 enum Guardian: Hashable, Sendable {
-    /// Not even the first ping is out.
+    /// No question has been sent yet.
     case unasked
     /// The last question was answered, at that instant.
     case answered(at: Instant)
-    /// A question is out since then; unanswered at `by` the guard is SIGKILLed (R12).
+    /// A question was sent at `since`. If it is unanswered at `by`, the guard gets SIGKILL (R12).
     case asked(UInt64, since: Instant, by: Instant)
-    /// SIGKILL is under way, which may take long; the keeper kills what is below it.
+    /// The guard got SIGKILL, which may take long to work. The keeper kills what is below the guard.
     case condemned
-    /// Dead; the keeper kills what fell to it.
+    /// Dead. The keeper has inherited the guard's processes and kills them.
     case fallen
-    /// Dead, or as good as dead, and nothing is left of its tree.
+    /// Dead, or unable to ever run again. Nothing is left of its tree.
     case gone
 
-    /// It owes no answer.
+    /// Whether no answer is outstanding.
     var hasAnswered: Bool { if case .answered = self { true } else { false } }
 }
 
-/// How fast it stops.
+/// How fast the sidecar stops.
 enum Stopping: Int, Comparable, Sendable {
     case drain
     case now

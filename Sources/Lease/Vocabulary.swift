@@ -1,6 +1,6 @@
-// What goes into the machine and what comes out: events, statements, actions (Notices.swift has what it tells, Orders what passes
-// between keeper and guard). All effects of the protocol pass
-// through here, so that a test or a simulation can stand in for the database, the guard and the clock.
+// What goes into the machine and what comes out: events, statements, actions. Notices.swift has what the machine
+// reports, and Orders has what passes between keeper and guard. All effects of the protocol pass through here, so a
+// test or a simulation can replace the database, the guard and the clock.
 
 import Clock
 import Orders
@@ -13,23 +13,24 @@ public enum Event: Hashable, Sendable {
     case sessionLost(SessionID, reason: String, cause: SessionLoss = .other)
     /// The answer to the one statement in flight on the session.
     case reply(SessionID, Reply)
-    /// The server refused the statement in flight; the session goes on. `lasting`: it will refuse it again until somebody
-    /// changes something.
+    /// The server refused the statement in flight; the session goes on. `lasting`: it will refuse it again until a
+    /// person changes something.
     case statementFailed(SessionID, reason: String, lasting: Bool = false)
-    /// Somebody changed the record and said so.
+    /// A notification says that the record was changed.
     case notified
     case guardAnswered(Answer)
     /// The guard's end of the channel is closed, or it was reaped.
     case guardGone
-    /// The guard's end of the channel is closed, or says what no guard says. It may take long to die.
+    /// The guard's end of the channel is closed, or carries what no guard sends. The guard may take long to die.
     case guardFailed
-    /// The keeper, heir of a dead guard's tree, has no descendant left.
+    /// The guard is dead, and the keeper, which inherited its tree, has no descendant left.
     case descendantsGone
     /// Nothing below the condemned guard is alive, and it is not dead yet.
     case nothingAliveBelowGuard
-    /// Some of what the keeper kills itself was SIGKILLed long ago and is alive yet. Repeated while it lasts.
+    /// Some processes that the keeper itself kills got SIGKILL a while ago and are still alive. Repeated while it
+    /// lasts.
     case survivors([SeenProcess])
-    /// The guard could not be given the order to start this. Said at once, before any other news.
+    /// The order to start this could not be delivered to the guard. Reported at once, before any other event.
     case startUndelivered(StartID)
     case stopRequested(StopRequest)
     /// A signal that is meant for the child.
@@ -40,9 +41,9 @@ public enum Event: Hashable, Sendable {
 
 /// What a lost session says about the credentials, or about the database.
 public enum SessionLoss: Hashable, Sendable {
-    /// The server refused the login, on every host that answered: trying again with the same credentials is no use.
+    /// The server refused the login, on every host that answered. The same credentials will not work later either.
     case loginRefused
-    /// The database will not do until somebody changes a setting.
+    /// The database cannot be used until a person changes something.
     case unusable
     case other
 }
@@ -57,8 +58,8 @@ public enum StopRequest: Hashable, Sendable {
     case now
 }
 
-/// What to ask of the database. One at a time, each one round trip in autocommit. Boxed is, here and below, what carries a whole
-/// record: it would make every statement, reply and notice as large.
+/// What to ask of the database: one statement at a time, each one round trip in autocommit. Here and below, a case
+/// that carries a whole record is `indirect`. Otherwise every statement, reply and notice would be as large.
 public enum Statement: Hashable, Sendable {
     /// Read the record.
     case observe
@@ -66,7 +67,7 @@ public enum Statement: Hashable, Sendable {
     case create(ttl: Duration, epochAbove: Epoch)
     /// R4: take the lock and the record, if it is still the one seen; fence (R8).
     indirect case claim(seen: Record, epochAbove: Epoch, lock: LockDemand = .needed)
-    /// R4: terminate who holds the lock of a record that ran out.
+    /// R4: terminate the session that holds the lock of an expired record.
     indirect case terminateHolder(seen: Record, strangers: StrangerDemand)
     /// R5: one more beat, in the session that holds the lock, if the record's session is one of `ours`; fence (R8).
     case renew(Epoch, ours: [BackendID] = [])
@@ -75,34 +76,36 @@ public enum Statement: Hashable, Sendable {
     case resume(Epoch, ours: [BackendID] = [], lock: LockDemand = .needed)
     /// R7.
     case release(Epoch, beat: Int64)
-    /// Give up the lock after a loss, or after a claim that came to nothing.
+    /// Give up the lock after a loss, or after a claim that failed.
     case unlock
     case auxiliary(Auxiliary)
 }
 
-/// What a claim or a resume does when somebody else holds the advisory lock (R4, R6).
+/// What a claim or a resume does when another session holds the advisory lock (R4, R6).
 public enum LockDemand: Hashable, Sendable {
-    /// It comes to nothing.
+    /// The statement changes nothing.
     case needed
-    /// It goes on without: the lock's holder could not be ended, and the compare-and-set alone lets only one through.
+    /// The statement goes on without the lock. The lock's holder could not be terminated, and the compare-and-set
+    /// alone lets only one sidecar win.
     case waived
 }
 
-/// Which sessions that hold the lock, and are not in the record, are ended (R4).
+/// Which sessions are terminated that hold the lock and are not named in the record (R4).
 public enum StrangerDemand: Hashable, Sendable {
-    /// Those that have been idle for so long.
+    /// Those that have been idle for this long.
     case idleFor(Duration)
     /// All of them.
     case any
 }
 
-/// Statements that only people and speed need. They may fail without touching the lease.
+/// Statements that serve only people and speed. They may fail without touching the lease.
 public enum Auxiliary: Hashable, Sendable {
     /// Wake the standbys.
     case notify
-    /// The claim's own statement, for a lease that is not there: tells what PostgreSQL would refuse, and can take nothing.
+    /// The claim's own statement, for a lease that does not exist. It shows what PostgreSQL would refuse, and cannot
+    /// take a lease.
     case rehearse
-    /// Tell the registry that we live.
+    /// Tell the registry that this sidecar is alive.
     case register(leading: Bool, healthy: Bool)
     /// Leave the registry.
     case leave
@@ -117,7 +120,7 @@ public enum Reply: Hashable, Sendable {
     case claim(ClaimReply)
     case renewal(RenewalReply)
     case released(Bool)
-    /// How many backends were told to go.
+    /// How many backends were terminated.
     case terminated(Int)
     /// To `unlock` and to auxiliary statements.
     case done
@@ -125,7 +128,7 @@ public enum Reply: Hashable, Sendable {
 
 public enum ClaimReply: Hashable, Sendable {
     case claimed(Epoch, fenced: Int)
-    /// Somebody holds the advisory lock.
+    /// Another session holds the advisory lock.
     case lockBusy
     /// The record is not the one seen any more.
     case changed
@@ -135,7 +138,7 @@ public enum RenewalReply: Hashable, Sendable {
     case renewed(beat: Int64, fenced: Int)
     /// The record is not ours any more, or is not there.
     case notOurs
-    /// The record is ours, but the advisory lock is somebody else's (R6).
+    /// The record is ours, but another session holds the advisory lock (R6).
     case lockBusy
 }
 
@@ -144,19 +147,19 @@ public enum Action: Hashable, Sendable {
     case openSession(SessionID)
     case closeSession(SessionID)
     case send(SessionID, Statement)
-    /// Let the guard start the command under that epoch, unless it cannot be told: then say `startUndelivered`. What the command
-    /// and its environment are is not the protocol's.
+    /// Order the guard to start the command under that epoch. If the order cannot be delivered, answer with
+    /// `startUndelivered`. The protocol does not know the command and its environment.
     case start(StartID, deadline: Instant, epoch: Epoch)
     /// Any other order.
     case order(Order)
     /// SIGKILL the guard.
     case killGuard
-    /// Kill everything below the guard, without waiting for its death, until nothing of it is alive: then say
-    /// `nothingAliveBelowGuard`. Over as soon as the guard is gone.
+    /// Kill everything below the guard, without waiting for its death, until nothing below it is alive. Then answer
+    /// with `nothingAliveBelowGuard`. Ends as soon as the guard is gone.
     case killBelowGuard
-    /// Kill every descendant of the keeper until none is left, then say `descendantsGone`.
+    /// Kill every descendant of the keeper until none is left. Then answer with `descendantsGone`.
     case killDescendants
-    /// Tell people, about the leadership of that epoch where there is one.
+    /// Tell people, together with the epoch of the leadership that it concerns, if there is one.
     case report(Notice, epoch: Epoch?)
     /// The end. Nothing follows.
     case exit(Exit)

@@ -3,7 +3,8 @@
 
 import Clock
 
-/// The fencing token: grows with every claim and never repeats. It labels; (epoch, instance) is what is compared (R4).
+/// The fencing token: it grows with every claim and never repeats. The protocol compares (epoch, instance), never the
+/// epoch alone (R4).
 public struct Epoch: Comparable, Hashable, Sendable, CustomStringConvertible {
     /// Usually the database's unix time in milliseconds at the claim, never lower than the epoch before plus one.
     public let rawValue: Int64
@@ -14,8 +15,9 @@ public struct Epoch: Comparable, Hashable, Sendable, CustomStringConvertible {
 
     public var description: String { String(rawValue) }
 
-    /// No clock writes a later epoch for three thousand years. A record beyond it was written by hand: it is taken as it
-    /// is, but not remembered as a floor for later claims, which would keep every sidecar out once the row is repaired.
+    /// Whether a clock can have written it: no clock does for the next three thousand years. A record with a larger
+    /// epoch was written by hand. It is taken as it is. But its epoch is not remembered as a lower bound for later
+    /// claims, because that would keep every sidecar out once the row is repaired.
     var isPlausible: Bool { rawValue <= 100_000_000_000_000 }
 }
 
@@ -38,8 +40,8 @@ public struct SessionID: Hashable, Comparable, Sendable {
     public static func < (left: SessionID, right: SessionID) -> Bool { left.rawValue < right.rawValue }
 }
 
-/// One session as the server knows it: a backend's process id and start. Together they name one session for good; a pid
-/// alone comes back (R5, R6, R9).
+/// One session as the server knows it: a backend's process id and its start. Together they identify one session
+/// forever. A pid alone is used again (R5, R6, R9).
 public struct BackendID: Hashable, Sendable {
     /// `pg_backend_pid()`.
     public let pid: Int32
@@ -52,7 +54,7 @@ public struct BackendID: Hashable, Sendable {
     }
 }
 
-/// Which run of which PostgreSQL: its `pg_postmaster_start_time()` in microseconds of the unix epoch.
+/// One run of one PostgreSQL server: its `pg_postmaster_start_time()` in microseconds of the unix epoch.
 public struct ServerID: Hashable, Sendable {
     public let rawValue: Int64
 
@@ -64,21 +66,21 @@ public struct Record: Hashable, Sendable {
     public var epoch: Epoch
     /// Counts the writes inside an epoch.
     public var beat: Int64
-    /// Nil when nobody holds it.
+    /// Nil when no sidecar holds it.
     public var holder: InstanceID?
     /// The holder's node, for people.
     public var node: String?
-    /// How long the lease lasts, computed with by the writer of this beat.
+    /// How long the lease lasts, as the writer of this beat computes with it.
     public var ttl: Duration
     /// How often the holder renews; only for the phase of polls.
     public var renewInterval: Duration
     /// The holder confirmed that its tree is empty (R7).
     public var released: Bool
-    /// An operator wants nobody to run the child.
+    /// An operator has forbidden every sidecar to run the child.
     public var suspended: Bool
     /// The server that took the write.
     public var server: ServerID
-    /// The session that claimed or last renewed; nil when nobody holds it, or when the row does not say.
+    /// The session that claimed or last renewed; nil when no sidecar holds the lease, or when the row does not say.
     public var backend: BackendID?
 
     public init(

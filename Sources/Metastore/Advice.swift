@@ -5,34 +5,34 @@ import Postgres
 
 /// What to do about what PostgreSQL refuses.
 public enum Advice {
-    /// Its own row is not shown to this role.
+    /// The record's own row is not shown to this role.
     static let hidden = """
-        the lease's record was made and is not shown: a row filter (row-level security) hides it; give the role a policy that \
+        the lease's record was created but cannot be read: a row filter (row-level security) hides it; give the role a policy that \
         covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema "sidecar"
         """
 
     /// The last epoch that a clock can have written, with all the claims in its future (the year 5138).
     static let lastPlausibleEpoch: Int64 = 100_000_000_000_000
 
-    /// Somebody has written the record's epoch by hand: it never grew to that.
-    /// - Parameter lease: a valid name, which has nothing in it that would have to be quoted.
+    /// Somebody has written the record's epoch by hand: no number of claims reaches such a value.
+    /// - Parameter lease: a valid name. It holds nothing that would have to be quoted.
     static func implausible(_ epoch: Epoch, lease: String) -> String {
         """
-        the record's epoch is \(epoch), which no clock can have written, and near the end of its range every claim fails: run \
+        the record's epoch is \(epoch), too large to come from a clock: it was set by hand, and claims fail at the end of its range: run \
         UPDATE sidecar.lease SET epoch = (SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
         max(h.epoch) + 1) FROM sidecar.history AS h WHERE h.lease = '\(lease)' AND h.epoch <= \(lastPlausibleEpoch)) \
         WHERE name = '\(lease)'
         """
     }
 
-    /// Whether the same statement will be refused until somebody changes something: not locks,
-    /// limits, deadlocks, shutdowns.
+    /// Whether the same statement will be refused until a person changes something. Locks, limits,
+    /// deadlocks and shutdowns are not of this kind.
     public static func isLasting(_ error: ServerError) -> Bool {
         let passing = ["08", "40", "53", "55P03", "57", "58", "XX"]
         return !error.sqlState.isEmpty && !passing.contains(where: error.sqlState.hasPrefix)
     }
 
-    /// PostgreSQL's words, and what to do where they do not say so.
+    /// PostgreSQL's message, and what to do where the message does not say so.
     public static func text(_ error: ServerError, role: String?) -> String {
         let to = role.map { " to \"\($0)\"" } ?? ""
         let advice: String? =
@@ -48,14 +48,14 @@ public enum Advice {
             case "25006": "the role or the database has default_transaction_read_only on: turn it off for this role"
             case "21000": "\(UnreadableReply.severalRecords)"
             case "23514" where error.message.contains("lease_epoch_check"):
-                "the record's epoch cannot grow any more, as somebody has set it beyond what any clock writes: "
+                "the record's epoch was set by hand and is at the end of its range, so no sidecar can claim: "
                     + "`sidecar check` prints the UPDATE that repairs it"
             case "42703", "42P01", "42883", "42804", "3F000", "23502", "23514", "23505", "23503":
                 "schema \"sidecar\" is not as `sidecar migrate` made it: undo what was changed"
             case "55P03": "another session holds a lock on that table: find it in pg_locks"
             case "57014":
-                "the limit of a statement is three quarters of a call's: raise --ttl, or find out what is slow"
-            case let state where state.hasPrefix("P0"): "a trigger of somebody's refuses it"
+                "the statement took longer than its time limit, which grows with --ttl: raise --ttl, or find out what is slow"
+            case let state where state.hasPrefix("P0"): "a trigger on the table refuses it: change or drop the trigger"
             default: nil
             }
         return advice.map { "\(error): \($0)" } ?? "\(error)"

@@ -10,15 +10,15 @@ extension EndReason {
         case .lost(.recordTaken): "lost: the record was changed or removed"
         case .lost(.sessionLost): "lost: the session with the database broke"
         case .released(.plain): "released"
-        case .released(.childFailed): "released: the child failed too often"
-        case .released(.starved): "released: the processor came too late"
+        case .released(.childFailed): "released: the command failed too often"
+        case .released(.starved): "released: too little processor time"
         case .released(.exit(.stopped)): "released: stopped"
-        case .released(.exit(.childEnded)): "released: the child ended"
+        case .released(.exit(.childEnded)): "released: the command ended"
         case .released(.exit(.cannotExecute)): "released: the command cannot be executed"
-        case .released(.exit(.guardLost)): "released: the guard died"
+        case .released(.exit(.guardLost)): "released: the guard process was lost"
         case .released(.exit(.loginsRefused)): "released: every login was refused"
-        case .released(.exit(.databaseUnusable)): "released: the database is unusable"
-        case .notReleased: "not released: processes that cannot be killed are left"
+        case .released(.exit(.databaseUnusable)): "released: the database cannot be used"
+        case .notReleased: "not released: some processes cannot be killed"
         }
     }
 }

@@ -1,7 +1,8 @@
-// What would be refused, tried before it is needed. A standby sends the claim's own statement for a
-// lease that is not there (Rehearse). `sidecar check` has more time: it carries every statement out
-// on a lease of its own and rolls back, so that it meets triggers and row filters, too. Then it looks
-// at the real record: whether a claim can raise its epoch, and whether somebody keeps its row locked.
+// Finds what PostgreSQL would refuse before it matters. A standby sends the claim's own statement
+// for a lease that does not exist (Rehearse). `sidecar check` has more time: it executes every
+// statement on a lease of its own and rolls back, so that it meets triggers and row filters as
+// well. Then it looks at the real record: whether a claim can raise its epoch, and whether another
+// transaction keeps its row locked.
 
 import Clock
 import Glibc
@@ -11,15 +12,15 @@ import Postgres
 /// Every statement of the protocol carried out on a lease of its own, in a transaction that is
 /// rolled back.
 ///
-/// It waits for nobody. Of a live lease, only the row's lock is touched: taken if it is free, and given
-/// back at once.
+/// It never waits for a lock. Of a live lease, only the row's lock is touched: taken if it is free,
+/// and given back at once.
 public struct FullRehearsal {
     /// What went wrong, and with what.
     public struct Problem: Equatable, Sendable {
         /// In one or two words: "claim", "history".
         public let step: String
         public let reason: String
-        /// Exit codes tell missing rights from the rest.
+        /// Whether a right is missing. The exit code tells this case from the rest.
         public let isAboutRights: Bool
     }
 
@@ -31,7 +32,7 @@ public struct FullRehearsal {
     private let pause: () -> Void
 
     /// - Parameters:
-    ///   - role: whom to grant what is missing.
+    ///   - role: the role that needs what is missing.
     ///   - schema: SQL that makes the tables where there are none yet; rolled back, too.
     ///   - ask: runs one query in a session that is prepared as for `run`, and throws `ServerError` when it is refused.
     ///   - pause: between two tries to lock the record's row, which a renewal may hold for a moment.
@@ -52,7 +53,7 @@ public struct FullRehearsal {
     public func run() throws -> [Problem] {
         var problems: [Problem] = []
         for part in [lease, member, history, notify, record] {
-            // What stands in every part's way is said once.
+            // A problem of every part is reported once.
             if let problem = try attempt(part), !problems.contains(problem) { problems.append(problem) }
         }
         if schema == nil, let problem = try lock() { problems.append(problem) }
@@ -61,7 +62,7 @@ public struct FullRehearsal {
 
     /// One part in a transaction of its own.
     private func attempt(_ part: (inout String) throws -> String?) throws -> Problem? {
-        // Waits for nobody, and ends by itself if this process is stopped in between.
+        // Waits for no lock, and ends by itself if this process is stopped in between.
         _ = try ask(
             .script("BEGIN; SET LOCAL lock_timeout = 250; SET LOCAL idle_in_transaction_session_timeout = 2000"))
         var step = ""
@@ -147,8 +148,8 @@ public struct FullRehearsal {
         return nil
     }
 
-    /// The real name, for row filters that let only some names pass. A record that is there stays
-    /// as it is.
+    /// Tries the real name, because a row filter may let only some names pass. An existing record
+    /// stays as it is.
     private func record(_ step: inout String) throws -> String? {
         step = "record"
         if let record = try seen(real) {
@@ -159,8 +160,8 @@ public struct FullRehearsal {
         return try seen(real) == nil ? Advice.hidden : nil
     }
 
-    /// Whether somebody keeps the record's row locked, so that every claim and renewal would wait in
-    /// vain. What is refused for another reason is found by the other parts.
+    /// Whether another transaction keeps the record's row locked, so that every claim and renewal
+    /// would wait in vain. The other parts find what is refused for another reason.
     private func lock() throws -> Problem? {
         for attempt in 1...10 {
             if attempt > 1 { pause() }
@@ -175,7 +176,7 @@ public struct FullRehearsal {
             _ = try ask(.script("ROLLBACK"))
             guard isLocked else { return nil }
         }
-        var reason = "another transaction keeps the record's row locked, or the table: no claim or renewal gets past it"
+        var reason = "another transaction keeps the record's row or the table locked, so claims and renewals fail"
         do {
             let statement = ListLockers()
             let lockers = try statement.read(try ask(statement.query))

@@ -21,8 +21,9 @@ public enum LeaseKey {
 
     static func short(_ instance: InstanceID) -> String { String(instance.rawValue.prefix(8)) }
 
-    /// `application_name` of the child's database sessions: `sidecar:EPOCH:INSTANCE:TAG:LEASE`. PostgreSQL cuts it at
-    /// 63 bytes, so what is compared comes first and the name, for people, last.
+    /// `application_name` of the child's database sessions: `sidecar:EPOCH:INSTANCE:TAG:LEASE`.
+    /// PostgreSQL cuts it at 63 bytes. So the compared parts come first, and the name, which is for
+    /// people, comes last.
     public static func label(identity: Identity, epoch: Epoch, database: String) -> String {
         let tag = tag(lease: identity.lease, database: database)
         let label = "sidecar:\(epoch):\(short(identity.instance)):\(tag):\(identity.lease)"

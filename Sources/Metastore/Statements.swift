@@ -1,6 +1,6 @@
-// From what the machine asks for to the statement that asks it (Statements/), one round trip each,
-// in autocommit. What a statement must check, it checks inside the server and in one statement: a
-// late one that arrives after the client gave up must find its condition false.
+// Turns what the machine asks for into a statement (Statements/): one round trip each, in
+// autocommit. What a statement must check, it checks inside the server and in one statement. So a
+// statement that arrives late, after the client gave up, finds its condition false.
 //
 // Names are written in full and the session's search_path is pg_catalog, so that nothing in the
 // database can stand in for a function used here.
@@ -38,7 +38,7 @@ public struct Statements: Sendable {
         try typed(statement).read(result)
     }
 
-    /// What a claim's or renewal's fence had to leave alone; nil when that was nothing.
+    /// The sessions that a claim's or renewal's fence may not terminate; nil if there are none.
     public static func unfenced(_ result: QueryResult) -> Unfenced? { Fence.unfenced(result) }
 
     /// The backend that answered a poll.

@@ -16,7 +16,7 @@ public protocol TypedStatement<Answer>: Sendable {
 }
 
 extension TypedStatement {
-    /// What the session is sent.
+    /// The query that is sent.
     public var query: Query { Query(sql) }
 }
 
@@ -30,9 +30,10 @@ public struct UnreadableReply: Error, Equatable, Sendable, CustomStringConvertib
 
     private init(_ description: String) { self.description = description }
 
-    static let otherQuestion = UnreadableReply(what: "an answer to another question")
+    static let otherQuestion = UnreadableReply(
+        "the database's answer does not fit the statement: a proxy or pooler in between may mix answers up")
 
-    /// One lease has several records: whichever a sidecar went by, another could go by the other.
+    /// One lease has several records. Two sidecars could each go by a different one.
     static let severalRecords = UnreadableReply(
         """
         the table sidecar.lease has more than one row for this lease, which its primary key forbids: look at SELECT \

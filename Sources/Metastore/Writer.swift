@@ -1,5 +1,5 @@
-// The sidecar and the session on whose behalf a statement of the lease is sent: what it writes
-// about itself, and how the protocol's types become parameters.
+// The sidecar and the session that send a statement of the lease: what the statement writes about
+// them, and how the protocol's types become parameters.
 
 import Clock
 import Lease
@@ -30,8 +30,8 @@ struct Writer: Sendable {
         """
     }
 
-    /// What every write of a holder sets. The start of its own backend was learned when the session
-    /// was prepared: a role that was set since may not see it.
+    /// What every write of a holder sets. The start of its own backend was read when the session
+    /// was prepared. The role that the session works as now may not be allowed to read it.
     var holderColumns: SQL {
         """
         \(everyWrite), backend_pid = pg_backend_pid(),

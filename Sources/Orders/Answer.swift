@@ -1,5 +1,5 @@
-// What the guard says to its keeper: of a start, each with its name (R12), and of itself. The reasons are here, too: why a command
-// was not started, why a tree is killed, how a command ended.
+// What the guard tells its keeper: about one start, which each such answer names (R12), and about itself. The reasons
+// are here as well: why a command was not started, why a tree is killed, how a command ended.
 
 import Clock
 
@@ -9,27 +9,30 @@ import Clock
 public enum Answer: Hashable, Sendable {
     /// The guard is set up and takes orders. Said once, first.
     case ready
-    /// How late the guard is and what it would have to kill. Said before each answer to a question (`.pong`, `.extended`); may
-    /// be lost when the keeper does not read.
+    /// How late the guard is and what it would have to kill. Said before each answer to a question (`.pong`,
+    /// `.extended`); may be lost when the keeper does not read.
     case strained(Strain)
-    /// The answer to a ping, or to an extension that found nothing to extend. May be lost when the keeper does not read.
+    /// The answer to a ping, or to an extension that found nothing to extend. May be lost when the keeper does not
+    /// read.
     case pong(token: UInt64)
-    /// The command runs: exec succeeded. (If the new process was killed by somebody before its exec, `.exited` follows.)
+    /// The command runs: exec succeeded. (If the new process was killed by somebody before its exec, `.exited`
+    /// follows.)
     case started(StartID, pid: Int32)
     /// The command does not run. `.empty` of the same start follows once nothing of it is alive, except after
     /// `.treeAlive` and `.stale`, which made no start.
     case notStarted(StartID, NotStarted)
     /// The deadline now in force, after an extension. May be lost when the keeper does not read.
     case extended(StartID, deadline: Instant, token: UInt64)
-    /// The command's own process ended. What it left behind may still be alive. Also said of a process that was killed before
-    /// its exec.
+    /// The command's own process ended. What it left behind may still be alive. Also said of a process that was
+    /// killed before its exec.
     case exited(StartID, ChildExit)
     /// Killing has begun. No order undoes it.
     case killing(StartID, KillCause)
-    /// The command had ended by itself, and so many processes that it left behind were killed; the first few of them. For
-    /// people.
+    /// The command had ended by itself, and so many processes that it left behind were killed; the first few of them.
+    /// For people.
     case leftBehind(StartID, count: UInt32, [SeenProcess])
-    /// Some were SIGKILLed long ago and are alive yet: the first few of them. Repeated while it lasts. For people.
+    /// Some processes got SIGKILL a while ago and are still alive: the first few of them. Repeated while it lasts.
+    /// For people.
     case surviving(StartID, [SeenProcess])
     /// Nothing this start ever began is alive: the kernel knows no child of the guard. The last word on a start.
     case empty(StartID)
@@ -39,8 +42,8 @@ public enum Answer: Hashable, Sendable {
 public enum NotStarted: Hashable, Sendable {
     /// execve(2) failed with this errno: ENOENT, EACCES, ...
     case cannotExecute(errno: Int32)
-    /// No process could be made for it: pipe(2) or fork(2) failed with this errno, or the command index names no argument
-    /// (EINVAL), or this process's `/proc` cannot be read (ENOTDIR), without which a tree cannot be killed.
+    /// No process could be made for it: pipe(2) or fork(2) failed with this errno, or the command index names no
+    /// argument (EINVAL), or this process's `/proc` cannot be read (ENOTDIR), without which a tree cannot be killed.
     case cannotFork(errno: Int32)
     /// The deadline had passed before the command's exec (R1).
     case deadlinePassed
@@ -58,9 +61,9 @@ public enum KillCause: UInt8, Equatable, Sendable, CaseIterable {
     case ordered
     /// The command ended; what it left behind is killed. `.exited` follows at once.
     case childExited
-    /// The channel carried something that is no order.
+    /// The channel carried bytes that are not an order.
     case nonsense
-    /// The keeper's end of the channel was closed. Nobody is left to read this.
+    /// The keeper's end of the channel was closed. No keeper is left to read this.
     case keeperGone
     /// The timer that would wake the guard at the deadline cannot be set.
     case timerFailed
@@ -80,7 +83,7 @@ public enum ChildExit: Hashable, Sendable {
         self = signal == 0 ? .code((waitStatus >> 8) & 0xff) : .signal(signal)
     }
 
-    /// As wait(2) has it.
+    /// As wait(2) reports it.
     public var waitStatus: Int32 {
         switch self {
         case .code(let code): (code & 0xff) << 8
@@ -105,8 +108,8 @@ public struct SeenProcess: Hashable, Sendable {
     }
 }
 
-/// What a guard knows about how late it would be, and how much there would be to kill. What follows from it is decided in
-/// Lease (R2).
+/// What a guard knows about how late it would be, and how much there would be to kill. What follows from it is
+/// decided in Lease (R2).
 public struct Strain: Hashable, Sendable {
     /// The most by which a timer of the guard fired late, since the report before the last.
     public var lateness: Duration

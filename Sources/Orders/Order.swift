@@ -1,5 +1,6 @@
-// What the keeper may order and how it names a start (R12). Keeper, guard, the channel between them and the simulation all use
-// these very types: nothing is translated. Every order names the start it is meant for, so that a late one can never hit another.
+// What the keeper may order, and how it names a start (R12). Keeper, guard, the channel between them and the
+// simulation use these same types, so nothing is translated. Every order names the start that it is meant for, so a
+// late order can never hit another start.
 
 import Clock
 
@@ -17,21 +18,24 @@ public struct StartID: Hashable, Comparable, Sendable {
 public enum Order: Hashable, Sendable {
     /// Are you there? Answered by `.pong` with the same token, also while killing.
     case ping(token: UInt64)
-    /// Start the command and let it live until `deadline` (R1). The command is the part of this program's own arguments
-    /// that begins at `commandIndex`; each of `environment` is a `NAME=value` that replaces an inherited one of that name.
+    /// Start the command and let it live until `deadline` (R1). The command is the part of this program's own
+    /// arguments that begins at `commandIndex`; each of `environment` is a `NAME=value` that replaces an inherited
+    /// one of that name.
     case start(StartID, deadline: Instant, commandIndex: Int, environment: [String])
-    /// Let the child live until `deadline`, also if that is earlier than before. It asks as a ping does: answered by `.extended`
-    /// with the same token, or by `.pong` where there is nothing to extend (no such start, or its kill has begun).
+    /// Let the child live until `deadline`, also if that is earlier than before. It asks as a ping does: answered by
+    /// `.extended` with the same token, or by `.pong` where there is nothing to extend (no such start, or its kill
+    /// has begun).
     case extend(StartID, deadline: Instant, token: UInt64)
     /// Send a signal to the command's own process, not to what it started. Ignored once killing.
     case signal(StartID, number: Int32)
     /// Kill the whole tree now. Nothing undoes it.
     case kill(StartID)
-    /// What every child from now on is handicapped by. Said once, before the first start.
+    /// The lower priority of every child from now on. Sent once, before the first start.
     case handicap(Handicap)
 }
 
-/// What a child gets less of than keeper and guard, so that these come first (R1).
+/// How much lower a child's priority is than that of keeper and guard, for the processor and when memory runs out
+/// (R1).
 public struct Handicap: Hashable, Sendable {
     /// Added to the nice value (nice(2)) that the sidecar was started with.
     public var nice: Int32

@@ -45,7 +45,10 @@ package final class LogSink: Sendable {
         while true {
             let lines = queue.withLock { queue in
                 var lines = queue.lines
-                if queue.dropped > 0 { lines.append("sidecar: \(queue.dropped) log lines dropped: stderr is not read") }
+                if queue.dropped > 0 {
+                    lines.append(
+                        "sidecar: dropped \(queue.dropped) log lines, because nothing reads stderr fast enough")
+                }
                 queue.lines = []
                 queue.dropped = 0
                 queue.writing = !lines.isEmpty

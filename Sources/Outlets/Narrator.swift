@@ -1,5 +1,5 @@
-// Says what the machine did, each state change once. A database that stays away is said once and then, unchanged, only
-// every minute.
+// The words of the log. Each state change of the machine becomes one line. A problem with the database is logged at
+// once, and the same problem again after a minute at the earliest.
 
 import Clock
 import Glibc
@@ -13,10 +13,11 @@ import Text
 package struct Narrator {
     private let log: Logger
     private let identity: Identity
-    /// What was said since the last usable session, and when. Not only the last: an outage may show in turns as a reset
-    /// and as an unexpected end.
+    /// The problems logged since the last usable session, each with its time. One outage can show as two problems in
+    /// turn, for example a reset and an unexpected end. So the last problem alone is not enough.
     private var problems: [String: Instant] = [:]
-    /// Whose sessions this leadership was said to leave alone. Not how many: they come and go, with every renewal.
+    /// The owners of sessions that this leadership could not terminate, as logged. Their number is left out, because it
+    /// changes with every renewal.
     private var unfenced: Set<String> = []
 
     package init(log: Logger, identity: Identity) {
@@ -24,7 +25,7 @@ package struct Narrator {
         self.identity = identity
     }
 
-    /// Something repeats itself when a database is away: say it when it is new, and every minute.
+    /// Logs a problem that repeats while the database is away: at once if it is new, then once a minute.
     package mutating func problem(_ text: String, at now: Instant) {
         problems = problems.filter { now.since($0.value) < .seconds(60) }
         guard problems[text] == nil else { return }
@@ -39,24 +40,24 @@ package struct Narrator {
         problems = [:]
     }
 
-    /// R8: sessions of an earlier child that this role may not end. Once a leadership for each set of their owners.
+    /// R8: sessions of an earlier child that this role may not terminate. One line per leadership and set of owners.
     package mutating func unfenced(_ unfenced: Unfenced, _ facts: SessionFacts) {
         guard self.unfenced.insert("\(unfenced.roles) \(unfenced.superusers)").inserted else { return }
         var reasons: [String] = []
         if !unfenced.roles.isEmpty {
-            // Credentials made for one session, and for each node others, are no role to connect as or to grant to.
+            // A login made for one node, which will expire (Vault), is no role to grant to or to connect the command as.
             let connect = facts.assumed == nil ? ", or let the command connect as \"\(facts.login)\"" : ""
             reasons.append(
-                "\(unfenced.roles) owns them, and \"\(facts.user)\" may not: GRANT pg_signal_backend TO \"\(facts.grantee)\"\(connect)"
+                "they belong to \(unfenced.roles), and \"\(facts.user)\" has no right to terminate them: GRANT pg_signal_backend TO \"\(facts.grantee)\"\(connect)"
             )
         }
         if !unfenced.superusers.isEmpty {
             reasons.append(
-                "\(unfenced.superusers) owns them, and only a superuser may end a superuser's: let the command connect as an ordinary role"
+                "they belong to \(unfenced.superusers), and only a superuser may terminate a superuser's sessions: let the command connect as an ordinary role"
             )
         }
         log.warning(
-            "cannot terminate \(unfenced.sessions) database session(s) of an earlier child, which may still write: \(reasons.joined(separator: "; "))"
+            "cannot terminate \(unfenced.sessions) database session(s) of an earlier run of the command, which may still write: \(reasons.joined(separator: "; "))"
         )
     }
 
@@ -75,58 +76,69 @@ package struct Narrator {
         }
     }
 
+    /// The last line.
+    package func exiting(_ exit: Exit, code: Int32) { log.info("exiting with code \(code): \(exit.text)") }
+
     private func line(for notice: Notice) -> (Logger.Level, String) {
         switch notice {
         case .sessionLost(let reason), .statementFailed(let reason): return (.warning, reason)
         case .refused(let reason):
-            return (.error, "not ready, as this sidecar could not take the lease: \(reason.text)")
-        case .noLongerRefused: return (.info, "ready again: PostgreSQL refuses nothing any more")
+            return (.error, "not ready, because this sidecar could not take over the lease: \(reason.text)")
+        case .noLongerRefused: return (.info, "ready again: PostgreSQL no longer refuses this sidecar's statements")
         case .recordCreated(let wait):
             return (
                 .info,
-                "the lease has no record yet: made one, and wait \(Durations.text(wait)) (one TTL) before the first claim, because the leader of a lost record could still be running"
+                "created the lease's record, which was missing; waiting \(Durations.text(wait)) (one TTL) before the first claim, because the leader of a lost record could still be running"
             )
         case .standby(let record, let wait): return (.info, standby(record, wait: wait))
-        case .suspended: return (.warning, "the lease is suspended: nobody may claim it until it is resumed")
+        case .suspended:
+            return (
+                .warning,
+                "the lease is suspended: no sidecar may claim it until its column suspended in the table sidecar.lease is false again"
+            )
         case .claimed(let epoch, .released): return (.info, "claimed the released lease, epoch \(epoch)")
         case .claimed(let epoch, .expired): return (.info, "claimed the lease after its TTL ran out, epoch \(epoch)")
-        case .claimed(let epoch, .unclaimed): return (.info, "claimed the lease that nobody held, epoch \(epoch)")
+        case .claimed(let epoch, .unclaimed): return (.info, "claimed the lease, which no sidecar held, epoch \(epoch)")
         case .lockWaived:
             return (
                 .warning,
-                "claiming the lease without its advisory lock: another session has held the lock for a long time, and cannot be terminated (`sidecar lease` shows it)"
+                "claiming the lease without its advisory lock: another session has held the lock for a long time and cannot be terminated; `sidecar lease` shows that session"
             )
         case .lockHeldByStranger:
             return (
                 .warning,
-                "a session that is not in the record holds the advisory lock: waiting for it (`sidecar lease` shows which)"
+                "a session that the lease's record does not name holds the advisory lock: waiting until the lock is free; `sidecar lease` shows that session"
             )
         case .holdersTerminated(let count):
-            return (.warning, "terminated \(count) session(s) that held the lock of a lease that ran out")
+            return (.warning, "terminated \(count) database session(s) that held the lock of the expired lease")
         case .sessionsFenced(let count):
-            return (.warning, "terminated \(count) database session(s) of an earlier child")
+            return (.warning, "terminated \(count) database session(s) of an earlier run of the command")
         case .resumed(let epoch): return (.info, "resumed the lease through a new session, epoch \(epoch)")
         case .tookUpOwnRecord(let epoch):
             return (.info, "leads again: the record still names this sidecar, epoch \(epoch)")
         case .starting: return (.info, "starting the command")
         case .started(_, let pid): return (.info, "the command runs, pid \(pid)")
         case .cannotExecute(let errno):
-            let hint = errno == ENOENT ? " (is the interpreter in its first line there?)" : ""
-            return (.error, "the command cannot be executed: \(errorText(errno))\(hint); giving the lease up")
-        case .cannotFork(let errno): return (.error, "no process could be made for the command: \(errorText(errno))")
+            let hint = errno == ENOENT ? " (does the interpreter in its first line exist?)" : ""
+            return (
+                .error, "the command cannot be executed: \(errorText(errno))\(hint); releasing the lease and exiting"
+            )
+        case .cannotFork(let errno): return (.error, "cannot create a process for the command: \(errorText(errno))")
         case .childExited(.code(let code), let asked):
             return (code == 0 || asked ? .info : .warning, "the command ended with code \(code)")
         case .childExited(.signal(let number), let asked):
             return (asked ? .info : .warning, "the command was killed by signal \(number)")
         case .restarting(let after, let attempt):
-            return (.warning, "restart \(attempt) of the command in \(Durations.text(after))")
+            return (.warning, "restarting the command in \(Durations.text(after)) (restart \(attempt))")
         case .gaveUp(let cooldown):
             return (
                 .error,
-                "the command failed too often: giving the lease up and staying out for \(Durations.text(cooldown))"
+                "the command failed too often: releasing the lease, and not claiming it for \(Durations.text(cooldown)) (--cooldown)"
             )
         case .draining(let grace):
-            return (.info, "stopping: SIGTERM to the command, which has \(Durations.text(grace)) to end")
+            return (
+                .info, "stopping: sending SIGTERM to the command, which has \(Durations.text(grace)) to end (--grace)"
+            )
         case .killing(let reason): return (.warning, "killing the process tree: \(reason.text)")
         case .treeEmpty: return (.info, "the process tree is empty")
         case .lost(.deadlinePassed):
@@ -134,50 +146,60 @@ package struct Narrator {
         case .lost(.recordTaken):
             return (.error, "lost the lease: its record was changed or removed; killing the process tree")
         case .lost(.sessionLost):
-            return (.error, "lost the session (--on-session-loss kill); killing the process tree")
+            return (
+                .error,
+                "gave up the lease: its database session broke, and --on-session-loss is kill; killing the process tree"
+            )
         case .released: return (.info, "released the lease")
-        case .releaseRefused: return (.warning, "could not release the lease: it runs out by its TTL")
+        case .releaseRefused: return (.warning, "could not release the lease: another node can lead only after the TTL")
         case .starving(let shortage):
-            return (.warning, "\(starvation(shortage)): the command may live shorter without a renewal; \(Self.remedy)")
+            return (
+                .warning,
+                "\(starvation(shortage)): if renewals fail, the command is killed earlier than usual; \(Self.remedy)"
+            )
         case .starved(let shortage, let pause):
             return (
                 .error,
-                "\(starvation(shortage)), too much for that TTL: the command could not be killed before another node starts its own; giving the lease up and staying out for \(Durations.text(pause)); \(Self.remedy)"
+                "\(starvation(shortage)), which is too short: the command might not be dead before another node starts it; releasing the lease, and not claiming it for \(Durations.text(pause)); \(Self.remedy)"
             )
         case .cannotHold(let shortage):
             return (
                 .error,
-                "\(starvation(shortage)), too much for that TTL: the command could not be killed before another node starts its own; not claiming the lease while that lasts; \(Self.remedy)"
+                "\(starvation(shortage)), which is too short: the command might not be dead before another node starts it; not claiming the lease until this improves; \(Self.remedy)"
             )
-        case .guardSilent: return (.error, "the guard does not answer: killing it")
+        case .guardSilent: return (.error, "the guard process does not answer: killing it and the process tree")
         case .guardUndead:
             return (
                 .error,
-                "the guard was killed and does not end (is it traced, frozen, or in uninterruptible sleep?); nothing below it is alive, so this sidecar ends without waiting for it"
+                "the guard process got SIGKILL but does not end (is it traced, frozen, or in uninterruptible sleep?); every process below it is dead, so this sidecar exits without waiting for it"
             )
         case .startHung(let after):
             return (
                 .error,
-                "the command has not been executed for \(Durations.text(after)) (is it on a file system that does not answer?): killing it"
+                "the command did not start within \(Durations.text(after)) (is its file on a file system that does not answer?): killing this attempt"
             )
         case .leftBehind(let count, let processes):
+            let which = processes.isEmpty ? "" : ": \(names(processes, of: count))"
             return (
                 .warning,
-                "the command left \(count) process\(count == 1 ? "" : "es") behind, killed now: \(names(processes, of: count))"
+                "the command ended and left \(count) process\(count == 1 ? "" : "es") running, now killed\(which)"
             )
         case .surviving(let processes):
             return (
                 .error,
-                "cannot kill \(names(processes, of: processes.count)): the kernel does not let it die (state D), or it runs as another user; the lease is not released while it lives"
+                "cannot kill \(names(processes, of: processes.count)): in uninterruptible sleep (state D), or owned by another user; the lease is not released before every process is dead"
             )
         case .abandoned:
-            return (.error, "asked to stop: ending over processes that cannot be killed, without releasing the lease")
-        case .guardLost: return (.error, "the guard is gone: killing what is left of the process tree")
+            return (
+                .error,
+                "exiting as asked, although some processes cannot be killed; the lease is not released, so another node can lead only after the TTL"
+            )
+        case .guardLost: return (.error, "the guard process ended unexpectedly: killing the rest of the process tree")
         case .databaseUnusable(let reason): return (.error, reason)
         case .loginsRefused(let time):
             return (
                 .error,
-                "PostgreSQL has refused every login for \(Durations.text(.seconds(time.components.seconds))): exiting, so that a restart brings today's credentials (--auth-failure-limit)"
+                "PostgreSQL refused every login for \(Durations.text(.seconds(time.components.seconds))) (--auth-failure-limit): exiting, so that a restart brings the current credentials"
             )
         }
     }
@@ -195,26 +217,27 @@ package struct Narrator {
     private func starvation(_ shortage: Shortage) -> String {
         let strain = shortage.strain
         let killing = strain.killing
-        let headline = shortage.lateness >= killing ? "the processor comes late" : "there is too much to kill in time"
-        var text = "\(headline): lateness \(shortage.lateness.milliseconds)ms"
+        let headline = shortage.lateness >= killing ? "too little processor time" : "too many processes to kill in time"
+        var text = "\(headline): the guard process was \(shortage.lateness.milliseconds)ms late"
         if killing > .zero {
             text +=
-                ", and killing \(strain.tasks) processes and threads with \(strain.memory / 1_000_000) MB would take about \(killing.milliseconds)ms of \(strain.processors)m CPU"
+                ", and killing \(strain.tasks) processes and threads with \(strain.memory / 1_000_000) MB would take about \(killing.milliseconds)ms at \(strain.processors)m CPU"
         }
-        return text + ", at a TTL of \(Durations.text(shortage.ttl))"
+        return text + "; the TTL is \(Durations.text(shortage.ttl))"
     }
 
     private func standby(_ record: Record, wait: Duration) -> String {
         if record.holder == nil {
-            return "standing by: nobody holds the lease; claiming it if nothing changes for \(Durations.text(wait))"
+            return
+                "standing by: no sidecar holds the lease; claiming it if its record does not change for \(Durations.text(wait))"
         }
         if record.holder == identity.instance {
             return
-                "standing by: the record still names this sidecar, but is not its own to take up; claiming it if nothing "
-                + "changes for \(Durations.text(wait))"
+                "standing by: the record still names this sidecar as leader, but this sidecar may not continue that leadership; "
+                + "claiming the lease if its record does not change for \(Durations.text(wait))"
         }
         return
-            "standing by: \(record.node ?? "somebody") leads, epoch \(record.epoch); a silence of \(Durations.text(wait)) ends that"
+            "standing by: \(record.node ?? "another sidecar") leads, epoch \(record.epoch); claiming the lease if it is not renewed for \(Durations.text(wait))"
     }
 }
 
@@ -222,11 +245,26 @@ extension KillReason {
     /// For people.
     var text: String {
         switch self {
-        case .guardDeadline: "the guard's deadline passed"
-        case .starved: "while it can still be dead in time"
-        case .stoppedAtOnce: "asked to stop at once"
-        case .guardTimerFailed: "the guard cannot set its timer"
-        case .graceOver: "still running after the grace period"
+        case .guardDeadline: "the guard's deadline passed without a renewal"
+        case .starved: "a later kill might not finish before another node starts the command"
+        case .stoppedAtOnce: "a second stop signal asks for it"
+        case .guardTimerFailed: "the guard process cannot set the timer for its deadline"
+        case .graceOver: "still running after the grace period (--grace)"
+        }
+    }
+}
+
+extension Exit {
+    /// For people.
+    var text: String {
+        switch self {
+        case .stopped(killed: false): "stopped as asked"
+        case .stopped(killed: true): "stopped as asked, but the command had to be killed"
+        case .childEnded: "the command ended, and --once is set"
+        case .cannotExecute: "the command cannot be executed"
+        case .guardLost: "the guard process was lost"
+        case .loginsRefused: "PostgreSQL refused every login"
+        case .databaseUnusable: "the database cannot be used (the error above says why)"
         }
     }
 }
@@ -237,7 +275,7 @@ extension RefusalReason {
         switch self {
         case .server(let reason): reason
         case .recordHidden:
-            "the lease's record was made and is not shown: a row filter (row-level security) hides it"
+            "the lease's record was created but cannot be read: a row filter (row-level security) hides it from this role"
         }
     }
 }

@@ -103,6 +103,7 @@ package final class Publisher: Sendable {
             wasReady = false
         }
         guard problem != 0 else { return nil }
-        return "cannot write the readiness file \(file.path): \(errorText(problem)); probes will say no"
+        return
+            "cannot write the readiness file \(file.path): \(errorText(problem)); probes fail until it can be written"
     }
 }

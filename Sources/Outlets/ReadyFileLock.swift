@@ -101,8 +101,8 @@ package final class ReadyFileLock: Sendable {
                 guard number == EWOULDBLOCK else { return -1 }
                 let holder = oneLine(String(said.dropFirst(mark.count + 1)), longest: 300)
                 throw Failure.configuration(
-                    "the readiness file \(ready.path) is another sidecar's (\(holder.isEmpty ? "it has just started" : holder)): "
-                        + "give each a --ready-file of its own")
+                    "another sidecar uses the readiness file \(ready.path) (\(holder.isEmpty ? "it has just started" : holder)): "
+                        + "give each sidecar its own --ready-file")
             }
             if isAtItsPlace(file, path) { return file }
             close(file)

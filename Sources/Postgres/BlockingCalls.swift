@@ -1,5 +1,5 @@
 // For command-line tools, which have nothing else to do while they wait: the same session, driven by a poll(2) loop.
-// Every wait still ends at the session's own deadlines. Not for the keeper's loop.
+// Every wait still ends at the session's own deadlines. Never for the keeper's loop.
 
 import Clock
 import Glibc

@@ -1,5 +1,6 @@
-// Takes libpq's text for a failed connection apart. libpq gives no error code while connecting, only several lines of
-// prose with the address in front of each, hints for beginners behind, and, in verbose mode, an SQLSTATE inside.
+// Takes libpq's text for a failed connection apart. While connecting, libpq gives no error code. Its text has several
+// lines of prose, each with the address in front, followed by hints for beginners. In verbose mode it also contains
+// an SQLSTATE.
 
 import Text
 
@@ -8,13 +9,14 @@ struct ConnectMessage: Equatable {
     let reason: String
     let sqlState: String?
 
-    /// `secret` is the password that the server was given: some that are no PostgreSQL repeat it.
+    /// `secret` is the password that the server was given. Some servers that are not PostgreSQL repeat it.
     init(_ text: String, hiding secret: String? = nil) {
         let shown = { (text: Substring) in oneLine(secret.map { hiding($0, in: String(text)) } ?? String(text)) }
         var state: String?
         var reasons: [String] = []
         for line in text.split(separator: "\n") {
-            // Indented lines are hints ("Is the server running on that host ...?"); LOCATION is the server's source line.
+            // Indented lines are hints ("Is the server running on that host ...?"); LOCATION is the server's source
+            // line.
             if line.hasPrefix("\t") || line.hasPrefix("LOCATION:") { continue }
             var reason = line
             if line.hasPrefix("connection to server"), let end = line.firstRange(of: " failed: ") {
@@ -28,7 +30,7 @@ struct ConnectMessage: Equatable {
                 reasons.append(shown(reason))
             }
         }
-        // With sslmode=prefer libpq tries twice and may say the same twice.
+        // With sslmode=prefer libpq tries twice and may report the same thing twice.
         var seen: Set<String> = []
         let distinct = reasons.filter { !$0.isEmpty && seen.insert($0).inserted }
         self.reason = distinct.isEmpty ? "connection failed" : oneLine(distinct.joined(separator: ", "), longest: 2000)
@@ -45,8 +47,8 @@ struct ConnectMessage: Equatable {
         return (String(code), line.index(code.endIndex, offsetBy: 2))
     }
 
-    /// Whether it is about credentials: the server's word (class 28), PgBouncer's (08P01, "SASL authentication failed"), or
-    /// libpq's that it has no password to give.
+    /// Whether credentials are the reason: the server says so (class 28), or PgBouncer (08P01, "SASL authentication
+    /// failed"), or libpq, if it has no password to give.
     var isAuthentication: Bool {
         sqlState?.hasPrefix("28") == true || sqlState == "08P01" && reason.contains("authentication failed")
             || reason.contains("no password supplied")

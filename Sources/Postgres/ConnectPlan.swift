@@ -1,5 +1,6 @@
-// The candidates of a connection and what became of them. A multi-host setting is taken apart here: each address gets an
-// attempt and a deadline of its own, so that a black hole in front does not use up the time of the hosts behind it.
+// The addresses of a connection and what became of each. A setting with several hosts is taken apart here. Each
+// address gets an attempt and a deadline of its own, so that a host that does not answer does not use up the time of
+// the hosts behind it.
 
 import Clock
 
@@ -31,7 +32,7 @@ struct Candidate: Sendable, Equatable {
         parameters["host"] = host
         parameters["hostaddr"] = address
         parameters["port"] = "\(port)"
-        // We shuffle ourselves, and never wait.
+        // This program shuffles the hosts itself, and never waits.
         parameters["load_balance_hosts"] = nil
         parameters["connect_timeout"] = nil
         return parameters
@@ -82,7 +83,7 @@ struct ConnectPlan {
         return .lookUp(entry, name: name)
     }
 
-    /// Takes in the answer to a look-up.
+    /// Takes the answer to a look-up.
     mutating func resolved(_ entry: ConnectionSettings.Entry, _ answer: Resolver.Answer) {
         switch answer {
         case .success(let addresses):

@@ -1,5 +1,6 @@
-// Where the database is and how to get in: a libpq connection string merged with the PG* environment, service file and
-// defaults, exactly as libpq itself would, but without connecting. Holds the password; shows it to nobody.
+// Where the database is and how to log in: a libpq connection string merged with the PG* environment, the service
+// file and the defaults, exactly as libpq itself would do it, but without connecting. Holds the password and never
+// shows it.
 
 import Glibc
 
@@ -31,8 +32,8 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
     let values: [String: String]
     /// The hosts in the order to try them; never empty.
     let entries: [Entry]
-    /// A password file that is there and of no use, and why; for a warning. libpq is led to none then: it would complain to
-    /// standard error by itself, at every attempt.
+    /// A password file that exists but cannot be used, and why, for a warning. libpq is given no password file then,
+    /// because it would complain on standard error at every attempt.
     public let passwordFileProblem: String?
 
     /// Reads a libpq connection string: a URL (`postgresql://user@host1,host2/db?sslmode=require`), keywords
@@ -83,7 +84,8 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
     public var port: UInt16 { entries.first?.port ?? 5432 }
     /// The database; PostgreSQL's default is the user's name.
     public var database: String { values["dbname"] ?? user }
-    /// Whether it is the same database on the same hosts, in whatever order they are tried. Other credentials do not matter.
+    /// Whether it is the same database on the same hosts, in whatever order they are tried. Other credentials do not
+    /// matter.
     public func isSamePlace(as other: ConnectionSettings) -> Bool {
         func places(_ settings: ConnectionSettings) -> Set<String> {
             Set(settings.entries.map { "\($0.host ?? "") \($0.address ?? "") \($0.port)" })
@@ -93,14 +95,14 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
 
     /// The role; libpq's default is the operating system's user. Empty when that has no name and none was given.
     public var user: String { values["user"] ?? "" }
-    /// Keeps libpq from reading the service file again at each attempt: for a process that has its settings. The environment is
-    /// the process's, so nobody else may be about to read or write it.
+    /// Keeps libpq from reading the service file again at each attempt. For a process that has read its settings.
+    /// This changes the environment, so no other thread may read or write it at that time.
     public static func leaveServiceFile() { unsetenv("PGSERVICE") }
 
     /// `disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`.
     public var sslmode: String { values["sslmode"] ?? "prefer" }
 
-    /// `user@host:port,host2:port/database`: all a log needs, nothing it must not have.
+    /// `user@host:port,host2:port/database`: everything that a log needs, and no secret.
     public var description: String {
         (user.isEmpty ? "" : "\(user)@") + entries.map(\.description).joined(separator: ",") + "/\(database)"
     }
@@ -109,7 +111,7 @@ public struct ConnectionSettings: Sendable, Equatable, CustomStringConvertible, 
     public var customMirror: Mirror { Mirror(self, children: ["description": description]) }
 }
 
-/// A connection string that cannot be used, and why, in words that hold nothing of it.
+/// A connection string that cannot be used, and why. The words contain nothing from the string.
 public struct SettingsError: Error, Sendable, Equatable, CustomStringConvertible {
     /// One line.
     public let reason: String

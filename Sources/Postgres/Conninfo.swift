@@ -1,5 +1,6 @@
-// libpq's parser and its merging of defaults, made to speak without secrets. Its error texts quote what they choke on,
-// up to the whole URL with the password, in whatever language: so they are only recognised, never passed on.
+// libpq's parser and its merging of defaults, with errors that hold no secrets. libpq's error texts quote what they
+// cannot read, up to the whole URL with the password, in any language. So they are only recognised, and never passed
+// on.
 
 import CLibPQ
 import Glibc
@@ -18,15 +19,17 @@ func parseConninfo(_ conninfo: String) throws(SettingsError) -> [String: String]
     return try optionValues(options)
 }
 
-/// Refuses a URL with an '@' where none belongs. libpq would take "me:p@ss@host" for a host "ss@host" and "me:12/ss@host/db"
-/// for a database "ss@host/db": half a password, shown wherever host or database are.
+/// Refuses a URL with an '@' in the wrong place. libpq would take "me:p@ss@host" for a host "ss@host" and
+/// "me:12/ss@host/db" for a database "ss@host/db". Half of the password would be shown wherever the host or the
+/// database is shown.
 private func refuseStrayAt(_ conninfo: String) throws(SettingsError) {
-    // Byte by byte like libpq: as Characters, an '@' with an accent behind it would be none.
+    // Byte by byte, as libpq does. As Characters, an '@' with a combining accent behind it would not be found.
     let bytes = conninfo.utf8
     guard let scheme = ["postgresql://", "postgres://"].first(where: { bytes.starts(with: $0.utf8) }) else { return }
     let rest = bytes.dropFirst(scheme.utf8.count)
-    // "h:5432?password=p@ss" has the host "ss" for libpq, as it looks for an '@' up to the first '/'; and where a password
-    // holds all of '/', '?' and '=', as in "me:12/ss?options=9@host/db", the parameters are its end and the host.
+    // "h:5432?password=p@ss" has the host "ss" for libpq, as it looks for an '@' up to the first '/'; and where a
+    // password holds all of '/', '?' and '=', as in "me:12/ss?options=9@host/db", the parameters are its end and the
+    // host.
     guard !hasAtInParameters(conninfo) else {
         throw SettingsError(reason: "a '@' in the URL's parameters must be written %40 (and a '?' in a password %3F)")
     }
@@ -44,9 +47,9 @@ public func hasAtInParameters(_ url: String) -> Bool {
 
 /// Merges what was given with the service file, the PG* environment and the defaults.
 ///
-/// Only a connection attempt does that in libpq, service file named in the string included. So start one that libpq
-/// itself turns down after the merging and before the first system call of the network: with a value it does not know.
-/// Two probes with different values spoiled, as the spoiled one cannot be read back.
+/// In libpq only a connection attempt does all of that, including a service file named in the string. So this starts
+/// one that libpq itself refuses after the merging and before the first network call: one value is not valid. There
+/// are two probes with different invalid values, because the invalid value cannot be read back.
 func completeConninfo(_ given: [String: String]) throws(SettingsError) -> [String: String] {
     for value in given.values where value.utf8.contains(0) {
         throw SettingsError(reason: "a value contains a NUL character")
@@ -89,7 +92,7 @@ private func optionValues(
     var option = options
     while let keyword = option.pointee.keyword {
         if let value = option.pointee.val, value.pointee != 0 {
-            // Repaired, a password would be another one, and the server would be the one to say so.
+            // Repaired text would hold a wrong password, and only the server would notice.
             guard let text = String(validatingCString: value) else {
                 throw SettingsError(reason: "a value is not UTF-8, as it stands or once its %XX are decoded")
             }
@@ -100,7 +103,7 @@ private func optionValues(
     return values
 }
 
-/// The host list as libpq splits it: addresses pair with hosts, one port serves all.
+/// The host list as libpq splits it: addresses pair with hosts, and a single port holds for all.
 func hostEntries(_ values: [String: String]) throws(SettingsError) -> [ConnectionSettings.Entry] {
     func list(_ key: String) -> [String] {
         values[key].map { $0.unicodeScalars.split(separator: ",", omittingEmptySubsequences: false).map { String($0) } }
@@ -118,7 +121,8 @@ func hostEntries(_ values: [String: String]) throws(SettingsError) -> [Connectio
         }
         let address = index < addresses.count && !addresses[index].isEmpty ? addresses[index] : nil
         if let address, numericAddress(address) == nil {
-            throw SettingsError(reason: "hostaddr (PGHOSTADDR) must be numeric addresses: a name belongs into host")
+            throw SettingsError(
+                reason: "hostaddr (PGHOSTADDR) must hold numeric addresses: write a host name into host")
         }
         var host = index < hosts.count && !hosts[index].isEmpty ? hosts[index] : nil
         if host == nil, address == nil { host = try defaultSocketDirectory() }
@@ -127,7 +131,7 @@ func hostEntries(_ values: [String: String]) throws(SettingsError) -> [Connectio
     return values["load_balance_hosts"] == "random" ? entries.shuffled() : entries
 }
 
-/// Our own words for libpq's complaint. What is not recognised stays unsaid.
+/// Our own words for libpq's complaint. If it is not recognised, the reason is left out.
 private func settingsReason(_ message: String) -> String {
     let known: [(part: String, reason: String)] = [
         ("invalid URI query parameter", "the URL has a query parameter that libpq does not know"),
@@ -140,9 +144,9 @@ private func settingsReason(_ message: String) -> String {
         ("missing \"=\"", "a keyword has no '=' after it (a value with blanks needs single quotes)"),
         ("unterminated quoted string", "a quoted value is not closed"),
         ("invalid connection option", "it has a keyword that libpq does not know"),
-        ("could not match", "it has not as many ports or addresses as hosts"),
+        ("could not match", "the number of ports or addresses differs from the number of hosts"),
         ("invalid sslmode value", "sslmode has a value that libpq does not know"),
-        ("sslmode value", "its sslmode is not supported by this libpq"),
+        ("sslmode value", "this libpq does not support its sslmode"),
         ("invalid channel_binding value", "channel_binding has a value that libpq does not know"),
         ("invalid gssencmode value", "gssencmode has a value that libpq does not know"),
         ("invalid require_auth", "require_auth has a value that libpq does not know"),

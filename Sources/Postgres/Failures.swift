@@ -1,5 +1,5 @@
-// Everything that can go wrong with a session, as values people can act on: what failed, on which host and port, why.
-// None of them ever holds a password: libpq's texts are taken apart before they get here.
+// Everything that can go wrong with a session, as values that people can act on: what failed, on which host and port,
+// why. No value ever holds a password: libpq's texts are taken apart before they get here.
 
 import Text
 
@@ -42,9 +42,9 @@ public struct CandidateFailure: Sendable, Equatable, CustomStringConvertible {
     public enum Step: Sendable, Equatable {
         /// The name could not be looked up.
         case resolve
-        /// No connection, no TLS, or a server that will not do (read-only, starting up, no such database).
+        /// No connection, no TLS, or a server that cannot be used (read-only, starting up, no such database).
         case connect
-        /// The server is there and refused user or password (SQLSTATE class 28), or its demand for one was not met.
+        /// The server answered and refused user or password (SQLSTATE class 28), or asked for one that was not given.
         case authentication
         /// No answer within the limit.
         case timeout
@@ -80,20 +80,20 @@ public enum SessionFailure: Error, Sendable, Equatable, CustomStringConvertible 
     /// The connection broke.
     case broken(peer: String, reason: String)
 
-    /// Whether credentials are what stands in the way: every candidate that answered refused them.
+    /// Whether credentials are the reason: every candidate that answered refused them.
     public var isAuthentication: Bool {
         guard case .connect(_, let failures) = self else { return false }
         let answers = failures.filter { $0.step == .authentication || $0.sqlState != nil }
         return !answers.isEmpty && answers.allSatisfy { $0.step == .authentication }
     }
 
-    /// Whether some candidate refused the login, whatever became of the others.
+    /// Whether some candidate refused the login, whatever the others did.
     public var isRefusedSomewhere: Bool {
         guard case .connect(_, let failures) = self else { return false }
         return failures.contains { $0.step == .authentication }
     }
 
-    /// Whether all there is to it are names that could not be looked up.
+    /// Whether nothing failed but look-ups of host names.
     public var isResolution: Bool {
         guard case .connect(_, let failures) = self else { return false }
         return !failures.isEmpty && failures.allSatisfy { $0.step == .resolve }

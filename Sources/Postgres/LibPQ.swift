@@ -19,10 +19,10 @@ final class LibPQConnection {
     /// Starts to connect (PQconnectStartParams). The parameters must hold one numeric `hostaddr` or one socket
     /// directory: with a name libpq would look it up here and now.
     ///
-    /// Nil when out of memory; any other failure shows in `isBad`.
+    /// Nil if memory is short. Any other failure shows in `isBad`.
     init?(_ parameters: [String: String]) {
-        // An encrypted key without `sslpassword` is an error then. OpenSSL would ask for its password on the terminal, and
-        // wait, or read what is meant for the command.
+        // An encrypted key without `sslpassword` is an error then. Otherwise OpenSSL would ask for its password on
+        // the terminal and wait, or read input that is meant for the command.
         PQsetSSLKeyPassHook_OpenSSL(PQdefaultSSLKeyPassHook_OpenSSL)
         let pairs = Array(parameters)
         let started = withCStrings(pairs.map { $0.key }) { keywords in
@@ -42,14 +42,14 @@ final class LibPQConnection {
                 let error = ServerError(result: result)
                 if error.endsSession { notices.fatal = error }
             }, Unmanaged.passUnretained(notices).toOpaque())
-        // Early: while connecting, a full socket buffer would otherwise be waited for.
+        // Set early. Otherwise libpq would wait for a full socket buffer while connecting.
         PQsetnonblocking(connection, 1)
     }
 
     deinit { PQfinish(connection) }
 
-    /// Tells the kernel to drop the connection, so that nothing that follows, PQfinish's farewell above all, can have
-    /// anybody to wait for.
+    /// Tells the kernel to drop the connection. So nothing that follows, above all PQfinish's goodbye message, can
+    /// wait for the server.
     func abandon() {
         let socket = PQsocket(connection)
         if socket >= 0 { shutdown(socket, Int32(SHUT_RDWR)) }
@@ -61,8 +61,8 @@ final class LibPQConnection {
     var isBad: Bool { PQstatus(connection) == CONNECTION_BAD }
     /// libpq's text for the last failure, several lines of it.
     var errorMessage: String { String(cString: PQerrorMessage(connection)) }
-    /// The password in use, to hide it in what the server says; nil where it is also the user's or the database's name, as
-    /// those are shown.
+    /// The password in use, to hide it in what the server says; nil where it is also the user's or the database's
+    /// name, as those are shown.
     var secret: String? {
         func text(_ value: UnsafeMutablePointer<CChar>?) -> String { value.map { String(cString: $0) } ?? "" }
         let password = text(PQpass(connection))
@@ -108,7 +108,7 @@ final class LibPQConnection {
         }
     }
 
-    /// Hands what is queued to the kernel as far as it takes it.
+    /// Passes queued data to the kernel, as much as it takes.
     func flush() -> Flush {
         switch PQflush(connection) {
         case 0: .done
@@ -119,13 +119,13 @@ final class LibPQConnection {
 
     /// Reads what has arrived; false when the connection has failed. What arrived before the failure can still be read.
     func consumeInput() -> Bool {
-        // With TLS, bytes may wait inside the TLS library where poll(2) cannot see them: libpq reads a decrypted record
-        // only as far as its buffer has room, 8 kB at least. PostgreSQL's own records fit; a proxy's may have 16 kB, so
-        // three more reads leave none behind.
+        // With TLS, bytes may wait inside the TLS library where poll(2) cannot see them: libpq reads a decrypted
+        // record only as far as its buffer has room, which is at least 8 kB. PostgreSQL's own records fit. A proxy's
+        // may have 16 kB, so three more reads leave none behind.
         var rounds = 0
         repeat {
             guard PQconsumeInput(connection) == 1 else { return false }
-            // Parses, which makes room.
+            // Parses the input, which makes room.
             _ = PQisBusy(connection)
             rounds += 1
         } while rounds < 64 && isReady(Int16(POLLIN))

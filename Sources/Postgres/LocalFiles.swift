@@ -1,12 +1,12 @@
-// What libpq reads from disk by itself, looked at before it does. It opens a pipe as readily as a file and waits for a
-// writer, in the middle of a connection attempt, where no deadline reaches.
+// Checks the files that libpq reads by itself, before libpq does. libpq opens a pipe like a file and waits for a
+// writer, in the middle of a connection attempt, where no deadline helps.
 
 import Glibc
 
-/// The largest file that libpq may be led to. Certificates of all the world's authorities are a few hundred kB.
+/// The largest file that libpq may read. The certificates of all known authorities take a few hundred kB.
 private let largest = 10 << 20
 
-/// Whether something is there that is no file to read: a pipe, a folder, a device, or far too much.
+/// Whether the path is there but not a readable file: a pipe, a folder, a device, or far too large.
 private func isNoFile(_ path: String) -> Bool {
     var status = stat()
     return stat(path, &status) == 0 && (status.st_mode & S_IFMT != S_IFREG || status.st_size > largest)
@@ -19,7 +19,7 @@ private func variable(_ name: String) -> String? {
 
 private func atHome(_ path: String) -> String? { variable("HOME").map { "\($0)/\(path)" } }
 
-/// Refuses a service file that is none.
+/// Refuses a service file that is not a regular file.
 func examineServiceFile(_ given: [String: String]) throws(SettingsError) {
     guard given["service"] != nil || variable("PGSERVICE") != nil else { return }
     let paths = [
@@ -27,12 +27,12 @@ func examineServiceFile(_ given: [String: String]) throws(SettingsError) {
         variable("PGSYSCONFDIR").map { "\($0)/pg_service.conf" },
     ]
     for case let path? in paths where isNoFile(path) {
-        throw SettingsError(reason: "the service file is not a file, or larger than 10 MB")
+        throw SettingsError(reason: "the service file is not a regular file, or it is larger than 10 MB")
     }
 }
 
-/// The password file that libpq would look into, if it would say of it, at every attempt and past every log, that it does
-/// not. Nil where there is none, it will do, or a password is given anyway.
+/// The password file that libpq would try to use and complain about, at every attempt and past every log. Nil if
+/// there is none, if it can be used, or if a password is given anyway.
 func unusablePasswordFile(_ given: [String: String]) -> String? {
     guard given["password"] == nil, variable("PGPASSWORD") == nil,
         let path = given["passfile"] ?? variable("PGPASSFILE") ?? atHome(".pgpass")
@@ -42,14 +42,15 @@ func unusablePasswordFile(_ given: [String: String]) -> String? {
     return isNoFile(path) || status.st_mode & 0o077 != 0 ? path : nil
 }
 
-/// Refuses certificate files that are none.
+/// Refuses certificate files that are not regular files.
 func examineCertificates(_ values: [String: String]) throws(SettingsError) {
     guard values["sslmode"] != "disable" else { return }
     let files = [("sslrootcert", "root.crt"), ("sslcert", "postgresql.crt"), ("sslcrl", "root.crl")]
     for (keyword, name) in files {
         guard let path = values[keyword] ?? atHome(".postgresql/\(name)") else { continue }
         guard !isNoFile(path) else {
-            throw SettingsError(reason: "\(keyword) leads to what is not a file, or is larger than 10 MB")
+            throw SettingsError(
+                reason: "\(keyword) names something that is not a regular file, or a file larger than 10 MB")
         }
     }
 }

@@ -23,16 +23,16 @@ public struct QueryResult: Sendable, Equatable {
     /// Rows inserted, updated, deleted or selected; nil for statements that do not count.
     public let affectedRows: Int?
 
-    /// A result made by hand, for those who test code that reads one.
+    /// A result made by hand, for tests of code that reads one.
     public init(columns: [String], rows: [[String?]], affectedRows: Int?) {
         self.columns = columns
         self.rows = rows
         self.affectedRows = affectedRows
     }
 
-    /// The value's text; nil is NULL. Also nil where there is no such row or column: what a server
-    /// or a proxy answers must not be able to end the process. Who has to tell that from NULL looks
-    /// at `columns` and `rows` first.
+    /// The value's text; nil is NULL. Also nil if there is no such row or column, because the answer of a server or a
+    /// proxy must not be able to end the process. A caller that must tell this from NULL checks `columns` and `rows`
+    /// first.
     public func string(_ row: Int, _ column: String) -> String? {
         guard rows.indices.contains(row), let index = columns.firstIndex(of: column),
             rows[row].indices.contains(index)
@@ -40,10 +40,10 @@ public struct QueryResult: Sendable, Equatable {
         return rows[row][index]
     }
 
-    /// The value as an integer (int2, int4, int8); nil when it is NULL or none.
+    /// The value as an integer (int2, int4, int8); nil if it is NULL or not an integer.
     public func int64(_ row: Int, _ column: String) -> Int64? { string(row, column).flatMap { Int64($0) } }
 
-    /// The value as a truth value; nil when it is NULL or none.
+    /// The value as a truth value; nil if it is NULL or not a truth value.
     public func bool(_ row: Int, _ column: String) -> Bool? {
         switch string(row, column) {
         case "t": true

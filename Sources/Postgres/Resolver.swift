@@ -1,6 +1,7 @@
-// Looks host names up without making anybody wait: getaddrinfo(3) has no time limit and cannot be interrupted, so it
-// runs on a thread of its own and reports through an eventfd. Whoever asks for the same name meanwhile joins it. A look-up that
-// never returns must not block the name for ever: when it has taken long, the next who asks starts another beside it, a few times.
+// Looks host names up without blocking the caller: getaddrinfo(3) has no time limit and cannot be interrupted, so it
+// runs on a thread of its own and reports through an eventfd. A caller that asks for the same name meanwhile joins
+// the look-up. A look-up that never returns must not block its name forever: if it has taken long, the next call
+// starts another one beside it, a few times.
 
 import CLinux
 import Clock
@@ -17,15 +18,16 @@ final class Resolver: Sendable {
     typealias Answer = Result<[String], ResolveError>
     typealias Function = @Sendable (String) -> Answer
 
-    /// How many look-ups of one name, and of all names, may be under way: each that never returns costs a thread for ever.
+    /// How many look-ups of one name, and of all names, may be under way. Each look-up that never returns costs a
+    /// thread forever.
     static let mostOfOneName = 4
     static let most = 16
-    /// How long the first look-up of a name may take before a second is started. Each further one waits six times as long: all
-    /// of them shall not be stuck in one outage. By default the second starts after 5 s, the third after 30 s, the last
-    /// after 3 minutes.
+    /// How long the first look-up of a name may take before a second is started. Each further one waits six times as
+    /// long, so that not all of them get stuck in the same outage. By default the second starts after 5 s, the third
+    /// after 30 s, the last after 3 minutes.
     static let patience = Duration.seconds(5)
 
-    /// The one everybody shares, so that these limits hold for the process.
+    /// The one that all sessions share, so that these limits hold for the process.
     static let shared = Resolver(resolve: systemLookUp)
 
     private let resolve: Function
@@ -37,13 +39,13 @@ final class Resolver: Sendable {
         var waiters: [Waiter] = []
         /// How many threads look it up; never 0.
         var threads = 0
-        /// From when on another is started beside those that run.
+        /// When another thread is started beside those that run.
         var nextAt: Instant
-        /// How long the next one is given.
+        /// How long the next thread gets before a further one is started.
         var patience: Duration
     }
 
-    /// Weak, so that a look-up nobody waits for any longer keeps no descriptor open.
+    /// Weak, so that an abandoned look-up keeps no descriptor open.
     private struct Waiter: Sendable {
         weak let lookUp: LookUp?
     }
@@ -78,14 +80,14 @@ final class Resolver: Sendable {
         return lookUp
     }
 
-    /// One thread has an answer: it is everybody's.
+    /// One thread has an answer. It is passed to every caller that waits for this name.
     private func finish(_ host: String, _ answer: Answer) {
         let waiters = outstanding.withLock { outstanding in
             guard var name = outstanding[host] else { return [Waiter]() }
             let waiters = name.waiters
             name.waiters = []
             name.threads -= 1
-            // The name is not stuck, or not any more: the next is looked up at once.
+            // The name is not stuck (any more), so the next look-up starts at once.
             name.nextAt = clock()
             name.patience = Self.patience
             outstanding[host] = name.threads > 0 ? name : nil
@@ -117,7 +119,7 @@ final class LookUp: Sendable {
     }
 }
 
-/// Runs `body` on a detached thread; false when there is none to be had (pthread_create(3)).
+/// Runs `body` on a detached thread; false if the system has none left (pthread_create(3)).
 private func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
     final class Work: Sendable {
         let body: @Sendable () -> Void
@@ -127,13 +129,14 @@ private func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
     pthread_attr_init(&attributes)
     defer { pthread_attr_destroy(&attributes) }
     pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-    // The thread owns the retained work: it takes it over below, or we take it back when there is no thread.
+    // The thread owns the retained work. It takes it over below, or the work is released if there is no thread.
     let work = Unmanaged.passRetained(Work(body))
     var thread = pthread_t()
     let result = pthread_create(
         &thread, &attributes,
         { context in
-            // Signals belong to those who wait for them, not to whichever thread the kernel finds.
+            // All signals are blocked: they are meant for the threads that wait for them, not for whichever thread
+            // the kernel picks.
             var all = sigset_t()
             sigfillset(&all)
             pthread_sigmask(SIG_SETMASK, &all, nil)
@@ -147,7 +150,7 @@ private func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
 /// getaddrinfo(3), as numeric addresses in its order of preference.
 private func systemLookUp(_ host: String) -> Resolver.Answer { numericAddresses(host, flags: 0) }
 
-/// The address itself when the host is one ("10.0.0.1", "::1", "fe80::1%eth0"), without asking anybody.
+/// The address itself if the host is one ("10.0.0.1", "::1", "fe80::1%eth0"), without a look-up.
 func numericAddress(_ host: String) -> String? {
     guard case .success(let addresses) = numericAddresses(host, flags: AI_NUMERICHOST) else { return nil }
     return addresses.first

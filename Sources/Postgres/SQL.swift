@@ -34,8 +34,7 @@ public struct SQL: Sendable, Equatable {
     /// The values of `$1`, `$2` and so on.
     public private(set) var parameters: [Parameter] = []
 
-    /// What the server gets to read: the parameters are numbered in the order of their
-    /// interpolation.
+    /// The text that the server receives. The parameters are numbered in the order of their interpolation.
     public var text: String {
         var text = pieces[0]
         for index in parameters.indices { text += "$\(index + 1)" + pieces[index + 1] }

@@ -1,6 +1,6 @@
-// One session with PostgreSQL that never makes its owner wait: the owner polls its descriptors, calls `advance` when one
-// is ready or the deadline has passed, and gets events back. No call in here blocks, whatever the network, the name
-// server or the database do; whatever takes longer than its limit ends the session.
+// One session with PostgreSQL that never makes its owner wait. The owner polls its descriptors, calls `advance` when
+// one is ready or the deadline has passed, and gets events back. No call in here blocks, whatever the network, the
+// name server or the database do. Anything that takes longer than its limit ends the session.
 
 import Clock
 import Glibc
@@ -37,7 +37,7 @@ public final class Session {
     let limits: Limits
     let resolver: Resolver
     var state: State
-    /// Events that came about outside `advance` and wait for it.
+    /// Events that occurred outside `advance` and wait for its next call.
     var pending: [SessionEvent] = []
 
     /// Starts to connect.
@@ -63,14 +63,14 @@ public final class Session {
 
     deinit { close() }
 
-    /// What poll(2) shall watch. Empty when the session is over.
+    /// What poll(2) must watch. Empty when the session is over.
     public var pollDescriptors: [(fd: Int32, events: Int16)] {
         switch state {
         case .resolving(let lookUp, _, _, _): [(lookUp.descriptor, Int16(POLLIN))]
         case .connecting(let connection, _, let events, _, _): [(connection.socket, events)]
         case .idle(let connection, _): [(connection.socket, Int16(POLLIN))]
         case .busy(let connection, _, let exchange):
-            // While sending, reading goes on: a server may stop reading until its own output is taken.
+            // Reads while it sends: a server may stop reading until its own output is taken.
             [(connection.socket, Int16(exchange.flush == .pending ? POLLIN | POLLOUT : POLLIN))]
         case .over: []
         }
@@ -87,7 +87,7 @@ public final class Session {
         }
     }
 
-    /// Does what can be done without waiting and says what happened. Harmless when nothing did.
+    /// Does what can be done without waiting and returns what happened. Harmless if nothing did.
     public func advance(now: Instant) -> [SessionEvent] {
         switch state {
         case .resolving(let lookUp, let entry, let deadline, let plan):
@@ -113,12 +113,13 @@ public final class Session {
         guard connection.send(query) else { return lose(connection, candidate) }
         let exchange = Exchange(deadline: now + limit, limit: limit, flush: connection.flush(), outcome: nil)
         state = .busy(connection, candidate, exchange)
-        // A failed flush is not the end yet: the server's reason may be waiting to be read. `advance` will see.
+        // A failed flush is not the end yet. The server's reason may be waiting to be read, and `advance` will see
+        // it.
         if exchange.flush == .failed { receive(connection, candidate, exchange, now: now) }
     }
 
-    /// Ends the session without waiting for anybody. An idle one takes its leave of the server; anything under way is
-    /// cut off, and the server may still complete it.
+    /// Ends the session without waiting. An idle session says goodbye to the server. Anything under way is cut off,
+    /// and the server may still complete it.
     public func close() {
         switch state {
         case .connecting(let connection, _, _, _, _), .busy(let connection, _, _): connection.abandon()

@@ -1,5 +1,5 @@
-// The connecting half of a session: names are looked up, candidates tried one after the other, each within its own
-// limit, until one is a session or none is left.
+// The connecting half of a session: names are looked up, and candidates are tried one after the other, each within
+// its own limit, until one becomes a session or none is left.
 
 import Clock
 import Glibc
@@ -62,8 +62,8 @@ extension Session {
     ) {
         var events = events
         var plan = plan
-        // libpq opens a new socket in between when it falls back (sslmode=prefer): the descriptor is asked for anew
-        // each round.
+        // libpq opens a new socket when it falls back (sslmode=prefer), so the descriptor is read again in each
+        // round.
         while connection.isReady(events) {
             switch connection.pollConnect() {
             case .reading: events = Int16(POLLIN)
@@ -90,7 +90,7 @@ extension Session {
 }
 
 extension ConnectPlan {
-    /// Notes why libpq gave a candidate up.
+    /// Notes why libpq could not connect to a candidate.
     fileprivate mutating func failed(_ candidate: Candidate, _ connection: LibPQConnection) {
         let message = ConnectMessage(connection.errorMessage, hiding: connection.secret)
         failed(

@@ -18,15 +18,18 @@ public enum SessionEvent: Sendable, Equatable {
 public struct Limits: Sendable, Equatable {
     /// One candidate: one name look-up, or one address from connect(2) to ready.
     public var attempt: Duration
-    /// The whole connect, all candidates together.
+    /// The whole attempt to connect, with all candidates together.
     public var connect: Duration
-    /// TCP: silence before the first keepalive probe, in whole seconds. The conninfo's `keepalives_idle` wins.
+    /// TCP: how long a connection is silent before the first keepalive probe, in whole seconds. The conninfo's
+    /// `keepalives_idle` takes precedence.
     public var keepaliveIdle: Duration
-    /// TCP: between probes, in whole seconds. The conninfo's `keepalives_interval` wins.
+    /// TCP: the time between two probes, in whole seconds. The conninfo's `keepalives_interval` takes precedence.
     public var keepaliveInterval: Duration
-    /// TCP: unanswered probes until the connection counts as broken. The conninfo's `keepalives_count` wins.
+    /// TCP: after how many unanswered probes the connection counts as broken. The conninfo's `keepalives_count` takes
+    /// precedence.
     public var keepaliveCount: Int
-    /// TCP: how long sent data may stay unacknowledged (tcp(7), TCP_USER_TIMEOUT). The conninfo's `tcp_user_timeout` wins.
+    /// TCP: how long sent data may stay unacknowledged (tcp(7), TCP_USER_TIMEOUT). The conninfo's `tcp_user_timeout`
+    /// takes precedence.
     public var userTimeout: Duration
 
     public init(

@@ -1,5 +1,5 @@
-// The connected half of a session: answers and notifications are read as they arrive, and a session that breaks says
-// why, with the server's own words where it had the time to say them.
+// The connected half of a session: answers and notifications are read as they arrive. A session that breaks says why,
+// with the server's own message if the server had the time to send one.
 
 import Clock
 import Text
@@ -8,7 +8,7 @@ extension Session {
     /// Reads what is there; `exchange` is the query under way, if one is.
     func receive(_ connection: LibPQConnection, _ candidate: Candidate, _ exchange: Exchange?, now: Instant) {
         let isAlive = connection.consumeInput()
-        // Also after a failure: what came before it has been received and counts.
+        // Also after a failure, because notifications that came before it count.
         while let (channel, payload) = connection.nextNotification() {
             pending.append(.notification(channel: channel, payload: payload))
         }
@@ -22,7 +22,7 @@ extension Session {
         }
     }
 
-    /// Takes the results that are complete. The query is done when libpq says that there are no more, never earlier.
+    /// Takes the complete results. The query is done when libpq says that there are no more, and not earlier.
     private func collect(
         _ connection: LibPQConnection, _ candidate: Candidate, _ exchange: inout Exchange, now: Instant
     ) {

@@ -1,5 +1,5 @@
-// Where the lease lives when nobody says: our own setting, else libpq's PG* variables, else the database that Airflow
-// itself is configured with. So that around Airflow no setting of our own is needed.
+// Finds the database of the lease: by our own settings, else by libpq's PG* variables, else in the setting that
+// Airflow itself uses. So with Airflow no setting of our own is needed.
 
 import Helpers
 import Postgres
@@ -7,7 +7,7 @@ import Text
 
 /// A database and the setting that named it, for messages.
 package struct DatabaseSource: Sendable {
-    /// What can be asked for other credentials while the sidecar runs. What a variable or option says cannot change.
+    /// What can provide other credentials while the sidecar runs. The value of a variable or an option cannot change.
     package enum Renewal: Equatable, Sendable {
         case none
         /// Read before each connect.
@@ -20,15 +20,15 @@ package struct DatabaseSource: Sendable {
     /// For example `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`.
     package let origin: String
     package var renewal = Renewal.none
-    /// `PGSERVICE` at the start, which the environment does not have later.
+    /// `PGSERVICE` at the start. It is removed from the environment later.
     var service: String?
-    /// Airflow's own setting where one of libpq's variables went before it: if it names another database, a sidecar without
-    /// that variable leads there.
+    /// Airflow's own setting, if one of libpq's variables took precedence over it. If it names another database, a
+    /// sidecar without that variable leads there.
     var passedOver: String?
-    /// It is the setting that Airflow itself connects with.
+    /// Whether it is the setting that Airflow itself connects with.
     package var isAirflows: Bool { origin.hasPrefix("AIRFLOW__") }
 
-    /// What to know when a setting was passed over, or a password file cannot be used.
+    /// A warning if a setting was passed over, or if a password file cannot be used.
     package var caution: String? {
         let parts = [settings.passwordFileProblem, precedence].compactMap { $0 }
         return parts.isEmpty ? nil : parts.joined(separator: "; ")
@@ -36,8 +36,8 @@ package struct DatabaseSource: Sendable {
 
     private var precedence: String? {
         passedOver.map {
-            "\(origin) goes before \($0): if that is another database, a sidecar without \(origin) leads there at the same time; "
-                + "give all of them the same SIDECAR_DATABASE_URL"
+            "\(origin) takes precedence over \($0): if they name different databases, a sidecar without \(origin) leads at the same "
+                + "time in the other database; give all sidecars the same SIDECAR_DATABASE_URL"
         }
     }
 
@@ -65,7 +65,8 @@ package struct DatabaseSource: Sendable {
             return try fromFile(path, origin: fileRow.variable, environment)
         }
         if let url = environment[urlRow.variable] {
-            // Of blanks only, as from an empty file: libpq would take them for its defaults, and lead somewhere else.
+            // Blanks only, as from an empty file. libpq would use its defaults, and the sidecar would lead in another
+            // database.
             guard !url.trimming().isEmpty else {
                 throw Failure.configuration("\(urlRow.variable) is blank: unset it, or give it a URL")
             }
@@ -85,17 +86,17 @@ package struct DatabaseSource: Sendable {
             }
             if environment[name + "_SECRET"] != nil {
                 throw Failure.configuration(
-                    "\(name)_SECRET names a secret that only Airflow can read: give the database to --database-url or "
-                        + "SIDECAR_DATABASE_URL")
+                    "\(name)_SECRET names a secret that only Airflow can read: set --database-url or SIDECAR_DATABASE_URL to the "
+                        + "URL of the database")
             }
         }
         throw Failure.configuration(
-            "no database given: set --database-url, SIDECAR_DATABASE_URL, SIDECAR_DATABASE_URL_FILE, libpq's PGHOST and friends, or Airflow's "
+            "no database given: set --database-url, SIDECAR_DATABASE_URL, SIDECAR_DATABASE_URL_FILE, libpq's variables such as PGHOST, or Airflow's "
                 + "\(airflowNames[0]) (airflow.cfg is not read)")
     }
 
     private static func contradiction(_ url: String, _ file: String) -> Failure {
-        .configuration("\(url) and \(file) contradict each other: give one of them")
+        .configuration("\(url) and \(file) contradict each other: give only one of them")
     }
 
     private static func fromFile(_ path: String, origin: String, _ environment: Environment) throws -> DatabaseSource {
@@ -108,17 +109,17 @@ package struct DatabaseSource: Sendable {
         let limit = Duration.seconds(10)
         let reading = try SourceReading { readAgain(.file(file), origin: origin, service: service) }
         guard let answer = reading.wait(limit: limit) else {
-            throw file.problem("is not read within \(Durations.text(limit)): its file system does not answer")
+            throw file.problem("cannot be read within \(Durations.text(limit)): its file system does not answer")
         }
         return DatabaseSource(settings: try answer.get(), origin: origin, renewal: .file(file), service: service)
     }
 
-    /// Starts to read it again; nil where nothing else can come of it.
+    /// Starts to read the source again; nil if that cannot change anything.
     package func startReading() throws -> SourceReading? {
         guard renewal != .none else { return nil }
         return try SourceReading { [self] in
             Self.readAgain(renewal, origin: origin, service: service).flatMap { new in
-                // Two databases are two leases: one that moved alone would lead beside the others.
+                // Two databases are two leases. A sidecar that moved alone would lead beside the others.
                 guard new.isSamePlace(as: settings) else {
                     return .failure(
                         .configuration(
@@ -150,7 +151,7 @@ package struct DatabaseSource: Sendable {
     }
 
     private static func from(_ url: String?, origin: String, service: String? = nil) throws -> DatabaseSource {
-        // A SQLAlchemy URL in our own setting is understood, too: people copy it from Airflow.
+        // A SQLAlchemy URL is accepted in our own setting, too, because people copy it from Airflow.
         if let url, let scheme = url.unicodeScalars.firstRange(of: "://".unicodeScalars).map({ url[..<$0.lowerBound] }),
             scheme != "postgresql", scheme != "postgres", !scheme.contains("="), !scheme.contains(" ")
         {
@@ -166,11 +167,11 @@ package struct DatabaseSource: Sendable {
         do {
             translated = try SQLAlchemyURL.libpq(url)
         } catch .otherDatabase(let name) {
-            // Only a plain word is repeated: a broken URL may start with anything, a password included.
+            // Only a plain word is repeated, because a broken URL may start with anything, including a password.
             let shown = name.count <= 12 && name.utf8.allSatisfy { (97...122).contains($0) } ? name : "another database"
             throw Failure.configuration(
-                "\(origin) points to \(shown), and the lease needs PostgreSQL: give it a PostgreSQL of its own with "
-                    + "--database-url or SIDECAR_DATABASE_URL")
+                "\(origin) points to \(shown), but the lease needs PostgreSQL: name a PostgreSQL database with --database-url or "
+                    + "SIDECAR_DATABASE_URL")
         } catch {
             throw Failure.configuration(
                 "\(origin) holds no database URL (dialect://...): correct it, or use --database-url")
@@ -180,11 +181,12 @@ package struct DatabaseSource: Sendable {
 
     private static func connect(_ conninfo: String?, origin: String, service: String? = nil) throws -> DatabaseSource {
         if let conninfo, conninfo.unicodeScalars.contains(where: \.breaksLine) {
-            throw Failure.configuration("the database URL in \(origin) has more than one line, or control characters")
+            throw Failure.configuration(
+                "the database URL in \(origin) has several lines or control characters: write it on one line")
         }
-        // What was not UTF-8 has been repaired: another password would be sent.
+        // Invalid UTF-8 has been replaced by this character, so a wrong password would be sent.
         if let conninfo, conninfo.unicodeScalars.contains("\u{FFFD}") {
-            throw Failure.configuration("the database URL in \(origin) is not UTF-8: write its bytes as %XX")
+            throw Failure.configuration("the database URL in \(origin) is not UTF-8: write special characters as %XX")
         }
         let settings: ConnectionSettings
         do {
@@ -192,7 +194,7 @@ package struct DatabaseSource: Sendable {
         } catch {
             throw Failure.configuration("cannot use the database URL in \(origin): \(error)")
         }
-        // These are shown in logs and errors. What got into them by a slip of the pen may be a password.
+        // These parts are shown in logs and errors. A typing error may have put a password into one of them.
         if let slip = slip(settings) {
             throw Failure.configuration(
                 "\(slip) in \(origin) (or libpq's own variables) looks like part of a URL or a password: check for a "
@@ -201,15 +203,15 @@ package struct DatabaseSource: Sendable {
         return DatabaseSource(settings: settings, origin: origin)
     }
 
-    /// Which of the parts that are shown holds something that does not belong there.
+    /// The part among those shown that looks wrong; nil if none does.
     private static func slip(_ settings: ConnectionSettings) -> String? {
-        // Looked at as libpq does, which knows no accents: an '@' with one behind it is an '@'.
+        // Compared scalar by scalar, as libpq does: an '@' with a combining accent behind it is an '@'.
         func odd(_ text: String, _ characters: String) -> Bool {
             let scalars = text.unicodeScalars
             return scalars.contains { characters.unicodeScalars.contains($0) || $0.breaksLine }
                 || scalars.firstRange(of: "://".unicodeScalars) != nil || Redaction.withoutSecrets(text) != text
         }
-        // One abstract socket is a place; one among other hosts is an '@' and a ',' that belonged to a password.
+        // A single abstract socket is a place. One among other hosts is an '@' and a ',' that belonged to a password.
         if settings.hosts.count > 1, settings.hosts.contains(where: { $0.utf8.first == UInt8(ascii: "@") }) {
             return "the host"
         }
@@ -226,7 +228,8 @@ package struct DatabaseSource: Sendable {
     /// What Airflow would read from its `..._CMD` setting.
     private static func output(of command: String, origin: String) throws -> String {
         guard let words = ShellWords.split(command), !words.isEmpty else {
-            throw Failure.configuration("\(origin) is not a command line: an open quote, or nothing in it")
+            throw Failure.configuration(
+                "\(origin) is not a valid command line: a quote is not closed, or there is no command")
         }
         return try printed(Subprocess.output(of: words, limit: commandLimit), origin: origin)
     }
@@ -236,7 +239,9 @@ package struct DatabaseSource: Sendable {
         switch output {
         case .success(let text):
             let url = text.trimming()
-            guard !url.isEmpty else { throw Failure.configuration("the command in \(origin) printed nothing") }
+            guard !url.isEmpty else {
+                throw Failure.configuration("the command in \(origin) printed nothing: it must print the database URL")
+            }
             return url
         case .failure(let problem): throw Failure.configuration("the command in \(origin) \(problem.reason)")
         }

@@ -1,5 +1,6 @@
-// The file of `--database-url-file`: read before each connect, so that a password can be rotated under a running sidecar. It
-// may be a link that is swapped (a Secret's mount in Kubernetes), be away for a moment, or lie on a mount that hangs.
+// The file of `--database-url-file`. It is read before each connect, so that a password can be rotated while the
+// sidecar runs. The file may be a link that is swapped (a Secret's mount in Kubernetes), may be missing for a moment,
+// or may lie on a mount that hangs.
 
 import CLinux
 import Glibc
@@ -7,7 +8,7 @@ import Text
 
 /// A file that holds the database URL and nothing else.
 package struct DatabaseURLFile: Equatable, Sendable {
-    /// No connection string is longer.
+    /// The largest file that is read. No connection string is longer.
     static let sizeLimit = 64 * 1024
 
     let path: String
@@ -15,9 +16,9 @@ package struct DatabaseURLFile: Equatable, Sendable {
     let origin: String
 
     /// What it holds, without white space at both ends. Blocks for as long as the file system does.
-    /// - Throws: `Failure` 78 with what to do; nothing of the file is in it.
+    /// - Throws: `Failure` 78 with what to do. Nothing from the file is in it.
     func read() throws -> String {
-        // Not waiting for the writer of a pipe.
+        // Without waiting for the writer of a pipe.
         let file = clinux_open(path, O_RDONLY | O_NONBLOCK)
         guard file >= 0 else { throw problem("cannot be read: \(errorText(errno))") }
         defer { close(file) }
@@ -34,9 +35,9 @@ package struct DatabaseURLFile: Equatable, Sendable {
             bytes += buffer.prefix(count)
             guard bytes.count <= Self.sizeLimit else { throw problem("has more than \(Self.sizeLimit) bytes") }
         }
-        // Repaired, a password would become another one.
+        // Repaired text would hold a wrong password.
         guard let text = String(validating: bytes, as: UTF8.self) else {
-            throw problem("is not UTF-8: write its bytes as %XX")
+            throw problem("is not UTF-8: write special characters as %XX")
         }
         let url = text.trimming()
         guard !url.isEmpty else { throw problem("is empty: write the database URL into it") }
@@ -46,7 +47,7 @@ package struct DatabaseURLFile: Equatable, Sendable {
     /// What is wrong with the file.
     func problem(_ what: String) -> Failure { .configuration("the file \(shown) in \(origin) \(what)") }
 
-    /// The path, unless it is a URL in the wrong place.
+    /// The path for messages, unless it looks like a URL in the wrong place.
     private var shown: String {
         Redaction.mayHoldSecret(path)
             ? "(its name is not repeated, as it may hold a password)" : oneLine(path, longest: 200)

@@ -12,7 +12,7 @@ package struct Environment {
         guard var entry = clinux_environment() else { return Environment([:]) }
         while let variable = entry.pointee {
             let text = String(cString: variable)
-            // Not by Character: an accent behind a '=' would make it another one.
+            // Split scalar by scalar. As Characters, a '=' with a combining accent behind it would not be found.
             let scalars = text.unicodeScalars
             if let split = scalars.firstIndex(of: "=") {
                 values[String(scalars[..<split])] = String(scalars[scalars.index(after: split)...])

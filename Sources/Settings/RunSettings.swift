@@ -1,5 +1,5 @@
-// All settings of `sidecar run`: options, then their SIDECAR_... variables, then defaults; validated together, so that a
-// contradiction ends the start with one line that names both sides.
+// All settings of `sidecar run`: options, then their SIDECAR_ variables, then defaults. They are validated together,
+// so that a contradiction ends the start with one line that names both sides.
 
 import Clock
 import FoundationEssentials
@@ -18,10 +18,10 @@ package struct RunSettings {
     package let machine: LeaseMachine.Settings
     package let readyFile: ReadyFile
     package let allowSessionPooler: Bool
-    /// What the child shall find in its environment although it is the sidecar's own: `SIDECAR_DATABASE_URL`.
+    /// The value of `SIDECAR_DATABASE_URL` that the child gets (`--keep-database-url`); nil otherwise.
     package let keptDatabaseURL: String?
     package let command: [String]
-    /// What the child comes behind keeper and guard by.
+    /// How much lower the child's priority is than that of keeper and guard.
     package let handicap: Handicap
     package let logLevel: Logger.Level
     package let logFormat: LogFormat
@@ -30,7 +30,7 @@ package struct RunSettings {
     package var timing: Timing { machine.timing }
     package var readyWhen: ReadyWhen { machine.readyWhen }
 
-    /// What somebody should know who started it: each is a warning.
+    /// Warnings for the person who started it.
     package var cautions: [String] { unknownVariables + [database.caution].compactMap(\.self) }
     private let unknownVariables: [String]
 
@@ -65,7 +65,8 @@ package struct RunSettings {
         logFormat = try given.value(\.logFormat)
         database = try given.database()
         unknownVariables = UnknownVariables.warnings(given.environment)
-        // This process has one thread yet, and the guard, hence the command, an environment of its own.
+        // Safe here: this process still has only one thread, and the guard, and so the command, has an environment of
+        // its own.
         ConnectionSettings.leaveServiceFile()
     }
 
@@ -81,16 +82,17 @@ package struct RunSettings {
         } catch {
             let text =
                 switch error {
-                case .ttlOutOfRange: "--ttl \(shownTTL) is outside 500ms to 1h"
+                case .ttlOutOfRange: "--ttl \(shownTTL) is outside the allowed range from 500ms to 1h"
                 case .marginTooSmall:
-                    "--margin \(shownMargin) is too small for --ttl \(shownTTL): at least a twelfth of it and 50ms "
-                        + "are needed to kill the child before another node may start its own"
+                    "--margin \(shownMargin) is too small for --ttl \(shownTTL): at least a twelfth of the TTL and at least "
+                        + "50ms are needed to kill the command before another node may start it"
                 case .marginTooLarge:
                     "--margin \(shownMargin) is more than half of --ttl \(shownTTL): lower it, or raise the TTL"
-                case .renewIntervalTooSmall: "--renew-interval \(shownRenew) is below 20ms"
+                case .renewIntervalTooSmall:
+                    "--renew-interval \(shownRenew) is less than 20ms, the smallest allowed value"
                 case .renewIntervalTooLarge:
                     "--renew-interval \(shownRenew) is too long for --ttl \(shownTTL) with --margin \(shownMargin): two "
-                        + "renewals must fit into the \(Durations.text(ttl - (margin ?? ttl / 5))) that a child may live"
+                        + "renewals must fit into the \(Durations.text(ttl - (margin ?? ttl / 5))) that the command may live without one"
                 }
             throw Failure.configuration(text)
         }

@@ -1,5 +1,5 @@
-// Turns the database URL of Airflow, as SQLAlchemy reads it, into one that libpq reads: without the driver, with the
-// parameters that only a Python driver knows left out or translated, with SQLAlchemy's several hosts.
+// Turns Airflow's database URL, as SQLAlchemy reads it, into one that libpq reads: without the driver, with Python
+// drivers' parameters left out or translated, and with SQLAlchemy's way to name several hosts.
 
 import Postgres
 
@@ -25,7 +25,7 @@ enum SQLAlchemyURL {
         guard let (scheme, rest) = cut(url, at: "://") else { throw .noURL }
         let dialect = scheme.split(separator: "+", omittingEmptySubsequences: false).first.map(String.init) ?? ""
         guard dialect == "postgresql" || dialect == "postgres" else { throw .otherDatabase(dialect) }
-        // An '@' that does not belong there is refused by who reads the result, so none may be left out.
+        // Whatever reads the result refuses an '@' in the wrong place, so none may be dropped here.
         guard !hasAtInParameters(rest), let (address, query) = cut(rest, at: "?") else { return "postgresql://\(rest)" }
         var hosts: [String] = []
         var ports: [String] = []
@@ -33,7 +33,7 @@ enum SQLAlchemyURL {
         for pair in query.unicodeScalars.split(separator: "&").map(String.init) {
             let (name, value) = cut(pair, at: "=") ?? (pair, "")
             if name == "host" {
-                // Several hosts come as several parameters, each with its port behind a colon.
+                // SQLAlchemy writes several hosts as several parameters, each with its port behind a colon.
                 for one in value.split(separator: ",").map(String.init) {
                     let (host, port) = hostAndPort(one)
                     hosts.append(host)
@@ -53,7 +53,7 @@ enum SQLAlchemyURL {
         return "postgresql://\(address)" + (kept.isEmpty ? "" : "?" + kept.joined(separator: "&"))
     }
 
-    /// asyncpg also takes booleans.
+    /// asyncpg also accepts booleans.
     private static func sslMode(_ value: String) -> String {
         switch value.lowercased() {
         case "true", "1": "require"
@@ -71,7 +71,7 @@ enum SQLAlchemyURL {
     }
 
     private static func cut(_ text: String, at separator: String) -> (String, String)? {
-        // Not by Character: a separator and an accent behind it would be one, and no separator.
+        // Split scalar by scalar. As Characters, a separator with a combining accent behind it would not be found.
         guard let range = text.unicodeScalars.firstRange(of: separator.unicodeScalars) else { return nil }
         return (String(text[..<range.lowerBound]), String(text[range.upperBound...]))
     }

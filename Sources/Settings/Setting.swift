@@ -1,4 +1,4 @@
-// What one row of the table of settings is: everything that the option parser, the help, the variables and the page about
+// One row of the table of settings: everything that the option parser, the help, the variables and the page about
 // configuration need to know about a setting. SettingsTable.swift holds the rows.
 
 import Text
@@ -21,11 +21,11 @@ package enum SettingUser: String, CaseIterable, Sendable {
     case probe
 }
 
-/// What holds where nobody gave a value.
+/// What holds if no value is given.
 package enum SettingDefault: Sendable {
-    /// This text, read like one that somebody gave.
+    /// This text, read like a given one.
     case text(String)
-    /// Nothing that could be given; the words say what happens instead.
+    /// No value that could be given. The words say what happens instead.
     case words(String)
     /// Nothing: a switch is off, a value is absent.
     case nothing
@@ -67,12 +67,12 @@ package struct SettingRow: Sendable {
 /// One setting with the type of its value.
 package struct Setting<Value: Sendable>: Sendable {
     package let row: SettingRow
-    /// Reads what somebody gave.
+    /// Reads a given value.
     let read: @Sendable (GivenText) throws -> Value
-    /// The value where nobody gave one.
+    /// The value if none is given.
     let absent: @Sendable () throws -> Value
 
-    /// A setting with a default that could be written.
+    /// A setting whose default can be written as a value.
     init(
         _ name: String, _ group: SettingGroup, of users: Set<SettingUser> = [.run], _ parser: SettingParser<Value>,
         placeholder: String? = nil, default text: String, section: String? = nil, _ help: String
@@ -85,7 +85,7 @@ package struct Setting<Value: Sendable>: Sendable {
         absent = { try parser.read(GivenText(value: text, origin: "the default of \(row.option)")) }
     }
 
-    /// A setting without such a default: nil where nobody gave a value.
+    /// A setting without such a default: nil if no value is given.
     init<Given>(
         _ name: String, _ group: SettingGroup, of users: Set<SettingUser> = [.run], _ parser: SettingParser<Given>,
         placeholder: String? = nil, otherwise words: String?, section: String? = nil, _ help: String
@@ -97,7 +97,7 @@ package struct Setting<Value: Sendable>: Sendable {
         absent = { nil }
     }
 
-    /// A switch: off where nobody turned it on.
+    /// A switch: off unless it is turned on.
     init(switch name: String, _ group: SettingGroup, of users: Set<SettingUser> = [.run], _ help: String)
     where Value == Bool {
         row = SettingRow(
@@ -107,7 +107,7 @@ package struct Setting<Value: Sendable>: Sendable {
     }
 }
 
-/// What somebody gave for a setting, and where: the option or the variable, for errors.
+/// A given value, and its origin for errors: the option or the variable.
 struct GivenText {
     let value: String
     let origin: String
@@ -115,7 +115,7 @@ struct GivenText {
     /// An error that names the origin and shows the value.
     func refused(_ reason: String) -> Failure { .configuration("\(origin) \(shown) \(reason)") }
 
-    /// The value for an error: short, on one line, and without a password that got into the wrong place.
+    /// The value for an error: short, on one line, and without a password that got there by mistake.
     private var shown: String {
         let line = Redaction.withoutSecrets(String(value.unicodeScalars.filter { !$0.breaksLine }))
         return line.count <= 60 ? "'\(line)'" : "'\(line.prefix(60))...'"

@@ -54,17 +54,17 @@ extension SettingParser where Value == Bool {
             switch given.value.lowercased() {
             case "1", "true", "yes", "on": return true
             case "0", "false", "no", "off": return false
-            default: throw given.refused("is neither true nor false")
+            default: throw given.refused("is not a valid switch: write true or false")
             }
         }
     }
 }
 
 extension SettingParser where Value == String {
-    /// As it is: somebody else finds out what it means.
+    /// The text as it is. Other code finds out what it means.
     static var verbatim: Self { Self(placeholder: "text") { $0.value } }
 
-    /// A plain text that will be in logs and rows.
+    /// A plain text that will be shown in logs and stored in rows.
     static var text: Self {
         Self(placeholder: "text") { given in
             guard !given.value.isEmpty else { throw Failure.configuration("\(given.origin) is empty") }
@@ -82,7 +82,8 @@ extension SettingParser where Value == String {
     static var leaseName: Self {
         Self(placeholder: "name") { given in
             guard LeaseKey.isValidName(given.value) else {
-                throw Failure.configuration("the lease's name (--lease) takes 1 to 63 letters, digits and . _ - /")
+                throw Failure.configuration(
+                    "the lease's name (--lease) must have 1 to 63 characters: letters, digits and . _ - /")
             }
             return given.value
         }

@@ -1,8 +1,8 @@
-// Reads settings by the table: from the option, failing that from the variable, failing that the default.
+// Reads settings by the table: from the option, else from the variable, else the default.
 
 import Text
 
-/// What somebody gave to one command: options first, then the environment.
+/// The values given to one command: options first, then the environment.
 package struct SettingReader {
     /// Values by the option's name without dashes; a switch that is there has "true".
     private let options: [String: String]

@@ -1,5 +1,5 @@
-// Splits a command line into words as a POSIX shell would, without running one: Airflow's `..._CMD` settings are commands
-// that Airflow itself splits like this (Python's shlex.split), and an image need not have a shell.
+// Splits a command line into words as a POSIX shell would, without running a shell. Airflow's `..._CMD` settings are
+// commands that Airflow itself splits like this (Python's shlex.split), and an image need not have a shell.
 
 /// Splits command lines.
 enum ShellWords {
@@ -10,10 +10,10 @@ enum ShellWords {
         var inWord = false
         var quote: Unicode.Scalar?
         var escaped = false
-        // Not by Character: a quote and an accent behind it would be one, and no quote.
+        // Split scalar by scalar. As Characters, a quote with a combining accent behind it would not be found.
         for character in line.unicodeScalars {
             if escaped {
-                // Between double quotes a backslash only escapes these.
+                // Between double quotes, a backslash escapes only these two.
                 if quote == "\"" && character != "\"" && character != "\\" { word.append("\\") }
                 word.append(character)
                 escaped = false

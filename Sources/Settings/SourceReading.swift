@@ -1,5 +1,5 @@
-// Reads where the database is again, on a thread of its own: a file may lie on a mount that hangs, and a command may take
-// long. Whoever waits, waits for a descriptor and with a limit.
+// Reads the source of the database's settings again, on a thread of its own: a file may lie on a mount that hangs,
+// and a command may take long. The caller waits for a descriptor, with a time limit.
 
 import CLinux
 import Clock
@@ -11,7 +11,8 @@ import Text
 
 /// One reading under way.
 ///
-/// Safe between the two threads: the answer is behind a mutex, and the thread's strong reference keeps the descriptor open.
+/// Safe between the two threads: the answer is behind a mutex, and the thread's strong reference keeps the descriptor
+/// open.
 package final class SourceReading: Sendable {
     package typealias Answer = Result<ConnectionSettings, Failure>
 
@@ -20,7 +21,7 @@ package final class SourceReading: Sendable {
     private let result = Mutex<Answer?>(nil)
 
     /// Starts to read.
-    /// - Throws: `Failure` 71 where there is no thread or descriptor to be had.
+    /// - Throws: `Failure` 71 if the system has no thread or descriptor left.
     init(_ read: @escaping @Sendable () -> Answer) throws {
         descriptor = EventFlag.make()
         guard descriptor >= 0 else {

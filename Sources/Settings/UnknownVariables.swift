@@ -1,4 +1,5 @@
-// Finds SIDECAR_ variables that nobody reads: a slip in a name would otherwise leave the default in force, silently.
+// Finds SIDECAR_ variables that no setting reads. Otherwise a typing error in a name would leave the default in force
+// without a word.
 
 import Text
 
@@ -14,17 +15,18 @@ package enum UnknownVariables {
             name.hasPrefix(SettingRow.prefix) && !known.contains(name) && !givenToChild.contains(name)
                 && !isOfService(name, value: environment[name] ?? "")
         }.sorted().map { name in
-            // A value that got into the name may be a secret.
+            // A value may have got into the name, and it may be a secret.
             guard !Redaction.mayHoldSecret(name) else {
-                return "a variable that begins with \(SettingRow.prefix) is not known (its name is not repeated, as it "
-                    + "may hold a password)"
+                return
+                    "a variable that begins with \(SettingRow.prefix) is unknown and has no effect (its name is not repeated, as "
+                    + "it may hold a password)"
             }
             let advice = nearest(name, known).map { "did you mean \($0)?" } ?? "see `sidecar run --help`"
-            return "the variable \(oneLine(name, longest: 100)) is not known; \(advice)"
+            return "the variable \(oneLine(name, longest: 100)) is unknown and has no effect; \(advice)"
         }
     }
 
-    /// Whether Kubernetes makes it in every pod because of a Service named sidecar or sidecar-...: NAME_SERVICE_HOST,
+    /// Whether Kubernetes sets it in every pod because of a Service named sidecar or sidecar-...: NAME_SERVICE_HOST,
     /// NAME_SERVICE_PORT, NAME_SERVICE_PORT_HTTP, NAME_PORT=tcp://..., NAME_PORT_5432_TCP, NAME_PORT_5432_TCP_ADDR.
     private static func isOfService(_ name: String, value: String) -> Bool {
         if name.hasSuffix("_SERVICE_HOST") || name.hasSuffix("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
@@ -40,10 +42,10 @@ package enum UnknownVariables {
         }
     }
 
-    /// The known name with the fewest slips, or with a word more or less at its end; nil where none can be meant.
+    /// The known name with the fewest differences, or with one word more or less at its end; nil if none is close.
     private static func nearest(_ name: String, _ known: [String]) -> String? {
         let word = Array(name.unicodeScalars.dropFirst(SettingRow.prefix.count))
-        // Of a short name, another letter makes another name soon. A long name is no variable.
+        // In a short name, a different letter soon makes another name. A very long name is no variable of ours.
         guard word.count <= 100 else { return nil }
         let limit = max(1, min(3, word.count / 3))
         let near = known.map { candidate in
@@ -52,7 +54,8 @@ package enum UnknownVariables {
         return near ?? known.first { $0.hasPrefix(name + "_") || name.hasPrefix($0 + "_") }
     }
 
-    /// How many letters to change, leave out, add or swap with their neighbour lead from one to the other.
+    /// How many letters must be changed, removed, added or swapped with a neighbour to get from one name to the
+    /// other.
     private static func slips(_ one: [Unicode.Scalar], _ other: [Unicode.Scalar]) -> Int {
         var rows = [Array(0...other.count)]
         for (row, letter) in one.enumerated() {

@@ -1,8 +1,8 @@
-// What a command is that ends with more than yes or no.
+// A command that returns an exit code of its own.
 
 import ArgumentParser
 
-/// A command with exit codes of its own.
+/// A command that returns its exit code.
 protocol ExitingCommand: ParsableCommand {
     func execute() throws -> Int32
 }

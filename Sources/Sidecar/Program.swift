@@ -31,7 +31,7 @@ enum Program {
             Console.complain(problem.message)
             return problem.code
         }
-        // The keeper's own copy of the arguments is made: a password in the memory that ps reads is not needed any more.
+        // The arguments are copied, so a password is no longer needed in the memory that ps reads.
         scrubArguments()
         do {
             let command = try SidecarCommand.parseAsRoot(arguments)
@@ -52,13 +52,14 @@ enum Program {
         }
     }
 
-    /// The arguments after the program's name. Not Swift's CommandLine, which reads /proc and finds none without it.
+    /// The arguments after the program's name. Swift's CommandLine is not used: it reads /proc and finds nothing
+    /// without it.
     private static func ownArguments() -> [String] {
         guard let vector = clinux_argv() else { return [] }
         return (1..<max(1, Int(clinux_argc()))).compactMap { vector[$0].map { String(cString: $0) } }
     }
 
-    /// Help and version as they come; usage errors in one line.
+    /// Prints help and version as they are, and a usage error in one line.
     private static func explain(_ error: any Error, _ arguments: [String]) -> Int32 {
         let code = SidecarCommand.exitCode(for: error)
         if code == .success {

@@ -1,10 +1,11 @@
-// Turns rows of the table of settings into options of a command. ArgumentParser finds a command's options among its properties
-// with a mirror; here the mirror shows one option for each row, so that no setting is written a second time.
+// Turns rows of the table of settings into options of a command. ArgumentParser finds a command's options among its
+// properties with a mirror. Here the mirror shows one option for each row, so that no setting is written a second
+// time.
 
 import ArgumentParser
 import Settings
 
-/// A command, as the table names it.
+/// A command, as the table of settings names it.
 protocol SettingUserName { static var user: SettingUser { get } }
 enum ForRun: SettingUserName { static let user = SettingUser.run }
 enum ForCheck: SettingUserName { static let user = SettingUser.check }
@@ -12,7 +13,7 @@ enum ForLease: SettingUserName { static let user = SettingUser.lease }
 enum ForMigrate: SettingUserName { static let user = SettingUser.migrate }
 enum ForProbe: SettingUserName { static let user = SettingUser.probe }
 
-/// A group, as the table names it.
+/// A group, as the table of settings names it.
 protocol SettingGroupName { static var group: SettingGroup { get } }
 enum InDatabase: SettingGroupName { static let group = SettingGroup.database }
 enum InLease: SettingGroupName { static let group = SettingGroup.lease }

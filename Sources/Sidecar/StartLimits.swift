@@ -20,21 +20,23 @@ enum StartLimits {
         if getrlimit(__rlimit_resource_t(RLIMIT_STACK.rawValue), &limit) == 0, limit.rlim_cur < stack {
             return Failure(
                 code: Failure.operatingSystem,
-                message: "the limit of a stack is \(limit.rlim_cur / 1024) kB (ulimit -s), and \(stack / 1024) kB are "
-                    + "needed: raise the limit, to 8192 for example")
+                message:
+                    "the stack limit is \(limit.rlim_cur / 1024) kB (ulimit -s), but \(stack / 1024) kB are needed: "
+                    + "raise the limit, for example to 8192")
         }
         if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 {
             let free = freeDescriptors(below: limit.rlim_cur)
             guard free < descriptors else { return nil }
             return Failure(
                 code: Failure.operatingSystem,
-                message: "the limit of open files is \(limit.rlim_cur) (ulimit -n), which leaves \(free) of them, and "
-                    + "\(descriptors) are needed: raise the limit, to 1024 for example")
+                message:
+                    "the limit of open files is \(limit.rlim_cur) (ulimit -n), which leaves \(free) free, but \(descriptors) are "
+                    + "needed: raise the limit, for example to 1024")
         }
         return nil
     }
 
-    /// How many, counted up to what is needed. What is inherited lies below the limit, too.
+    /// The number of free descriptors, counted up to what is needed. Inherited descriptors use up the limit, too.
     private static func freeDescriptors(below limit: rlim_t) -> Int {
         var free = 0
         for descriptor in 0..<Int32(clamping: limit) where fcntl(descriptor, F_GETFD) < 0 {

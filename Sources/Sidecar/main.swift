@@ -1,5 +1,5 @@
-// The program's entry. `run` forks its guard as the very first thing, while the process has one thread and nothing open;
-// `probe` is answered without any parsing machinery, because probes run every few seconds.
+// The program's entry. `run` forks its guard first, while the process has one thread and no open files. `probe` is
+// answered without the option parser, because probes run every few seconds.
 
 import ArgumentParser
 import CLinux
@@ -17,6 +17,7 @@ let guardError = errno
 
 // From here on this is the keeper, or a command that needs no guard.
 signal(SIGPIPE, SIG_IGN)
-// A log or readiness file that reaches the limit on files (ulimit -f) is an error to report, not the end of the keeper.
+// A log or readiness file that reaches the limit of file sizes (ulimit -f) is an error to report, not the end of the
+// keeper.
 signal(SIGXFSZ, SIG_IGN)
 exit(Program.main(guardProcess: guardProcess, guardError: guardError))

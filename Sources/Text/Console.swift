@@ -4,7 +4,7 @@ import Glibc
 
 /// Plain output of the short commands. (`run` logs through LogSink, which never blocks.)
 package enum Console {
-    /// Ends the program with 74 (EX_IOERR) when it cannot be written: half an answer must not look like a whole one.
+    /// Exits with 74 (EX_IOERR) if the text cannot be written, because half an answer must not look like a whole one.
     package static func out(_ text: String) {
         guard !writeLine(text, to: STDOUT_FILENO) else { return }
         error("sidecar: cannot write the output: \(errorText(errno))")

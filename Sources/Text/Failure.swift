@@ -1,4 +1,4 @@
-// How the program says no.
+// Errors that end a command with an exit code.
 
 /// An error people can act on, with the exit code that tells scripts what kind it is (sysexits.h).
 package struct Failure: Error, Equatable {

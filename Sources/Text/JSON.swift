@@ -12,7 +12,8 @@ package enum JSON {
             case "\r": quoted += "\\r"
             case "\t": quoted += "\\t"
             default:
-                // Those beyond ASCII, too: a terminal obeys U+009B, and some readers end a line at U+2028.
+                // Also control characters beyond ASCII: a terminal obeys U+009B, and some readers end a line at
+                // U+2028.
                 if scalar.breaksLine {
                     let digits = String(scalar.value, radix: 16)
                     quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits

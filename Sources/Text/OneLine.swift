@@ -1,5 +1,5 @@
-// How a text from elsewhere gets onto a terminal or into a log: the server, libpq and the tables may say anything, at any
-// length.
+// Makes a text from elsewhere fit for a terminal or a log. The server, libpq and the tables may send any characters,
+// at any length.
 
 /// The text as one line: white space is one blank, control characters are left out, and what is too long ends in dots.
 ///
@@ -17,17 +17,18 @@ package func oneLine(_ text: String, longest: Int = 1000) -> String {
         isBehindBlank = false
         line.unicodeScalars.append(scalar)
         guard line.utf8.count > longest else { continue }
-        // Ends here, however long the rest is.
+        // Stops here, however long the rest is.
         while line.utf8.count > longest - 3 { line.unicodeScalars.removeLast() }
         return line + "..."
     }
     return line
 }
 
-/// The text with *** where it holds the secret; one of less than four bytes is a part of anything, and stays.
+/// The text with *** in place of the secret. A secret of fewer than four bytes stays, because it could be part of any
+/// word.
 package func hiding(_ secret: String, in text: String) -> String {
     guard secret.utf8.count >= 4 else { return text }
-    // Scalar by scalar: as Characters, an accent behind it would make it something else.
+    // Scalar by scalar. As Characters, a secret with a combining accent behind it would not be found.
     var scalars = Array(text.unicodeScalars)
     scalars.replace(Array(secret.unicodeScalars), with: Array("***".unicodeScalars))
     var result = String.UnicodeScalarView()
@@ -36,6 +37,7 @@ package func hiding(_ secret: String, in text: String) -> String {
 }
 
 extension Unicode.Scalar {
-    /// A control character, or what ends a line somewhere: not for what is shown or connected to.
+    /// Whether it is a control character or ends a line for some reader. No text that is shown, and no database URL,
+    /// may hold one.
     package var breaksLine: Bool { properties.generalCategory == .control || Character(self).isNewline }
 }

@@ -1,13 +1,13 @@
-// Takes passwords out of text that was not written here and may quote what somebody typed.
+// Removes passwords from texts that may quote what a person typed, such as a parser's message.
 
-/// Removes what looks like a secret. Everything is compared scalar by scalar: as Characters, an '@' or '=' with an accent
-/// behind it would not be one.
+/// Removes what looks like a secret. Everything is compared scalar by scalar. As Characters, an '@' or '=' with a
+/// combining accent behind it would not be found.
 package enum Redaction {
     private typealias Scalars = Substring.UnicodeScalarView
 
-    /// The text with `user:password@` of URLs and the values of `password=`, `passwd=`, `sslpassword=` and `PGPASSWORD=`
-    /// hidden. Rather too much than too little, as a password may hold anything: from the first "://" to the last '@', and
-    /// from the first value to the end.
+    /// The text with `user:password@` of URLs and the values of `password=`, `passwd=`, `sslpassword=` and
+    /// `PGPASSWORD=` hidden. It hides too much rather than too little, because a password may hold any character:
+    /// everything from the first "://" to the last '@', and from the first such value to the end.
     package static func withoutSecrets(_ text: String) -> String {
         let scalars = Scalars(text[...].unicodeScalars)
         let parameter = startOfValue(scalars)
@@ -18,7 +18,8 @@ package enum Redaction {
         return String(scalars[..<scheme]) + "***" + (at < value ? String(scalars[at..<value]) + hidden : "")
     }
 
-    /// Whether it is better not repeated at all: a URL, parameters, `user:password@host`, or what leads a terminal astray.
+    /// Whether the text must not be repeated at all: it looks like a URL, a parameter or `user:password@host`, or it
+    /// holds a control character.
     package static func mayHoldSecret(_ text: String) -> Bool {
         text.unicodeScalars.contains { $0 == "@" || $0 == "=" || $0.breaksLine }
             || text.unicodeScalars.firstRange(of: "://".unicodeScalars) != nil
@@ -31,14 +32,14 @@ package enum Redaction {
             quoted.append((argument, index + 1))
             guard argument.utf8.first == UInt8(ascii: "-"), let equals = argument.unicodeScalars.firstIndex(of: "=")
             else { continue }
-            // Of an option with its value, the value.
+            // Of `--option=value`, also the value alone.
             let value = String(argument.unicodeScalars[equals...].dropFirst())
             if mayHoldSecret(value) { quoted.append((value, index + 1)) }
         }
         var scalars = Array(message.unicodeScalars)
-        // The longest first: one may be a part of another.
+        // The longest first, because one may be part of another.
         for (text, number) in quoted.sorted(by: { $0.text.utf8.count > $1.text.utf8.count }) {
-            // Out of quotes, a short one is a part of anything.
+            // Without its quotes, a short text could be part of any word.
             for form in ["'\(text)'", text] where form.utf8.count > 3 {
                 scalars.replace(Array(form.unicodeScalars), with: Array("number \(number)".unicodeScalars))
             }
@@ -48,7 +49,7 @@ package enum Redaction {
         return withoutSecrets(oneLine(String(result)))
     }
 
-    /// Where the value of the first parameter begins that is a secret; blanks around the '=' are libpq's grammar.
+    /// Where the value of the first secret parameter begins. libpq's grammar allows blanks around the '='.
     private static func startOfValue(_ text: Scalars) -> Scalars.Index? {
         let lowered = { (scalar: Unicode.Scalar) in
             ("A"..."Z").contains(scalar) ? Unicode.Scalar(UInt8(scalar.value) | 32) : scalar

@@ -27,6 +27,8 @@ final class Fleet: Sendable {
     let recordings: String
     /// Knows when the whole machine was late.
     let witness = StallWitness()
+    /// Knows who was killed and not let go by the kernel.
+    let slowDeaths: SlowDeaths
     private let directory: String
     private let options: [String]
     private let state: Mutex<State>
@@ -51,6 +53,7 @@ final class Fleet: Sendable {
         self.directory = directory
         self.options = options
         lease = "chaos-\(getpid())"
+        slowDeaths = SlowDeaths(lease: lease)
         recordings = directory + "/recordings"
         state = Mutex(State())
         try FileManager.default.createDirectory(atPath: recordings, withIntermediateDirectories: true)
@@ -150,5 +153,6 @@ final class Fleet: Sendable {
         try? eventually("no more restarts") { state.withLock { $0.idle } }
         for node in nodes { self[node]?.destroy() }
         witness.end()
+        slowDeaths.end()
     }
 }

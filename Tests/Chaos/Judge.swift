@@ -57,8 +57,18 @@ struct Judge {
         let failedBefore = checks.failed
         let exempt = exempt(recording)
         let frozen = FrozenTrees(faults, recording)
-        let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt, excused: frozen.excuses)
+        var held: [BothAlive] = []
+        let overlaps = IntervalChecker.overlaps(in: recording, exempt: exempt) { both in
+            guard !frozen.excuses(both) else { return true }
+            // Only what the lock says: a process that still says something itself is not held.
+            guard both.during.lowerBound == both.during.upperBound,
+                fleet.slowDeaths.excuses(both.one, at: both.during.lowerBound)
+            else { return false }
+            held.append(both)
+            return true
+        }
         judgeTwoPrimaries(recording, exempt)
+        judgeHeld(held)
         for pair in frozen.overlaps(in: recording) {
             say("     (beyond the promise: \(pair.first.id), frozen with its keeper and guard, and \(pair.second.id))")
         }
@@ -67,7 +77,8 @@ struct Judge {
             "\(stage): \(judged) trees, no two alive at once", overlaps.isEmpty && judged > (isGentle ? 0 : 1),
             overlaps.isEmpty
                 ? "hardly any trees, and \(exempt.count) that are not judged"
-                : overlaps.prefix(3).map { "\($0)\n\(around($0, recording))" }.joined(separator: "\n")
+                : overlaps.prefix(3).map { "\($0)\n\(around($0, recording))\(sights($0, recording))" }.joined(
+                    separator: "\n")
                     + (overlaps.count > 3 ? "\n  and \(overlaps.count - 3) more" : ""))
         let (epochs, excused) = epochsThatDoNotGrow(recording)
         checks.check("\(stage): epochs grow", epochs.isEmpty, "\(epochs)")
@@ -87,6 +98,20 @@ struct Judge {
         judgeEffects(kinds)
         tell(recording, frozen)
         if checks.failed && !failedBefore { tellAll(recording) }
+    }
+
+    /// What was beyond the promise is told with its evidence, and may not be much.
+    private func judgeHeld(_ held: [BothAlive]) {
+        let slow = fleet.slowDeaths.slow
+        if !slow.isEmpty { say("     (\(slow.count) took over 500 ms to end when killed: \(slow.prefix(12)))") }
+        guard !held.isEmpty else { return }
+        for both in held {
+            let at = both.during.lowerBound
+            say("     (beyond the promise: killed, held by the kernel: \(both.one), when \(both.other) started")
+            say(fleet.slowDeaths.evidence(both.one, at: at) + ")")
+        }
+        let trees = Set(held.map(\.one)).count
+        checks.check("\(stage): \(trees) trees were held by the kernel", trees <= 2, "no more than 2 may be")
     }
 
     private func judgeEffects(_ kinds: [FaultKind]) {
@@ -250,6 +275,13 @@ struct Judge {
                 }
         }
         return "  faults (ms):\n\(during.joined(separator: "\n"))\n  trees (ms):\n\(trees.joined(separator: "\n"))"
+    }
+    /// What was seen of the processes that were told to die.
+    private func sights(_ overlap: Overlap, _ recording: Recording) -> String {
+        guard let tree = recording.trees.first(where: { $0.id == overlap.first }) else { return "" }
+        return tree.processes.compactMap(\.intruders.first).first.map {
+            "\n  of \($0.who), killed and still there (ms):\n" + fleet.slowDeaths.evidence($0.who, at: $0.at)
+        } ?? ""
     }
     private func offset(_ instant: Instant, _ zero: Instant) -> String { "\(instant.since(zero).milliseconds)" }
 

@@ -65,7 +65,9 @@ extension ProcessMatrix {
                 let broken = try scenario.start("a", command: [command])
                 let end = try broken.waitForExit()
                 #expect(end == .code(code), "\(scenario.report)")
-                let said = broken.log.split(separator: "\n").filter { $0.contains("execute") }
+                let said = broken.log.split(separator: "\n").filter {
+                    $0.contains("cannot execute ") || $0.contains("cannot be executed: ")
+                }
                 #expect(said.count == 1, "\(scenario.report)")
                 try scenario.start("b", child: [])
                 let new = try scenario.leader(members: 1)

@@ -111,7 +111,7 @@ extension ProcessMatrix {
                         .contains("ShdPnd:\t0000000000000000")
                 }
                 leader.signalKeeper(SIGTERM)
-                try eventually("it has ordered the command to end") { leader.log.contains("stopping: SIGTERM") }
+                try eventually("it has ordered the command to end") { leader.log.contains("stopping: sending SIGTERM") }
                 kill(guardian, SIGCONT)
                 #expect(try leader.waitForExit() == .code(0), "\(scenario.report)")
                 #expect(!scenario.isAlive(tree.id), "\(scenario.report)")

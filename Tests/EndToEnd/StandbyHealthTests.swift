@@ -23,7 +23,7 @@ extension DatabaseMatrix {
                 let standby = pair.standby
                 try eventually("the standby is not ready, and says why") {
                     try standby.probe("ready") == .code(1) && standby.probeOutput.contains("replica identity")
-                        && standby.log.contains("ERROR not ready, as this sidecar could not take the lease")
+                        && standby.log.contains("ERROR not ready, because this sidecar could not take over the lease")
                 }
                 #expect(try standby.probe("live") == .code(0))
                 let check = try scenario.command(["check"])
@@ -35,7 +35,7 @@ extension DatabaseMatrix {
                 }
                 // Some more claims are refused, and not said again.
                 try scenario.waitForPolls(10, session: admin)
-                let said = standby.log.components(separatedBy: "not ready, as").count - 1
+                let said = standby.log.components(separatedBy: "not ready, because").count - 1
                 #expect(said == 1, "\(standby.log)")
 
                 // Repaired in time, the leader would just go on.
@@ -139,12 +139,14 @@ extension DatabaseMatrix {
                 pair.leader.signalKeeper(SIGSTOP)
                 defer { pair.leader.signalKeeper(SIGCONT) }
                 _ = try scenario.leader(after: pair.tree.id, members: 1)
-                #expect(pair.standby.log.contains("terminated 1 session(s) that held the lock"), "\(scenario.report)")
+                #expect(
+                    pair.standby.log.contains("terminated 1 database session(s) that held the lock"),
+                    "\(scenario.report)")
 
                 scenario.user = "narrow"
                 let other = try scenario.command(["check"])
                 #expect(other.exit == .code(0), "\(other.output)")
-                #expect(other.output.contains("may not end the sessions of \"narrow\""), "\(other.output)")
+                #expect(other.output.contains("may not terminate the sessions of \"narrow\""), "\(other.output)")
             }
         }
     }

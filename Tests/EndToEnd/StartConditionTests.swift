@@ -58,7 +58,7 @@ extension ProcessMatrix {
                 let tree = try scenario.leader(members: 1).tree
                 close(terminal)
                 #expect(try sidecar.waitForExit() == .code(0), "\(sidecar.log)")
-                #expect(sidecar.log.contains("stopping: SIGTERM to the command"), "\(sidecar.log)")
+                #expect(sidecar.log.contains("stopping: sending SIGTERM to the command"), "\(sidecar.log)")
                 #expect(sidecar.log.contains("released the lease"), "\(sidecar.log)")
                 #expect(!scenario.isAlive(tree.id))
                 #expect(scenario.recording.trees.count == 1, "\(scenario.report)")
@@ -140,7 +140,7 @@ extension ProcessMatrix {
                 #expect(try sidecar.probe("ready") == .code(0) && sidecar.probe("live") == .code(0))
                 sidecar.signalKeeper(SIGTERM)
                 #expect(try sidecar.waitForExit() == .code(0), "\(sidecar.log)")
-                #expect(sidecar.log.contains("ends with exit code 0"), "\(sidecar.log)")
+                #expect(sidecar.log.contains("exiting with code 0: stopped as asked"), "\(sidecar.log)")
             }
         }
 

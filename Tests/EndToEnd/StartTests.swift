@@ -81,7 +81,7 @@ extension ProcessMatrix {
                 "SIDECAR_TLL": "61s", "SIDECAR_NODE": "n1", "SIDECAR_EPOCH": "7", "SIDECAR_INSTANCE": "i",
                 "SIDECAR_DB_SERVICE_HOST": "10.0.0.1", "SIDECAR_DB_PORT": "tcp://10.0.0.1:5432",
             ]) { $1 }
-            let warning = "the variable SIDECAR_TLL is not known; did you mean SIDECAR_TTL?"
+            let warning = "the variable SIDECAR_TLL is unknown and has no effect; did you mean SIDECAR_TTL?"
             for command in [["run", "--ready-file", directory + "/ready"], ["check"]] {
                 let process = try SpawnedProcess(
                     [SidecarProcess.binary] + command + ["--database-url", "postgresql://u@127.0.0.1:1/d"]
@@ -92,7 +92,7 @@ extension ProcessMatrix {
                 process.signal(SIGTERM)
                 _ = try process.waitForExit()
                 #expect(process.output.components(separatedBy: warning).count == 2, "\(process.output)")
-                #expect(process.output.components(separatedBy: "is not known").count == 2, "\(process.output)")
+                #expect(process.output.components(separatedBy: "is unknown").count == 2, "\(process.output)")
                 #expect(!process.output.contains("61s"), "\(process.output)")
             }
         }
@@ -108,7 +108,9 @@ extension ProcessMatrix {
                 ]) { $1 }, output: directory + "/log")
             defer { if process.exit == nil { process.signal(SIGKILL) } }
             #expect(try process.waitForExit() == .code(78), "\(process.output)")
-            #expect(process.output.contains("SIDECAR_DATABASE_ULR is not known; did you mean SIDECAR_DATABASE_URL?"))
+            #expect(
+                process.output.contains(
+                    "SIDECAR_DATABASE_ULR is unknown and has no effect; did you mean SIDECAR_DATABASE_URL?"))
             #expect(process.output.contains("no database given") && !process.output.contains("hunter2"))
         }
 
@@ -151,7 +153,7 @@ extension ProcessMatrix {
                     output: "\(directory)/log-\(variables.count)")
             }
             let airflows = ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "postgresql://nobody:hidden@127.0.0.1:1/none"]
-            let warning = "PGHOST goes before AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+            let warning = "PGHOST takes precedence over AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
             for (variables, isWarned) in [(airflows, false), (airflows.merging(["PGHOST": directory]) { $1 }, true)] {
                 let process = try sidecar(variables)
                 defer { if process.exit == nil { process.signal(SIGKILL) } }

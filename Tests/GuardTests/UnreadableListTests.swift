@@ -2,7 +2,6 @@
 
 import CLinux
 import Glibc
-import TestSupport
 import Testing
 
 @testable import Guard
@@ -23,28 +22,32 @@ import Testing
         #expect(none == nil && !otherFailed)
     }
 
-    @Test func `below a guard whose list of children cannot be read, nothing is called empty`() throws {
-        let folder = open("/proc/self", O_RDONLY)
-        defer { close(folder) }
-        // Somebody who is there and has no child stands in for a guard that does not die. Not this process: it has children of
-        // other tests, which the sweep would kill.
-        let directory = try makeTemporaryDirectory("guard")
-        let guardian = try SpawnedProcess(["/bin/sleep", "600"], environment: [:], output: directory + "/output")
-        defer {
-            guardian.signal(SIGKILL)
-            for path in [directory + "/output", directory] { remove(path) }
+    /// In a process of its own: the sweep kills every child but the guard, and here other tests have theirs.
+    @Test func `below a guard whose list of children cannot be read, nothing is called empty`() async {
+        await #expect(processExitsWith: .success) {
+            let folder = open("/proc/self", O_RDONLY)
+            // Somebody who is there and has no child stands in for a guard that does not die.
+            let guardian = fork(sleepingFor: 600)
+            defer { kill(guardian, SIGKILL) }
+            let descriptor = clinux_pidfd_open(guardian)
+            var tree = Tree()
+            for _ in 0..<3 {
+                let progress = tree.sweep(
+                    below: Tree.Condemned(pid: guardian, children: folder, descriptor: descriptor))
+                #expect(progress != .empty)
+            }
+            let empty = open("/dev/null", O_RDONLY)
+            let progress = tree.sweep(below: Tree.Condemned(pid: guardian, children: empty, descriptor: descriptor))
+            #expect(progress == .empty, "one that can be read, and lists nobody")
         }
-        let descriptor = clinux_pidfd_open(guardian.pid)
-        defer { close(descriptor) }
-        var tree = Tree()
-        for _ in 0..<3 {
-            let progress = tree.sweep(
-                below: Tree.Condemned(pid: guardian.pid, children: folder, descriptor: descriptor))
-            #expect(progress != .empty)
-        }
-        let empty = open("/dev/null", O_RDONLY)
-        defer { close(empty) }
-        let progress = tree.sweep(below: Tree.Condemned(pid: guardian.pid, children: empty, descriptor: descriptor))
-        #expect(progress == .empty, "one that can be read, and lists nobody")
     }
+}
+
+private func fork(sleepingFor seconds: Int) -> pid_t {
+    var arguments: [UnsafeMutablePointer<CChar>?] =
+        ["sleep", String(seconds)].map { (word: String) in strdup(word) } + [nil]
+    var pid: pid_t = 0
+    #expect(posix_spawnp(&pid, "sleep", nil, nil, &arguments, nil) == 0)
+    for text in arguments { free(text) }
+    return pid
 }

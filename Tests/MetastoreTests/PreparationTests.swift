@@ -94,7 +94,7 @@ import Testing
             others += row.keys.map { column in result(row.filter { $0.key != column }) }
             for other in others {
                 let error = refusal(stage, other)
-                #expect(error == .failed("cannot read an answer to another question from the database"), "\(other)")
+                #expect(error == .failed("\(UnreadableReply.otherQuestion)"), "\(other)")
                 #expect(error?.isPermanent == false)
             }
         }

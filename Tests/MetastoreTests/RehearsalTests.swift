@@ -49,7 +49,7 @@ struct Spoiled: CustomTestStringConvertible, Sendable {
             sql: """
                 CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not today''; END';
                 CREATE TRIGGER t BEFORE UPDATE ON sidecar.lease FOR EACH ROW EXECUTE FUNCTION f()
-                """, step: "claim", says: "a trigger of somebody's refuses it", rehearsal: false),
+                """, step: "claim", says: "a trigger on the table refuses it", rehearsal: false),
         Spoiled(
             name: "a trigger undoes",
             sql: """
@@ -71,7 +71,7 @@ struct Spoiled: CustomTestStringConvertible, Sendable {
             sql: """
                 ALTER TABLE sidecar.lease ENABLE ROW LEVEL SECURITY;
                 CREATE POLICY i ON sidecar.lease FOR INSERT WITH CHECK (true)
-                """, step: "create", says: "is not shown", rehearsal: false),
+                """, step: "create", says: "cannot be read", rehearsal: false),
     ]
 }
 

@@ -78,7 +78,7 @@ import Text
         var mine = other
         mine.node = "node-1"
         publisher.publish(Publisher.Picture(ready: mine, live: mine))
-        try eventually("it complains") { said.withLock { $0.contains { $0.contains("another sidecar's") } } }
+        try eventually("it complains") { said.withLock { $0.contains { $0.contains("another sidecar uses") } } }
         publisher.remove(waitingMilliseconds: 10_000)
         #expect(file.read() == .state(other))
         second.release()

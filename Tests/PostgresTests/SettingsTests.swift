@@ -120,7 +120,7 @@ import Testing
         for (string, part) in [
             ("postgresql://u:p@h/d?bogus=1", "query parameter"), ("host=a oops", "no '='"),
             ("bogus=1", "keyword that libpq does not know"), ("host=a sslmode=x", "sslmode has a value"),
-            ("host=a,b port=1,2,3", "as many ports"), ("host=a port=0", "1 to 65535"),
+            ("host=a,b port=1,2,3", "the number of ports"), ("host=a port=0", "1 to 65535"),
             ("service=nowhere", "service"),
         ] {
             let error = #expect(throws: SettingsError.self) { try ConnectionSettings(string) }

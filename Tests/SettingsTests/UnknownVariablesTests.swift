@@ -12,7 +12,7 @@ import Testing
     @Test("A slip in a name is one warning with the name that was meant, without the value") func suggestion() {
         #expect(
             warnings(["SIDECAR_TLL": "60s", "SIDECAR_LEASE": "beat", "PATH": "/bin"])
-                == ["the variable SIDECAR_TLL is not known; did you mean SIDECAR_TTL?"])
+                == ["the variable SIDECAR_TLL is unknown and has no effect; did you mean SIDECAR_TTL?"])
     }
 
     @Test(

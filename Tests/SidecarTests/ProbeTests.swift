@@ -37,7 +37,7 @@ import Testing
         var live = state(deadline: BootClock.now() + .seconds(60))
         live.trouble = "no right"
         #expect(file.live.write(live) == 0)
-        #expect(Probe.ready.reason(file: file)?.hasSuffix("is not there or not readable: no right") == true)
+        #expect(Probe.ready.reason(file: file)?.hasSuffix("does not exist or cannot be read: no right") == true)
         #expect(Probe.live.reason(file: file) == nil)
         #expect(Probe.ready.reason(file: file, now: BootClock.now() + .seconds(61))?.contains("no right") == false)
         live.trouble = nil
@@ -45,7 +45,7 @@ import Testing
         #expect(
             !String(decoding: try #require(FileManager.default.contents(atPath: file.live.path)), as: UTF8.self)
                 .contains("trouble"))
-        #expect(Probe.ready.reason(file: file)?.hasSuffix("is not there or not readable") == true)
+        #expect(Probe.ready.reason(file: file)?.hasSuffix("does not exist or cannot be read") == true)
     }
 
     @Test("A standby is ready, but no leader") func standby() {

@@ -66,6 +66,9 @@ struct SystemPorts: Ports {
         }
     }
 
+    /// The last line.
+    func exiting(_ exit: Exit, code: Int32) { narrator.exiting(exit, code: code) }
+
     func warn(_ problem: String) { log.warning("\(problem)") }
 
     func publish(_ snapshot: Snapshot, at now: Instant) {
@@ -114,7 +117,7 @@ extension Trouble {
             "it could not kill the command in time, so it does not claim the lease: raise the CPU limit or --ttl (the log has figures)"
         case .commandNotRunning: "the command does not run"
         case .stopping: "it is stopping"
-        case .standsBy: "stands by, and --ready-when leader"
+        case .standsBy: "it stands by, and --ready-when is leader"
         }
     }
 }

@@ -1,5 +1,6 @@
-// The child under a leadership: its start, what the guard says of it, its end, and what follows (restart, another node's turn,
-// the end of the sidecar). All of it through the guard: the machine only knows what the guard has said of the current start.
+// The child under a leadership: its start, what the guard reports about it, its end, and what follows (restart,
+// another node's turn, the exit of the sidecar). Everything goes through the guard. The machine knows only what the
+// guard has reported about the current start.
 
 import Clock
 import Orders
@@ -14,7 +15,7 @@ extension LeaseMachine {
         self.leadership?.tree = tree
     }
 
-    /// The exec takes too long to be waited for: a failed start, with back-off like any failure of the child.
+    /// The exec takes too long. This counts as a failed start, with back-off as after any failure of the child.
     mutating func killHungStart(_ start: StartID, _ effects: inout [Action]) {
         report(.startHung(after: settings.startLimit), &effects)
         effects.append(.order(.kill(start)))
@@ -70,17 +71,17 @@ extension LeaseMachine {
             report(.cannotExecute(errno: errno), &effects)
             leadership?.tree = .dying(start, .cannotExecute(errno: errno))
         case .cannotFork(let errno):
-            // The machine is short of something: with back-off, as after any failure of the child.
+            // The system is short of processes or memory: restart with back-off, as after any failure of the child.
             report(.cannotFork(errno: errno), &effects)
             leadership?.tree = .dying(start, .exited(.failedStart))
         case .deadlinePassed: leadership?.tree = .dying(start, .killed)
-        // A tree where there can be none, or a name used twice: it is not to be trusted any more.
+        // A tree where there can be none, or a start's name used twice: this guard cannot be trusted any more.
         case .treeAlive, .stale: condemnGuard(&effects)
         }
     }
 
-    /// The guard could not be given the order: it does not read. As if the start had failed, else its end would be waited for
-    /// for ever (11: EAGAIN).
+    /// The order did not reach the guard, because the guard does not read. This counts as a failed start. Otherwise
+    /// the machine would wait for the end of this start forever (11: EAGAIN).
     mutating func startUndelivered(_ start: StartID, at now: Instant, _ effects: inout [Action]) {
         switch leadership?.tree {
         case .starting(start, _): notStarted(start, .cannotFork(errno: 11), &effects)
@@ -95,17 +96,18 @@ extension LeaseMachine {
         _ start: StartID, _ cause: KillCause, at now: Instant, _ effects: inout [Action]
     ) {
         switch cause {
-        // The command ended by itself, and how is told next. Taken for the end of a child that was to be killed, it would be
-        // started again at once, and so for ever.
+        // The command ended by itself. The next answer says how. If this were taken for the end of a child that was
+        // to be killed, the command would be started again at once, forever.
         case .childExited: return
         case .deadline: report(.killing(.guardDeadline), &effects)
         case .timerFailed: report(.killing(.guardTimerFailed), &effects)
         case .ordered, .nonsense, .keeperGone: break
         }
         guard leadership?.tree.living != nil else { return }
-        // A guard without a timer cannot start one either: with back-off, as after any failure of the child.
+        // A guard without a timer cannot start a child either: restart with back-off, as after any failure of the
+        // child.
         leadership?.tree = .dying(start, cause == .timerFailed ? .exited(.failedStart) : .killed)
-        // It is not started again before this machine has recovered.
+        // The command is not started again before this machine has recovered.
         if cause == .deadline, isLate(at: now), leadership?.standing == .held(.run) {
             leadership?.standing = .held(.windDown(.recover))
         }
@@ -118,7 +120,7 @@ extension LeaseMachine {
             case .dying(_, .killed): break
             case .dying(_, .cannotExecute(let errno)): planExit(.cannotExecute(errno: errno))
             case .dying(_, .exited(let exit)): startAt = afterExit(exit, at: now, &effects)
-            // Gone, and nobody has told how.
+            // The tree is empty, and no answer has said how the command ended.
             case .starting, .running, .draining: startAt = afterExit(.failedStart, at: now, &effects)
             case .none, .fallen: break
             }
@@ -126,7 +128,7 @@ extension LeaseMachine {
         leadership?.tree = .none(startAt: startAt)
     }
 
-    /// The child ended by itself: when to start it again, or the plan to give the lease up.
+    /// The child ended by itself. Returns when to start it again, or plans to give the lease up.
     private mutating func afterExit(_ exit: ChildExit, at now: Instant, _ effects: inout [Action]) -> Instant {
         if settings.once {
             planExit(.childEnded(exit))
@@ -147,7 +149,7 @@ extension LeaseMachine {
         guard let leadership else { return }
         switch leadership.tree {
         case .none, .fallen, .dying:
-            // An end that is planned already keeps its reason, and so its exit code.
+            // An exit that is already planned keeps its reason, and so its exit code.
             if !leadership.standing.endsInExit { planExit(.stopped(killed: false)) }
         case .starting(let start, _), .running(let start):
             stopping == .now ? killAtOnce(start, &effects) : drain(start, at: now, &effects)
@@ -164,7 +166,7 @@ extension LeaseMachine {
         planExit(.stopped(killed: false))
         report(.draining(grace: settings.grace), &effects)
         effects.append(.order(.signal(start, number: 15)))
-        // SIGCONT: a command that is stopped could not take the SIGTERM, and would cost the whole grace period.
+        // SIGCONT, because a stopped command could not take the SIGTERM and would use up the whole grace period.
         effects.append(.order(.signal(start, number: 18)))
         let killAt = now + settings.grace
         leadership?.tree = .draining(start, killAt: killAt)

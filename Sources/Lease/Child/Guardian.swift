@@ -1,17 +1,18 @@
-// The keeper's view of the guard itself (R5, R12): what it is asked, how long it may owe an answer, and what happens to one that
-// stays silent, says nonsense or dies.
+// The keeper's view of the guard itself (R5, R12): what the guard is asked, how long an answer may take, and what
+// happens if the guard stays silent, sends nonsense or dies.
 
 import Clock
 import Orders
 
 extension LeaseMachine {
-    /// The lease is lost and the tree not known to be empty.
+    /// Whether the lease is lost and the tree is not known to be empty.
     private var mustKill: Bool {
         guard let leadership, case .lost = leadership.standing else { return false }
         return leadership.tree.start != nil
     }
 
-    /// Pings the guard. Until it answers nothing is claimed or renewed on its behalf; if it must kill, it has little time (R12).
+    /// Pings the guard. Nothing is claimed or renewed before it answers. A guard that must kill has little time for
+    /// its answer (R12).
     mutating func askGuard(at now: Instant, _ effects: inout [Action]) {
         switch guardian {
         case .unasked, .answered, .asked: break
@@ -28,31 +29,34 @@ extension LeaseMachine {
         guardian = .asked(lastToken, since: now, by: by)
     }
 
-    /// When a guard that must kill has owed its answer for too long. One that is known to be late has longer, as far as its
-    /// deadline was brought forward for it (R2): to kill it would only make more work for the same few processors.
+    /// When the answer of a guard that must kill is overdue. A guard that is known to be late gets more time, as far
+    /// as its deadline was brought forward for that (R2). To kill it would only make more work for the same few
+    /// processors.
     private func answerDue(at now: Instant) -> Instant {
         let due = now + timing.patienceWithGuard
         guard let leadership else { return due }
-        // The keeper wakes as late for it once more.
+        // The keeper itself wakes this late once more.
         let paid = leadership.grantedAt + (timing.life - lateness.worstRemembered)
         return max(due, min(due + lateness.worstRemembered, paid))
     }
 
-    /// A guard that says anything about its tree is alive; it has as long again for the answer that it owes.
+    /// A guard that reports anything about its tree is alive. It gets the same time again for the answer that is
+    /// outstanding.
     mutating func heardOfTree(at now: Instant) {
         guard case .asked(let token, let since, let by) = guardian else { return }
         guardian = .asked(token, since: since, by: max(by, answerDue(at: now)))
     }
 
-    /// The answer to the question with that token. One to an older question says nothing.
+    /// The answer to the question with that token. An answer to an older question says nothing.
     mutating func guardAnswered(token: UInt64, at now: Instant, _ effects: inout [Action]) {
         guard case .asked(token, let since, _) = guardian else { return }
         guardian = .answered(at: now)
         answered(after: now.since(since), at: now, &effects)
     }
 
-    /// SIGKILLs a guard that is silent or confused. Should it die at once, its tree falls to the keeper. One that is traced,
-    /// frozen or in state D does not, and neither does its child: so the keeper kills below it without waiting (R12).
+    /// Kills a guard that is silent or confused. If it dies at once, the keeper inherits its tree. A guard that is
+    /// traced, frozen or in state D does not die, and neither does its child. So the keeper kills what is below it
+    /// without waiting (R12).
     mutating func condemnGuard(_ effects: inout [Action]) {
         guardian = .condemned
         effects.append(.killGuard)
@@ -66,7 +70,7 @@ extension LeaseMachine {
         }
     }
 
-    /// As if the guard were dead: it never runs again, and what it leaves is zombies.
+    /// Treats the guard as dead: it never runs again, and only zombies are left below it.
     mutating func nothingAliveBelowGuard(at now: Instant, _ effects: inout [Action]) {
         guard guardian == .condemned else { return }
         report(.guardUndead, &effects)
@@ -104,7 +108,8 @@ extension LeaseMachine {
         report(.surviving(processes), &effects)
     }
 
-    /// Nobody is left who could kill what the keeper cannot. It goes on trying, but does not refuse to end.
+    /// No process is left that could kill what the keeper cannot kill. The keeper goes on trying, but it exits when
+    /// asked to stop.
     mutating func abandon(at now: Instant, _ effects: inout [Action]) {
         if let epoch = leadership?.epoch {
             auxiliaries.add(.historyEnd(epoch, reason: .notReleased))

@@ -1,5 +1,5 @@
-// The child's own failures: restart here with exponential back-off; after too many restarts within the window, give the
-// lease up and stay out for a while so that another node gets its turn.
+// The child's own failures: restart here with exponential back-off. After too many restarts within the window, give
+// the lease up and do not claim it for a while, so that another node gets its turn.
 
 import Clock
 
@@ -37,7 +37,7 @@ struct Restarts: Hashable, Sendable {
 
     private var exits: [Instant] = []
 
-    /// Notes an exit and says what follows from it. Giving up forgets them all: the next turn starts afresh.
+    /// Notes an exit and returns what follows. Giving up forgets all exits: the next leadership counts from zero.
     mutating func noteExit(at now: Instant, policy: RestartPolicy) -> Verdict {
         exits.removeAll { now.since($0) > policy.window }
         exits.append(now)

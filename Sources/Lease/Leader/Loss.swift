@@ -1,10 +1,10 @@
-// The end of a leadership that is not the leader's own wish: the lease is lost (R1, R2, R5), or given up in time because the
-// machine is too late to hold it (R2). The tree dies first; session and lock are kept until it is empty.
+// How a leadership ends without a request: the lease is lost (R1, R2, R5), or given up in time because this machine
+// is too late to hold it (R2). The tree dies first. Session and lock are kept until the tree is empty.
 
 import Clock
 
 extension LeaseMachine {
-    /// R1, R2: past the deadline the lease is lost, whatever comes in later. Looked at before every event, too.
+    /// R1, R2: after the deadline the lease is lost, whatever arrives later. This is also checked before every event.
     mutating func loseIfExpired(at now: Instant, _ effects: inout [Action]) {
         guard let leadership, case .held = leadership.standing, now >= leadership.deadline else { return }
         lose(.deadlinePassed, at: now, &effects)
@@ -27,8 +27,9 @@ extension LeaseMachine {
         if start != nil { askGuard(at: now, &effects) }
     }
 
-    /// R2: killed now, while there is time, and renewed while it dies; then it is another node's turn. A tree that is ending
-    /// anyway is renewed until it has, if it can be.
+    /// R2: kills the child now, while there is time, and renews the lease while the child dies. Then another node
+    /// gets its turn. If the tree is ending anyway, the lease is renewed until it has ended, as long as that is
+    /// possible.
     mutating func giveUpIfStarved(at now: Instant, _ effects: inout [Action]) {
         guard leadership?.standing == .held(.run), isStarved(at: now) else { return }
         report(.starved(shortage(at: now), pause: timing.latenessWindow), &effects)

@@ -1,5 +1,5 @@
-// R7: the lease is released once an epoch, by the session that last claimed or renewed, and only over a tree that is known to
-// be empty. And what follows when a leadership is over.
+// R7: the lease is released once per epoch, by the session that last claimed or renewed, and only when the tree is
+// known to be empty. And what follows when a leadership is over.
 
 import Clock
 

@@ -1,10 +1,10 @@
-// A leadership from its claim on: what a renewal grants (R2), when and how the next one is sent (R5), and how it goes on through
-// another session (R6).
+// A leadership from its claim on: what a renewal grants (R2), when and how the next one is sent (R5), and how it goes
+// on through another session (R6).
 
 import Clock
 
 extension LeaseMachine {
-    /// The leadership, where there is one. What is assigned through it changes it in its place: no copy can grow stale.
+    /// The leadership; nil in another role. An assignment changes it in place, so no copy can be out of date.
     var leadership: Leadership? {
         get { if case .leading(let leadership) = role { leadership } else { nil } }
         set { if let newValue, case .leading = role { role = .leading(newValue) } }
@@ -49,8 +49,8 @@ extension LeaseMachine {
         send(statement, at: now, &effects)
     }
 
-    /// R6: a stranger on the lock is waited for during the first half of the life that is left. Then the lease is worth
-    /// more than the lock: the record still says that it is ours.
+    /// R6: while more than half of the life is left, the leader waits for a lock that another session holds. Then it
+    /// renews without the lock: the record still says that the lease is ours.
     private func lockDemand(until deadline: Instant, at now: Instant) -> LockDemand {
         now + timing.lifeWorthTheLock < deadline ? .needed : .waived
     }
@@ -64,7 +64,7 @@ extension LeaseMachine {
             renewed(beat: beat, fenced: fenced, sentAt: sentAt, through: session, at: now, &effects)
         case (.held, .renewal(.notOurs)): lose(.recordTaken, at: now, &effects)
         case (.held, .renewal(.lockBusy)):
-            // Somebody else's lock is not a loss while the record still says us (R6).
+            // A lock that another session holds is not a loss while the record names this sidecar (R6).
             reportOnce(.stranger, .lockHeldByStranger, &effects)
             let again = now + timing.lockRetryPause
             leadership?.renewAt = again
@@ -94,7 +94,7 @@ extension LeaseMachine {
         if guardian.hasAnswered { askGuard(at: now, &effects) }
     }
 
-    /// A new deadline, for the machine and for the guard; one that has passed already is a loss.
+    /// Sets a new deadline, for the machine and for the guard. If it has already passed, the lease is lost.
     mutating func grant(until deadline: Instant, at now: Instant, _ effects: inout [Action]) {
         leadership?.deadline = deadline
         guard deadline > now else { return loseIfExpired(at: now, &effects) }

@@ -1,10 +1,12 @@
-// R3, R4: from when a standby may claim, the claim itself, and what stands in its way: a lock that somebody else holds.
+// R3, R4: from when a standby may claim, the claim itself, and what can stand in its way: a lock that another session
+// holds.
 
 import Clock
 
 extension LeaseMachine {
-    /// From when this standby may claim the record it watches, if nothing changes until then; nil while only an event can
-    /// allow it. With the lock waived (R4) the pause after the last claim does not count: this is what follows from it.
+    /// From when this standby may claim the record that it watches, if nothing changes until then; nil while only an
+    /// event can allow it. With the lock waived (R4), the pause after the last claim does not count, because the
+    /// waiver is the answer to that claim.
     func claimAllowed(_ standby: Standby, _ lock: LockDemand) -> Instant? {
         // Only a watch through this very session counts (R3). A guard that owes an answer could not kill in time (R5).
         guard let watch = standby.watch, watch.session == link.session, guardian.hasAnswered, canHold,
@@ -48,8 +50,9 @@ extension LeaseMachine {
                 $0.intention = .observe(at: now)
             }
         case .lockBusy:
-            // Another claimer, most likely: look again. Who holds the lock of a record that is merely released is about
-            // to let go, or is not the one in the record (R4): `observed` terminates holders of expired ones only.
+            // Most likely another sidecar claims: look again. If the record is only released, the lock's holder is
+            // about to let go, or is a session that the record does not name (R4). `observed` terminates the holder
+            // only if the record has expired.
             let again = now + timing.lockRetryPause
             update { standby in
                 standby.claimPausesUntil = again
@@ -65,8 +68,9 @@ extension LeaseMachine {
         return watch.record.holder == nil ? .unclaimed : .expired
     }
 
-    /// R4: what to do about the session that holds the lock of a record that ran out. The lock is all that protects the record
-    /// from edits by people. So nothing is done before our own TTL, whatever the record's is. Nil when no lock is in the way.
+    /// R4: what to do about the session that holds the lock of an expired record. The lock is all that protects the
+    /// record from edits by people. So nothing is done before our own TTL has passed, whatever the record's TTL is.
+    /// Nil when no lock is in the way.
     func inTheWay(_ standby: Standby, of watch: Watch, at now: Instant) -> Standby.Intention? {
         guard standby.lockWasTried, let since = standby.lockBusySince,
             watch.basis(at: now, largestTTL: largestTTL) == .expired, now >= watch.firstSeen + timing.holderPatience

@@ -1,6 +1,7 @@
-// Health of a standby: a standby that PostgreSQL would not let claim cannot take over, whatever else works. It learns this
-// from claims that were refused. A standby may wait for months, so it also learns it from a rehearsal: the claim's own statement,
-// for a lease that is not there. Nothing here decides a claim; a standby that is refused goes on trying.
+// Health of a standby. A standby whose claims PostgreSQL would refuse cannot take over, whatever else works. It
+// learns this from claims that were refused. A standby may wait for months, so it also learns it from a rehearsal:
+// the claim's own statement, for a lease that does not exist. Nothing here decides about a claim. A standby that is
+// refused goes on trying.
 
 import Clock
 
@@ -9,19 +10,20 @@ struct Refusal: Hashable, Sendable {
     enum Step: Hashable, Sendable {
         /// To read the record.
         case look
-        /// To make it or to claim it.
+        /// To create the record or to claim it.
         case take
     }
 
     let step: Step
     let reason: RefusalReason
-    /// It will be refused again until somebody changes something.
+    /// It will be refused again until a person changes something.
     let lasting: Bool
-    /// How often in a row.
+    /// How many refusals in a row.
     let times: Int
-    /// When for the last time.
+    /// When it was last refused.
     let at: Instant
-    /// The write of which a real claim was refused. A rehearsal does not meet what only that row meets, such as a lock on it.
+    /// The write that a real claim was refused to replace. A rehearsal does not meet what concerns that row alone,
+    /// such as a lock on it.
     let write: Write?
 
     /// One write of the record.
@@ -32,12 +34,12 @@ struct Refusal: Hashable, Sendable {
         init(_ record: Record) { (epoch, beat) = (record.epoch, record.beat) }
     }
 
-    /// A lock, a limit or a deadlock may be the moment's: three in a row are not.
+    /// A lock, a limit or a deadlock may pass by itself. Three refusals in a row do not.
     var counts: Bool { lasting || times >= 3 }
 }
 
 extension Statement {
-    /// What a standby cannot do when this is refused.
+    /// The step that a standby cannot take when this statement is refused.
     var refusalStep: Refusal.Step? {
         switch self {
         case .observe: .look
@@ -63,7 +65,7 @@ extension LeaseMachine {
     ) {
         let before = refusedBecause
         if let old = refusal, old.step == step {
-            // What lasts is not forgotten over a moment's trouble.
+            // A lasting reason is not replaced by a passing one.
             let stays = old.counts && !lasting
             refusal = Refusal(
                 step: step, reason: stays ? old.reason : reason, lasting: stays ? old.lasting : lasting,
@@ -100,10 +102,11 @@ extension LeaseMachine {
         auxiliaries.register(at: now)
     }
 
-    /// A new session may have other rights. What was refused a moment ago is not asked again at once.
+    /// A new session may have other rights. But what was refused a moment ago is not tried again at once.
     mutating func rehearseSoon(at now: Instant) { rehearseAt = max(now, rehearseAt ?? now) }
 
-    /// When to rehearse. Never while auxiliary statements are paused: one that costs the session costs the watch, too (R3).
+    /// When to rehearse. Never while auxiliary statements are paused, because a statement that costs the session also
+    /// costs the watch (R3).
     var rehearsalDue: Instant? { rehearseAt.map { max($0, auxiliaries.pausedUntil ?? $0) } }
 
     mutating func rehearsed(at now: Instant, _ effects: inout [Action]) {
@@ -115,7 +118,7 @@ extension LeaseMachine {
         allowed(.take, at: now, &effects)
     }
 
-    /// Somebody wrote the record since: it can be written.
+    /// Whether the record has been written since then, so that it can be written.
     private func hasSeen(anotherThan write: Refusal.Write) -> Bool {
         guard case .standby(let standby) = role, let record = standby.watch?.record else { return false }
         return Refusal.Write(record) != write

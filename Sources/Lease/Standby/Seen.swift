@@ -1,9 +1,9 @@
-// What a sidecar remembers of the leaderships it has seen, beyond the record that it watches now: how long a leader that it
-// once saw may still believe in its lease (R3). Each is remembered for its own TTL after the last sight, and not longer: a
-// visitor with a long TTL must not slow down every later take-over.
+// What a sidecar remembers of the leaderships that it has seen, beyond the record that it watches now: how long such
+// a leader may still believe in its lease (R3). Each leadership is remembered for its own TTL after it was last seen,
+// and not longer. A single leader with a long TTL must not slow down every later take-over.
 //
-// Only time in touch counts. Who is out of touch cannot see whether that leader goes on renewing, so a new session starts
-// the time of every leadership anew.
+// Only time with a session counts. Without a session a sidecar cannot see whether that leader still renews. So with a
+// new session the time of every leadership starts again.
 
 import Clock
 
@@ -25,20 +25,22 @@ struct Seen: Hashable, Sendable {
             leaderships[index].lastSeen = now
         } else {
             leaderships.append(Leadership(epoch: record.epoch, ttl: record.ttl, lastSeen: now))
-            // A table that somebody rewrites without end: what is dropped lends its TTL to what stays.
+            // Bounded, even if somebody rewrites the table without end. A leadership that is dropped passes its TTL
+            // on to one that stays.
             guard leaderships.count > 32 else { return }
             let oldest = leaderships.removeFirst()
             leaderships[0].ttl = max(leaderships[0].ttl, oldest.ttl)
         }
     }
 
-    /// What is looked through now may show an older state than what was looked through before: the time of each leadership
-    /// begins anew.
+    /// The present session or server may show an older state than the one before. So the time of each leadership
+    /// starts again.
     mutating func restart(at now: Instant) {
         for index in leaderships.indices { leaderships[index].lastSeen = now }
     }
 
-    /// Drops the leaderships that have not been seen for their own TTL. Only a look through the session may do that.
+    /// Drops the leaderships that have not been seen for their own TTL. Only a reading through the session may do
+    /// that.
     private mutating func forget(at now: Instant) {
         guard leaderships.contains(where: { now.since($0.lastSeen) >= $0.ttl }) else { return }
         leaderships.removeAll { now.since($0.lastSeen) >= $0.ttl }

@@ -3,7 +3,7 @@
 import Clock
 
 extension LeaseMachine {
-    /// The standby, where this is one.
+    /// The standby's state; nil in another role.
     var standby: Standby? { if case .standby(let standby) = role { standby } else { nil } }
 
     mutating func update(_ change: (inout Standby) -> Void) {
@@ -68,7 +68,7 @@ extension LeaseMachine {
     ) {
         guard let record = observation.record else { return recordIsMissing(at: now, &effects) }
         recordMade = false
-        // Another server behind the same session (a pooler's doing) is as good as another session.
+        // Another server behind the same session (behind a pooler) counts as another session.
         if let watch = standby?.watch, watch.server != observation.server { seen.restart(at: now) }
         let isOldCopy = seen.hasLaterEpoch(than: record)
         seen.note(record, at: now)
@@ -80,9 +80,9 @@ extension LeaseMachine {
             reportOnce(.unfit, .cannotHold(shortage(at: now)), &effects)
         }
         guard var standby else { return }
-        // Whoever stays out of the lease leaves its own record to others, too: a renewal would keep them out.
+        // A sidecar that may not claim does not renew its own record either, because a renewal would keep others out.
         if isOwn(record, at: observation.server), canHold, now >= (standby.coolsUntil ?? now) {
-            // A lock that stays busy is a stranger's: from then on the record is anyone's, and so is what R4 says of it.
+            // A lock that stays busy is a stranger's. From then on this record is treated as any other, by R4.
             guard let busy = standby.ownBusySince, now >= busy + timing.ownRecordPatience else {
                 return update { $0.intention = .resumeOwn(record.epoch) }
             }
@@ -103,8 +103,8 @@ extension LeaseMachine {
         reportStanding(watch, at: now, &effects)
     }
 
-    /// R9: only what this server itself took from a session of ours. A record that only names us was written by a person, or by a
-    /// copy of this process.
+    /// R9: only a record that this server itself took from one of our sessions. A record that merely names us was
+    /// written by a person, or by a copy of this process.
     private func isOwn(_ record: Record, at server: ServerID) -> Bool {
         guard record.holder == settings.identity.instance, !record.released, record.server == server,
             let backend = record.backend, backends.contains(backend)
@@ -112,7 +112,8 @@ extension LeaseMachine {
         return ownEpochs.include(record)
     }
 
-    /// R10. A record that was made and still is not there is hidden from this role, and would be made over and over.
+    /// R10. A record that was created and is still not visible is hidden from this role. It must not be created over
+    /// and over.
     private mutating func recordIsMissing(at now: Instant, _ effects: inout [Action]) {
         guard recordMade else { return update { $0.intention = .create } }
         recordMade = false
@@ -131,7 +132,8 @@ extension LeaseMachine {
         reportOnce(.watching(record.epoch), .standby(record, wait: wait), &effects)
     }
 
-    /// Until the next poll: just after the holder's next renewal is due, so that observation starts right after one.
+    /// The time until the next poll, which comes just after the holder's next renewal is due. So observation starts
+    /// right after a renewal.
     private func pollPause(_ record: Record, age: Duration) -> Duration {
         guard record.holder != nil, !record.released else { return timing.renewInterval }
         let untilRenewal = record.renewInterval - age
@@ -144,7 +146,8 @@ extension LeaseMachine {
         update { standby in
             standby.claimPausesUntil = now + pause
             switch statement {
-            // The lock may have been taken before the error: session locks survive it, and they count (R4).
+            // The lock may have been taken before the error. Session locks survive an error, and each of them counts
+            // (R4).
             case .claim, .resume: standby.intention = .unlock
             default: standby.intention = .observe(at: now + pause)
             }

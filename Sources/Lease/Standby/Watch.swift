@@ -1,5 +1,5 @@
-// R3: what a standby has seen of the record, and when that is enough to claim. It trusts its own clock and its own eyes
-// only: the same (epoch, beat), through one and the same session, for the record's TTL.
+// R3: what a standby has seen of the record, and when that is enough to claim. It trusts only its own clock and its
+// own readings: the same (epoch, beat), through the same session, for the record's TTL.
 
 import Clock
 
@@ -7,9 +7,9 @@ import Clock
 struct Watch: Hashable, Sendable {
     /// Why a claim is allowed.
     enum Basis: Hashable, Sendable {
-        /// R3 (a): the holder itself said so, to this run of this server.
+        /// R3 (a): the holder itself released it, in this run of this server.
         case released
-        /// R3 (b): nothing moved for the TTL.
+        /// R3 (b): the record did not change for the TTL.
         case expired
     }
 
@@ -26,7 +26,7 @@ struct Watch: Hashable, Sendable {
     /// A later epoch has been seen: the server lost a claim, and its leader may still be there.
     let isOldCopy: Bool
 
-    /// The watch after one more reply, which arrived at `now`: the same one where nothing changed.
+    /// The watch after one more reply, which arrived at `now`: the same watch if nothing changed.
     static func after(
         _ previous: Watch?, seeing record: Record, from server: ServerID, through session: SessionID, age: Duration,
         isOldCopy: Bool = false, at now: Instant
@@ -43,9 +43,10 @@ struct Watch: Hashable, Sendable {
             isOldCopy: isOldCopy)
     }
 
-    /// How long the record must be seen unchanged. A record that another postmaster wrote, or below an epoch that was
-    /// seen, may be an old copy, made before a claim with a longer TTL, and a TTL that hands have shortened is not the one
-    /// a child was promised: then the longest TTL seen counts.
+    /// How long the record must be seen unchanged: for its own TTL. Two kinds of record must be watched for the
+    /// longest TTL seen. A record that another run of the server wrote, or whose epoch is below one that was seen,
+    /// may be an old copy from before a claim with a longer TTL. A record that was edited by hand may have a shorter
+    /// TTL than its leader's child was promised.
     func patience(largestTTL: Duration) -> Duration {
         record.server == server && !edited && !isOldCopy ? record.ttl : max(record.ttl, largestTTL)
     }
@@ -53,7 +54,7 @@ struct Watch: Hashable, Sendable {
     /// R3 (a): whether `released` can be believed: this run of the server wrote it, and has lost no claim since.
     var isReleased: Bool { record.released && record.server == server && !isOldCopy }
 
-    /// When `basis` becomes `expired` if nothing moves.
+    /// When `basis` becomes `expired` if nothing changes.
     func expiry(largestTTL: Duration) -> Instant { firstSeen + patience(largestTTL: largestTTL) }
 
     /// Why a claim would be allowed now, or nil.

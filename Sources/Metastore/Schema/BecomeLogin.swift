@@ -1,6 +1,6 @@
-// From the role that `ALTER ROLE ... SET role` gave the session back to the role that logged in,
-// where that has the rights itself. A superuser stays what it was made: triggers of that role's
-// tables would run with a superuser's rights.
+// Returns from the role that `ALTER ROLE ... SET role` gave the session to the role that logged in,
+// if that role has the rights itself. A superuser keeps the other role: otherwise triggers on that
+// role's tables would run with a superuser's rights.
 
 import Postgres
 
@@ -21,6 +21,6 @@ struct BecomeLogin: OneRowStatement {
         """
     }
 
-    /// Whether the session works as the login role now.
+    /// Whether the session now works as the login role.
     func read(_ row: Row<Column>) -> Bool { row.string(.became) != nil }
 }

@@ -1,14 +1,15 @@
-// The first question to a fresh session: which backend is it, of which server, in which database,
-// and as whom.
+// The first question to a new session: which backend it is, of which server, in which database, and
+// as which role.
 
 import Clock
 import Postgres
 
 /// Asks a session who and where it is.
 ///
-/// When a session began is told to its login role only, and `ALTER ROLE ... SET role` may have made
-/// it another's. So the question steps back to the login role, for itself alone, once it has noted
-/// who it is. It must happen before the function looks, hence in its argument.
+/// PostgreSQL shows the start of a session only to its login role, and `ALTER ROLE ... SET role`
+/// may have given the session another role. So the statement notes its role and then returns to the
+/// login role, for itself alone. This must happen before the function looks, so it stands in the
+/// function's argument.
 struct Identify: OneRowStatement {
     enum Column: String, ColumnName {
         case role, login, pid, version, database, recovery
@@ -39,10 +40,11 @@ struct Identify: OneRowStatement {
         """
     }
 
-    /// The question under settings of its own, which end with it: the session may still turn out to
-    /// be a pooler's, and another client's next.
+    /// The question under settings of its own, which end with the question. The session may still
+    /// turn out to be a pooler's, and then belong to another client next.
     ///
-    /// The 0 first: some servers go on with the limit that counted at the script's beginning, unless it is lifted.
+    /// The 0 comes first: unless the old limit is lifted, some servers keep the limit that held
+    /// when the script began.
     func alone(limit: Duration) -> Query {
         .script(
             """

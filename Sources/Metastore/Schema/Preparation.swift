@@ -1,11 +1,12 @@
-// What a fresh session goes through before the protocol may use it: is it really one PostgreSQL
-// backend (no transaction pooler), a primary, new enough; then its settings; then the schema.
-// Question and answer, no I/O, so that the keeper's loop and the command-line tools share it.
+// What a new session goes through before the protocol may use it. First it must be exactly one
+// PostgreSQL backend (no transaction pooler), a primary, and new enough. Then come its settings,
+// then the schema. Questions and answers without I/O, so that the keeper's loop and the
+// command-line tools share them.
 //
-// Nothing runs under the defaults that a role or a database has: with their search_path, a function
-// of somebody else's could stand in for one of PostgreSQL's, with this role's rights. So the first
-// question sets what it needs for itself alone, and the session's settings come next. They cannot
-// come first: behind a pooler in transaction mode, they would stay with whoever comes next.
+// Nothing runs under the defaults of a role or a database. With their search_path, another role's
+// function could replace one of PostgreSQL's and run with this role's rights. So the first question
+// sets what it needs for itself alone, and the session's settings come next. They cannot come
+// first: behind a pooler in transaction mode, they would stay for the next client.
 
 import Clock
 import Lease
@@ -15,16 +16,16 @@ import Postgres
 public struct SessionFacts: Equatable, Sendable {
     /// The backend's process id, as the server says.
     public var backendPID: Int32
-    /// When the backend started, in microseconds of the unix epoch. With the pid it names the
-    /// session: pids come back.
+    /// When the backend started, in microseconds of the unix epoch. The pid alone is used again;
+    /// together they identify the session.
     public var backendStart: Int64
     /// As in `server_version_num`, for example 150018.
     public var serverVersion: Int
     public var database: String
     /// The role whose rights count (`current_user`).
     public var user: String
-    /// The role that logged in (`session_user`): the one that the session belongs to, for who wants
-    /// to end it.
+    /// The role that logged in (`session_user`). PostgreSQL decides by this role who may terminate
+    /// the session.
     public var login: String
     /// The role that `ALTER ROLE ... SET role` (Vault's dynamic credentials) gave the session at
     /// its start; nil when none.
@@ -35,7 +36,7 @@ public struct SessionFacts: Equatable, Sendable {
     /// The session's name at the server.
     public var backend: BackendID { BackendID(pid: backendPID, startedAt: backendStart) }
 
-    /// Whom to grant what this sidecar lacks: never credentials that are about to expire.
+    /// The role to grant what this sidecar lacks. Never a login that is about to expire.
     public var grantee: String { assumed ?? user }
 }
 
@@ -71,7 +72,8 @@ public struct Preparation: Sendable {
     private static let toolIdleLimit = Duration.seconds(60)
 
     private var state = State.identity
-    /// How often a question was cancelled before its first SET had lifted the role's own limit.
+    /// How often a question was cancelled before its first SET had lifted the role's own time
+    /// limit.
     private var cancelled = 0
     private let purpose: Purpose
     private let protocolPID: Int32
@@ -94,9 +96,9 @@ public struct Preparation: Sendable {
         }
     }
 
-    /// The next step after the answer to the last question. An answer that is none to it, or that
-    /// cannot be read, is a failure like the server's own, to be tried again: never a guess, and
-    /// never the end of the process.
+    /// The next step after the answer to the last question. An answer that does not fit the
+    /// question, or that cannot be read, is a failure like the server's own and is tried again. It
+    /// is never guessed, and it never ends the process.
     public mutating func next(after result: QueryResult) -> Step {
         do {
             return try step(after: result)
@@ -178,10 +180,10 @@ public struct Preparation: Sendable {
         }
     }
 
-    /// Works as the login role from here on, where that has the rights itself. PostgreSQL lets only
-    /// a session's login role see how old the session is and end it: as another role, a sidecar
-    /// could end neither its own former session nor its child's (R4, R6, R8). The schema is made
-    /// before this, by the role that is meant to own it.
+    /// Works as the login role from here on, if that role has the rights itself. PostgreSQL lets
+    /// only a session's login role see the session's start and terminate it. As another role, a
+    /// sidecar could terminate neither its own former session nor its child's (R4, R6, R8). The
+    /// schema is created before this, by the role that is meant to own it.
     private mutating func steppedBack(_ facts: SessionFacts) -> Step {
         if case .migrate = purpose { return .ready(facts) }
         guard facts.assumed != nil, facts.schemaVersion > 0 else { return .ready(facts) }

@@ -2,9 +2,10 @@
 // by an advisory lock that is tried and never waited for, so that any number of sidecars may start
 // on an empty database at once.
 //
-// What a table refers to (types, functions of its defaults, operators of its checks) is found once,
-// when it is made. So the script sets the search_path itself, and also writes names in full: else an
-// owner with another search_path would give somebody else's functions this role's rights for ever.
+// What a table refers to (types, functions in its defaults, operators in its checks) is looked up
+// once, when the table is created. So the script sets the search_path itself and also writes names
+// in full. Otherwise an owner with another search_path would let another role's functions run with
+// this role's rights forever.
 
 import Postgres
 
@@ -55,7 +56,7 @@ public enum Schema {
     private static let refuseExisting = """
         DO $$ BEGIN
             IF pg_catalog.to_regclass('sidecar.schema_version') IS NOT NULL THEN
-                RAISE EXCEPTION 'the schema "sidecar" is already there: `sidecar migrate` upgrades it';
+                RAISE EXCEPTION 'the schema "sidecar" already exists: `sidecar migrate` upgrades it';
             END IF;
         END $$;
         """
@@ -63,7 +64,7 @@ public enum Schema {
     private static let guardAgainstOthers = """
         DO $$ BEGIN
             IF NOT pg_catalog.pg_try_advisory_xact_lock(\(lockKey)) THEN
-                RAISE EXCEPTION 'another sidecar is migrating the schema' USING ERRCODE = 'lock_not_available';
+                RAISE EXCEPTION 'another sidecar is creating or upgrading the schema' USING ERRCODE = 'lock_not_available';
             END IF;
         END $$;
         """

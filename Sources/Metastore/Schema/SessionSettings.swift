@@ -1,11 +1,11 @@
-// What a session of the lease pins for itself.
+// The settings that a session of the lease fixes for itself.
 
 import Clock
 import Postgres
 
 extension Preparation {
-    /// The server's limit of a call. Below the client's: a statement that waits for a lock shall fail
-    /// there, and not cost the session here.
+    /// The server's time limit for a statement. It is shorter than the client's: a statement that
+    /// waits for a lock must fail at the server, and must not cost the session here.
     static func serverLimit(_ callLimit: Duration) -> Duration {
         .milliseconds(max(1, callLimit.milliseconds * 3 / 4))
     }
@@ -15,14 +15,15 @@ extension Preparation {
     public static func settings(callLimit: Duration, idleLimit: Duration, serverVersion: Int) -> Query {
         let call = serverLimit(callLimit).milliseconds
         let keepAlive = max(1, idleLimit.milliseconds / 3000)
-        // Every setting is pinned by a SET of the session's own: a reload of the server's
+        // Every setting is fixed by a SET of the session's own: a reload of the server's
         // configuration must not change it under a living lease. With a lower synchronous_commit,
         // the crash of one backend could lose a claim that was acknowledged, while the server's
         // start time stays (R3).
         //
-        // The limit first, as the role's own may be too short even for these, and lifted before it
-        // is set (Identify). Not default_transaction_read_only: whoever makes a server read-only may
-        // have made another one the primary, and two could lead.
+        // The time limit comes first, because the role's own may be too short even for these
+        // statements. It is lifted before it is set (Identify). default_transaction_read_only is
+        // left alone: a person who makes a server read-only may have made another one the primary,
+        // and two could lead.
         var script = """
             SET statement_timeout = 0;
             SET search_path = pg_catalog;

@@ -1,8 +1,8 @@
 // Version 1 of the schema: the tables of the lease, the registry and the history.
 
 extension Schema {
-    /// A schema that somebody else has put there could be changed or dropped by them under every
-    /// sidecar. A superuser is a member of every role, so membership says nothing of it.
+    /// Another role that owns the schema could change or drop it under every sidecar. A superuser
+    /// is a member of every role, so membership proves nothing for a superuser.
     private static let refuseStrangersSchema = """
         DO $$ DECLARE stranger pg_catalog.name; BEGIN
             SELECT o.rolname INTO stranger
@@ -14,9 +14,9 @@ extension Schema {
                     AND ((SELECT me.rolsuper FROM pg_catalog.pg_roles AS me WHERE me.rolname = current_user)
                         OR NOT pg_catalog.pg_has_role(n.nspowner, 'MEMBER'));
             IF stranger IS NOT NULL THEN
-                RAISE EXCEPTION 'the schema "sidecar" is there already and belongs to role "%", which is neither this role ("%") '
-                    'nor one that it is a member of, nor the owner of the database: drop it, or ALTER SCHEMA sidecar OWNER TO '
-                    'the role that shall own it', stranger, current_user
+                RAISE EXCEPTION 'the schema "sidecar" already exists and belongs to role "%", which is neither this role ("%") '
+                    'nor a role of which it is a member, nor the owner of the database: drop the schema, or ALTER SCHEMA '
+                    'sidecar OWNER TO the role that is to own it', stranger, current_user
                     USING ERRCODE = 'object_not_in_prerequisite_state';
             END IF;
         END $$;

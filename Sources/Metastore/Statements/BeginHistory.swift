@@ -1,5 +1,5 @@
-// Opens the new leadership in the history, closes those whose leader could not, and keeps the last
-// thousand.
+// Opens the new leadership in the history, closes those that their leader could not close, and
+// keeps the last thousand.
 
 import Lease
 import Postgres

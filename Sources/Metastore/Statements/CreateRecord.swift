@@ -1,5 +1,5 @@
-// R10: makes the missing record, live and without a holder. Nobody's history may be repeated: the
-// epoch starts above every epoch ever known.
+// R10: creates the missing record, live and without a holder. No epoch may be used twice, so the
+// new one starts above every epoch ever known.
 
 import Lease
 import Postgres
@@ -21,6 +21,6 @@ struct CreateRecord: TypedStatement {
         """
     }
 
-    /// Nothing to read: the next observation shows the record, whoever made it.
+    /// Nothing to read: the next observation shows the record, whichever sidecar created it.
     func read(_ result: QueryResult) -> Reply { .created }
 }

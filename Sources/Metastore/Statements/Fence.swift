@@ -12,15 +12,14 @@ public struct Unfenced: Equatable, Sendable {
     /// The ordinary roles they belong to, quoted, with commas between them; empty when there are
     /// none.
     public var roles: String
-    /// The superusers among their owners, likewise: no right but a superuser's own reaches their
-    /// sessions.
+    /// The superusers among their owners, likewise. Only a superuser may terminate their sessions.
     public var superusers: String
 }
 
 enum Fence {
     enum Column: String, ColumnName { case fenced }
 
-    /// What had to be left alone.
+    /// The sessions that may not be terminated.
     enum Spared: String, ColumnName {
         case sessions = "unfenced"
         case by = "me"
@@ -53,7 +52,7 @@ enum Fence {
     /// How many sessions were terminated.
     static func count(_ row: Row<some ColumnName>) -> Int { Int(row.by(Column.self).int64(.fenced) ?? 0) }
 
-    /// What a claim's or renewal's fence had to leave alone; nil when that was nothing.
+    /// The sessions that a claim's or renewal's fence may not terminate; nil if there are none.
     static func unfenced(_ result: QueryResult) -> Unfenced? {
         guard result.rows.count == 1, Spared.names.allSatisfy(result.columns.contains) else { return nil }
         let row = Row<Spared>(result: result, index: 0)

@@ -1,4 +1,4 @@
-// The names of all leases, for whoever asks for one that is not there.
+// The names of all leases, for the answer to a question about a lease that does not exist.
 
 import Postgres
 

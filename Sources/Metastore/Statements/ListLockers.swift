@@ -1,5 +1,5 @@
-// Who may keep a row of the leases' table locked: transactions that have locked rows there or written
-// some, and wait for nobody themselves. PostgreSQL does not say which row.
+// Which transactions may keep a row of the table of leases locked: those that have locked or
+// written rows there and do not wait for a lock themselves. PostgreSQL does not say which row.
 
 import Lease
 import Postgres

@@ -9,11 +9,11 @@ extension Statements {
     /// The channel on which a changed record is announced.
     public static let channel = "sidecar"
 
-    /// Prepares a session that does nothing but listen, and keeps it from being dropped when sent
-    /// again.
+    /// Prepares a session that only listens. Sending it again keeps the server from ending the
+    /// session as idle.
     public static func listen(callLimit: Duration, idleLimit: Duration, serverVersion: Int) -> Query {
         let call = Preparation.serverLimit(callLimit).milliseconds
-        // The role's own limit is lifted first: it may be too short for anything.
+        // The role's own limit is lifted first, because it may be too short for any statement.
         var script = "SET statement_timeout = 0; SET search_path = pg_catalog; SET statement_timeout = \(call);"
         if serverVersion >= 140_000 { script += " SET idle_session_timeout = \(idleLimit.milliseconds);" }
         return .script("\(script) LISTEN \(channel);")

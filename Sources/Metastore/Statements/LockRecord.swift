@@ -9,6 +9,6 @@ struct LockRecord: TypedStatement {
         "SELECT l.epoch FROM sidecar.lease AS l WHERE l.name = \(lease) FOR NO KEY UPDATE NOWAIT"
     }
 
-    /// Nothing to read: a row that is locked by somebody else is an error.
+    /// Nothing to read: a row that another transaction has locked is an error.
     func read(_ result: QueryResult) {}
 }

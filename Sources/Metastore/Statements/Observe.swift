@@ -1,4 +1,4 @@
-// R3: reads the record. The row is there even if the record is not, so that a missing record and an
+// R3: reads the record. The answer has a row even if there is no record. So a missing record and an
 // unreadable answer cannot be confused.
 
 import Lease
@@ -16,7 +16,7 @@ struct Observe: OneRowStatement {
         case age = "age_ms"
     }
 
-    /// Who answers: another column of the same row, which the reply can do without.
+    /// The backend that answers. Another column of the same row, which the reply does not need.
     enum Answering: String, ColumnName { case pid }
 
     static let severalRows = UnreadableReply.severalRecords
@@ -68,7 +68,7 @@ struct Observe: OneRowStatement {
         return BackendID(pid: pid, startedAt: startedAt)
     }
 
-    /// A duration that has run out before it began would make a live record look like a free one.
+    /// A duration must be positive. Otherwise a live record would look like one that has expired.
     private func positive(_ row: Row<Column>, _ column: Column) throws(UnreadableReply) -> Duration {
         try need(row.milliseconds(column).flatMap { $0 > .zero ? $0 : nil }, column.rawValue)
     }

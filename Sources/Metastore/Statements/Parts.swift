@@ -1,4 +1,5 @@
-// Parts that several statements share. What decides about the lease is written once, here.
+// Parts that several statements share. Every condition that decides about the lease is written
+// once, here.
 
 import Lease
 import Postgres
@@ -20,7 +21,7 @@ extension SQL {
         """
     }
 
-    /// Takes the lock if it is free. True also when it is not free, but waived.
+    /// Takes the lock if it is free. True as well if it is not free but waived.
     static func tryLock(_ key: Int64, _ demand: LockDemand) -> SQL {
         "CASE WHEN pg_try_advisory_lock(\(key)) THEN true ELSE \(demand == .waived) END"
     }
@@ -32,8 +33,8 @@ extension SQL {
         return "concat(l.backend_pid, '/', \(microseconds("l.backend_start"))) = ANY (\(names))"
     }
 
-    /// Whether pg_terminate_backend is allowed on `a` (owned by `r`). To call it without the right
-    /// is an error, which would undo the renewal around it.
+    /// Whether pg_terminate_backend is allowed on `a` (owned by `r`). A call without the right is
+    /// an error, which would undo the renewal around it.
     static let mayTerminate: SQL = """
         ((SELECT me.rolsuper FROM pg_roles AS me WHERE me.rolname = current_user)
             OR (NOT coalesce(r.rolsuper, true)

@@ -1,5 +1,5 @@
-// Tells the registry that this sidecar lives, and forgets members that have been silent for an hour
-// or ten of their TTLs.
+// Tells the registry that this sidecar is alive, and deletes members that have been silent for an
+// hour or for ten of their TTLs, whichever is longer.
 
 import Lease
 import Postgres

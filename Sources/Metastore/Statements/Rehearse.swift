@@ -1,7 +1,7 @@
-// The claim's own statement, for a lease that is not there. It takes nothing and meets all that
-// PostgreSQL checks before it looks at rows: rights on tables and functions, the replica identity,
-// missing columns, names that the database's encoding cannot store. So a standby knows before it
-// matters whether its claims would be refused.
+// The claim's own statement, for a lease that does not exist. It can take no lease, and it meets
+// everything that PostgreSQL checks before it looks at rows: rights on tables and functions, the
+// replica identity, missing columns, names that the database's encoding cannot store. So a standby
+// knows in advance whether its claims would be refused.
 
 import Lease
 import Postgres
@@ -9,9 +9,9 @@ import Postgres
 struct Rehearse: TypedStatement {
     let claim: Claim
 
-    /// Nobody can have written the record seen: no record may have such an epoch. So the claim
-    /// finds no row, whatever is in the table, and gives the lock back in the same statement (R4).
-    /// The lock is not the lease's either.
+    /// No sidecar can have written the record that this claims to have seen, because no record may
+    /// have such an epoch. So the claim finds no row, whatever is in the table, and gives the lock
+    /// back in the same statement (R4). The lock is not that of the lease either.
     init(_ writer: Writer) {
         let never = Record(
             epoch: Epoch(-1), beat: -1, holder: nil, node: nil, ttl: writer.timing.ttl,
@@ -27,8 +27,8 @@ struct Rehearse: TypedStatement {
 }
 
 extension Writer {
-    /// The same sidecar, but of a lease that is not there and whose lock is nobody's: no lease's
-    /// name has blanks.
+    /// The same sidecar, but with the name of a lease that does not exist, and so with a lock that
+    /// no lease uses: the name of a lease has no blanks.
     var understudy: Writer {
         var writer = self
         writer.identity = Identity(

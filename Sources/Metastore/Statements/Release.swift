@@ -1,5 +1,5 @@
-// R7: gives the lease up. It compares everything: a release that arrives late must not hit a record
-// that was taken up again.
+// R7: releases the lease. It compares everything: a release that arrives late must not hit a record
+// that has been continued since.
 
 import Lease
 import Postgres

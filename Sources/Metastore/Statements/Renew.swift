@@ -1,6 +1,6 @@
-// R5: one more beat in the session that holds the lock, and fences earlier children (R8). The
-// record must name a session of ours: the instance alone is not enough, as a copy of this process
-// has the same one.
+// R5: one more beat in the session that holds the lock, and a fence of earlier children (R8). The
+// record must name a session of ours. The instance alone is not enough, because a copy of this
+// process has the same one.
 
 import Lease
 import Postgres

@@ -1,6 +1,6 @@
 // R6, R9: a renewal through another session, which takes the lock again. Our own former backend may
-// still hold the lock, half-open: it goes first. A pid alone does not name a backend, so its start
-// is compared, too.
+// still hold the lock on a half-open connection, so it is terminated first. A pid alone does not
+// identify a backend, so its start is compared as well.
 
 import Lease
 import Postgres

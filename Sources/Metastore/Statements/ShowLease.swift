@@ -1,4 +1,5 @@
-// For people: one lease's record, its ages by the server's clock, and who holds its lock.
+// For people: one lease's record, its ages by the server's clock, and the session that holds its
+// lock.
 
 import Lease
 import Postgres
@@ -74,7 +75,7 @@ public struct LeaseDetails: Equatable, Sendable {
     public let led: Duration?
     /// UTC, as in `2026-11-29T23:40:00Z`.
     public let claimedAt: String?
-    /// Who holds the advisory lock; nil when nobody does.
+    /// The session that holds the advisory lock; nil if there is none.
     public let lockPID: Int32?
     public let lockApplication: String?
     public let lockUser: String?

@@ -1,5 +1,6 @@
-// R4: terminates the session that holds the lock of a record that has run out. It rechecks the
-// record and who is in it. A stranger must have been idle for long, unless the demand is for any.
+// R4: terminates the session that holds the lock of an expired record. It checks again that the
+// record is unchanged and which session it names. A session that it does not name must have been
+// idle for long, unless the demand is for any.
 
 import Lease
 import Postgres
@@ -11,7 +12,7 @@ struct TerminateHolder: OneRowStatement {
     let seen: Record
     let strangers: StrangerDemand
 
-    /// NULL: any stranger goes.
+    /// NULL: every session that holds the lock is terminated.
     private var idle: Int64? {
         if case .idleFor(let duration) = strangers { duration.milliseconds } else { nil }
     }

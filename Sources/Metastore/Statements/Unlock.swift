@@ -1,4 +1,4 @@
-// Gives up the lock after a loss, or after a claim that came to nothing.
+// Gives up the lock after a loss, or after a claim that failed.
 
 import Lease
 import Postgres

@@ -1,4 +1,4 @@
-// `sidecar check`: everything `run` will need, tried one by one: a line each, ok or what to do.
+// `sidecar check`: tries everything that `run` will need, one by one. Each line says ok, or what to do.
 
 import ArgumentParser
 import Clock
@@ -48,9 +48,9 @@ struct CheckCommand: ExitingCommand {
         let facts = tool.facts
         report.good(
             "connection",
-            "\(facts.user) in \(facts.database) at \(tool.session.peer ?? "?"), a primary, "
+            "role \(facts.user), database \(facts.database), server \(tool.session.peer ?? "?"), a primary, "
                 + (facts.backendPID == tool.session.backendPID
-                    ? "no pooler in between" : "through a pooler that must be in session mode (taken on your word)"))
+                    ? "no pooler in between" : "through a pooler, which must be in session mode (cannot be checked)"))
         let encrypted = tool.session.isTLS ?? false
         report.good("TLS", encrypted ? "on" : "off (sslmode=\(settings.database.settings.sslmode))")
         report.good("server", "PostgreSQL \(facts.serverVersion / 10000)")
@@ -76,7 +76,7 @@ struct CheckCommand: ExitingCommand {
         if facts.schemaVersion == 0 {
             let may = try tool.query(Query("SELECT has_database_privilege(current_database(), 'CREATE') AS may"))
             if may.bool(0, "may") == true {
-                report.good("schema", "not there yet; `run` or `sidecar migrate` creates it")
+                report.good("schema", "does not exist yet; `run` or `sidecar migrate` creates it")
                 return true
             }
             report.bad(
@@ -87,7 +87,7 @@ struct CheckCommand: ExitingCommand {
         guard Schema.upgrade(from: facts.schemaVersion) == nil else {
             report.warn(
                 "schema",
-                "version \(facts.schemaVersion), which `run` or `sidecar migrate` upgrades to \(Schema.current); check again then: the statements are not tried before"
+                "version \(facts.schemaVersion); `run` or `sidecar migrate` upgrades it to \(Schema.current); check again after that, because the statements were not tried"
             )
             return false
         }
@@ -108,7 +108,8 @@ struct CheckCommand: ExitingCommand {
         return false
     }
 
-    /// Everything that `run` will ask of the database, carried out and rolled back, with its limits and under this node's name.
+    /// Everything that `run` will ask of the database, executed and rolled back, with its time limits and under this
+    /// node's name.
     private func rehearse(_ tool: ToolSession, _ settings: RunSettings, _ report: inout CheckReport) throws {
         let timing = settings.timing
         _ = try tool.query(
@@ -132,14 +133,15 @@ struct CheckCommand: ExitingCommand {
                 code: problem.isAboutRights ? Failure.noPermission : 1)
         }
         if problems.isEmpty {
-            report.good("statements", "every one carried out on a lease of its own, and rolled back")
+            report.good("statements", "all tried on a lease of the check's own, and rolled back")
         }
     }
 
-    /// R8. A role without the right is no failure: most children connect as the sidecar does.
+    /// R8. A missing right is not a failure, because most commands connect with the sidecar's own role.
     ///
-    /// Sessions belong to the role that logged in, which `ALTER ROLE ... SET role` may have made another one's: a child that
-    /// connects as the sidecar does is in reach only where the sidecar works as that login.
+    /// A session belongs to the role that logged in, and `ALTER ROLE ... SET role` may have changed the role that it
+    /// works as. So the sidecar can terminate the sessions of a command with the same login only if it works as that
+    /// login.
     private func checkFencing(_ tool: ToolSession, _ source: DatabaseSource, _ report: inout CheckReport) throws {
         let rights = try tool.query(
             Query(
@@ -150,25 +152,26 @@ struct CheckCommand: ExitingCommand {
                 """))
         let (facts, user) = (tool.facts, tool.facts.login)
         if rights.bool(0, "super") == true {
-            report.good("fencing", "may end the sessions of any role's child")
+            report.good("fencing", "may terminate the command's sessions, whatever role it connects as")
         } else if rights.bool(0, "may") == true {
-            report.good("fencing", "may end the sessions of any role's child, but for a superuser's")
+            report.good("fencing", "may terminate the command's sessions, unless it connects as a superuser")
         } else if facts.login != facts.user, rights.bool(0, "inherits") != true {
             report.warn(
                 "fencing",
-                "works as \"\(facts.user)\", which may not end the sessions of \"\(user)\", as whom it logs in: GRANT pg_signal_backend, pg_read_all_stats TO \"\(facts.grantee)\", or let \"\(user)\" inherit the rights of \"\(facts.user)\""
+                "logs in as \"\(user)\" but works as \"\(facts.user)\", which may not terminate the sessions of \"\(user)\": GRANT pg_signal_backend, pg_read_all_stats TO \"\(facts.grantee)\", or let \"\(user)\" inherit the rights of \"\(facts.user)\""
             )
         } else if facts.assumed != nil {
             report.warn(
                 "fencing",
-                "may end the sessions only of a child that logs in as \"\(user)\"; if nodes or their commands log in as other roles (credentials made for each), GRANT pg_signal_backend, pg_read_all_stats TO \"\(facts.grantee)\""
+                "may terminate the command's sessions only if it logs in as \"\(user)\"; if other nodes or their commands log in as other roles (credentials made for each node), GRANT pg_signal_backend, pg_read_all_stats TO \"\(facts.grantee)\""
             )
         } else if source.isAirflows {
-            report.good("fencing", "may end the sessions of a child that connects as \"\(user)\", as Airflow does")
+            report.good(
+                "fencing", "may terminate the command's sessions if it connects as \"\(user)\", as Airflow does")
         } else {
             report.warn(
                 "fencing",
-                "may end the sessions only of a child that connects as \"\(user)\"; if the command connects as another role, GRANT pg_signal_backend TO \"\(user)\" (a superuser's sessions stay out of reach)"
+                "may terminate the command's sessions only if it connects as \"\(user)\"; if it connects as another role, GRANT pg_signal_backend TO \"\(user)\" (this does not cover a superuser's sessions)"
             )
         }
     }
@@ -183,7 +186,7 @@ struct CheckCommand: ExitingCommand {
             slowest = max(slowest, BootClock.now().since(start))
         }
         let shown =
-            "slowest of five round trips \(slowest.nanoseconds / 1_000_000) ms, limit of a call \(Durations.text(timing.callLimit))"
+            "slowest of five round trips \(slowest.nanoseconds / 1_000_000) ms; the time limit of a statement is \(Durations.text(timing.callLimit))"
         if slowest * 4 < timing.callLimit {
             report.good("latency", shown)
         } else {
@@ -192,7 +195,7 @@ struct CheckCommand: ExitingCommand {
     }
 }
 
-/// What a CPU limit means for a TTL.
+/// Whether a CPU limit is enough for a TTL.
 struct ProcessorAdvice {
     let limit: Resources.Limit
     let throttling: Resources.Throttling?
@@ -200,19 +203,19 @@ struct ProcessorAdvice {
 
     var limitText: String { "CPU limit \(limit.processors)m" }
 
-    /// Nil where nothing speaks against it.
+    /// The warning; nil if the limit is enough.
     var warning: String? {
         let remedy = "raise the CPU limit or --ttl"
         if let throttling, throttling.periods >= 50, throttling.throttled * 10 > throttling.periods {
             let share = throttling.throttled * 100 / throttling.periods
             return
-                "\(limitText), which made this container wait in \(share) % of its periods: a leader that waits may lose the lease early; \(remedy)"
+                "\(limitText), which throttled this container in \(share) % of the scheduling periods: a throttled leader may lose the lease early; \(remedy)"
         }
-        // What of the processor the margin holds has to do for killing the whole tree.
+        // The processor time within the margin must suffice to kill the whole tree.
         let work = timing.margin * Int(limit.processors) / 1000
         guard work < .milliseconds(100) else { return nil }
         return
-            "\(limitText): the margin of \(Durations.text(timing.margin)) holds \(work.milliseconds)ms of processor time, enough to kill about \(work.milliseconds * 2) small processes; \(remedy)"
+            "\(limitText): in the \(Durations.text(timing.margin)) for killing the command (--margin), this limit allows \(work.milliseconds)ms of processor time, enough for about \(work.milliseconds * 2) small processes; \(remedy)"
     }
 }
 
@@ -223,7 +226,7 @@ struct CheckReport {
 
     func good(_ what: String, _ text: String) { Console.out("ok    \(pad(what)) \(text)") }
 
-    /// Works, with a limit that somebody has to know of.
+    /// Works, with a limitation that people must know.
     func warn(_ what: String, _ text: String) { Console.out("warn  \(pad(what)) \(text)") }
 
     mutating func bad(_ what: String, _ text: String, code: Int32 = 1) {

@@ -1,4 +1,4 @@
-// What the short commands that talk to the database share: a prepared session or a clear error.
+// What the short commands that talk to the database share: a prepared session, or a clear error.
 
 import Clock
 import Metastore

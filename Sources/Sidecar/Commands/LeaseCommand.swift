@@ -1,5 +1,5 @@
-// `sidecar lease`: who leads, since when, what is left, who holds the lock, who stands by; `sidecar lease history`: what
-// happened. Read from the database; no sidecar needs to run.
+// `sidecar lease`: who leads, since when, how much of the TTL is left, which session holds the lock, who stands by.
+// `sidecar lease history`: the last leaderships. Both read the database. No sidecar needs to run.
 
 import ArgumentParser
 import Clock
@@ -21,7 +21,7 @@ struct LeaseCommand: ParsableCommand {
             sidecar lease [--lease NAME] [-o table|wide|json] [--database-url URL]
             sidecar lease history [--limit N] and the same options
 
-            Exit code 0 when somebody leads, 1 when nobody does, 69 when the database cannot be asked.
+            Exit code 0 if there is a leader, 1 if there is none, 69 if the database does not answer.
             """,
         subcommands: [LeaseShowCommand.self, LeaseHistoryCommand.self], defaultSubcommand: LeaseShowCommand.self)
 }
@@ -49,7 +49,7 @@ struct LeaseOptions: ParsableArguments {
 struct LeaseShowCommand: ExitingCommand {
     static let configuration = CommandConfiguration(
         commandName: "show",
-        abstract: "Show one lease (the default). Exit code 0 when somebody leads, 1 when nobody does.")
+        abstract: "Show one lease (the default). Exit code 0 if there is a leader, 1 if there is none.")
 
     @OptionGroup var options: LeaseOptions
 
@@ -58,7 +58,8 @@ struct LeaseShowCommand: ExitingCommand {
         guard let record = try tool.ask(ShowLease(lease: lease)) else {
             let names = try tool.ask(ListLeases())
             let known =
-                names.isEmpty ? "there is none yet: start `sidecar run`" : "known: \(names.joined(separator: ", "))"
+                names.isEmpty
+                ? "there is no lease yet: start `sidecar run`" : "known leases: \(names.joined(separator: ", "))"
             Console.complain("no lease '\(lease)' in database \"\(tool.facts.database)\" (\(known))")
             return 1
         }
@@ -73,12 +74,12 @@ struct LeaseHistoryCommand: ExitingCommand {
         commandName: "history", abstract: "Show the last leaderships, newest first.")
 
     @OptionGroup var options: LeaseOptions
-    @Option(help: "How many.")
+    @Option(help: "How many leaderships to show, 1 to 1000.")
     var limit = 20
 
     func execute() throws -> Int32 {
         let (tool, lease) = try options.open()
-        guard (1...1000).contains(limit) else { throw Failure.usage("--limit takes 1 to 1000") }
+        guard (1...1000).contains(limit) else { throw Failure.usage("--limit must be a number from 1 to 1000") }
         let history = try tool.ask(ListHistory(lease: lease, limit: limit))
         if options.output == .json {
             let rows = history.map { entry in
@@ -101,7 +102,7 @@ struct LeaseHistoryCommand: ExitingCommand {
             table.append([
                 entry.epoch.map { "\($0)" } ?? "", entry.node ?? "", entry.startedAt ?? "", entry.endedAt ?? "-",
                 LeaseView.age(entry.lasted),
-                entry.endedAt == nil ? "leads, as far as known" : entry.reason ?? "",
+                entry.endedAt == nil ? "leads (no end is recorded)" : entry.reason ?? "",
             ])
         }
         Console.out(TextTable.render(table))

@@ -1,4 +1,4 @@
-// How a lease looks: as a table for people, as JSON for scripts.
+// Shows a lease: as a table for people, as JSON for scripts.
 
 import Clock
 import Lease
@@ -18,7 +18,7 @@ struct LeaseView {
     private var left: Duration { max(.zero, ttl - age) }
     private var agrees: Bool { record.lockAgrees ?? false }
 
-    /// Somebody holds it and has renewed within the TTL, by the server's clock.
+    /// Whether a sidecar holds it and has renewed it within the TTL, by the server's clock.
     var led: Bool { record.holder != nil && !released && left > .zero }
 
     private var state: String {
@@ -54,7 +54,9 @@ struct LeaseView {
             lines.append(["instance", record.holder?.rawValue ?? "-"])
             lines.append(["backend", record.backendPID.map { "\($0)" } ?? "-"])
             lines.append([
-                "server", record.isSameServer == true ? "the one that took the write" : "another than then",
+                "server",
+                record.isSameServer == true
+                    ? "not restarted since the last write" : "restarted or replaced since the last write",
             ])
         }
         return TextTable.render(lines) + "\n\n" + memberTable(wide: wide)
@@ -76,7 +78,7 @@ struct LeaseView {
         return TextTable.render(table)
     }
 
-    /// As the record says, not as the member last said of itself.
+    /// By the record, not by what the member last said of itself.
     private func role(_ member: Member) -> String {
         if led && member.instance == record.holder { return "leader" }
         return member.age ?? .zero > member.ttl ?? .zero ? "silent" : "standby"
@@ -117,7 +119,7 @@ struct LeaseView {
     }
 }
 
-/// Columns as wide as their widest cell. A cell is one line, whatever hands wrote into the tables.
+/// Columns as wide as their widest cell. Each cell is shown on one line, whatever people wrote into the tables.
 enum TextTable {
     static func render(_ rows: [[String]]) -> String {
         let rows = rows.map { row in row.map { oneLine($0) } }

@@ -1,4 +1,4 @@
-// `sidecar migrate`: creates or upgrades the schema, or prints the SQL for somebody who may.
+// `sidecar migrate`: creates or upgrades the schema, or prints the SQL for a role that may.
 
 import ArgumentParser
 import Metastore
@@ -7,7 +7,7 @@ import Text
 
 struct MigrateCommand: ExitingCommand {
     static let configuration = CommandConfiguration(
-        commandName: "migrate", abstract: "Create or upgrade the schema; `run` does it itself where it may.")
+        commandName: "migrate", abstract: "Create or upgrade the schema. `run` does this itself if its role may.")
 
     @OptionGroup var options: SettingOptions<ForMigrate>
     @Flag(help: "Print the SQL for an empty database instead of running it.")

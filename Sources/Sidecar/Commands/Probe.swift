@@ -15,7 +15,7 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
     /// Its loop turns.
     case live
 
-    /// 0 for yes; 1 for no, with the reason on stderr: where probes are configured, somebody reads it in an event.
+    /// Exit code 0 for yes. 1 for no, with the reason on stderr, which people read in an event.
     func answer(
         file: ReadyFile, now: Instant = BootClock.now(), bootID: String = ReadyFile.bootID(),
         timeNamespace: UInt64? = ReadyFile.timeNamespace()
@@ -33,18 +33,18 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
         let asked = self == .live ? file.live : file
         let reason: String?
         switch asked.read() {
-        case .absent: reason = "is not there or not readable"
+        case .absent: reason = "does not exist or cannot be read"
         case .untrusted(let owner):
             reason =
-                "belongs to user \(owner), whom this probe does not trust: probe as that user, or give --ready-file a folder of the sidecar's own"
+                "belongs to user \(owner), whom this probe does not trust: run the probe as that user, or put --ready-file into a folder that belongs to the sidecar's user"
         case .state(let state): reason = objection(state, now: now, bootID: bootID, timeNamespace: timeNamespace)
         }
         guard let reason else { return nil }
         let trouble = self == .live ? nil : trouble(file.live.read(), now: now, bootID: bootID, timeNamespace)
-        return "\(asked.path) \(reason)" + (trouble.map { ": \($0)" } ?? "")
+        return "the readiness file \(asked.path) \(reason)" + (trouble.map { ": \($0)" } ?? "")
     }
 
-    /// What a sidecar that lives says about itself.
+    /// The trouble that a live sidecar reports about itself.
     private func trouble(
         _ live: ReadyFile.Reading, now: Instant, bootID: String, _ timeNamespace: UInt64?
     ) -> String? {
@@ -57,15 +57,15 @@ enum Probe: String, CaseIterable, ExpressibleByArgument {
     private func objection(
         _ state: ReadyState, now: Instant, bootID: String, timeNamespace: UInt64?
     ) -> String? {
-        guard state.bootID == bootID else { return "is from before the last boot" }
-        // Another one's clock is shifted: a file that ran out long ago could look fresh.
+        guard state.bootID == bootID else { return "was written before the last boot" }
+        // The clock of another time namespace is shifted: a file that expired long ago could look fresh.
         guard state.timeNamespace == nil || state.timeNamespace == timeNamespace else {
-            return "was written in another time namespace: probe in the sidecar's own"
+            return "was written in another time namespace: run the probe in the sidecar's"
         }
         guard state.deadline > now.nanoseconds else {
-            return "ran out \(Durations.text(now.since(Instant(nanoseconds: state.deadline)))) ago"
+            return "expired \(Durations.text(now.since(Instant(nanoseconds: state.deadline)))) ago"
         }
-        return self == .leader && state.role != "leader" ? "says \(state.role)" : nil
+        return self == .leader && state.role != "leader" ? "says \(state.role), not leader" : nil
     }
 
     /// Answers the plain forms without the option parser; nil for all others.
@@ -84,7 +84,10 @@ struct ProbeCommand: ExitingCommand {
     static let configuration = CommandConfiguration(
         commandName: "probe", abstract: "Answer an exec probe from the readiness file: exit code 0 for yes, 1 for no.")
 
-    @Argument(help: "ready: as --ready-when says; leader: it leads and its child runs; live: its loop turns.")
+    @Argument(
+        help:
+            "ready: as --ready-when says; leader: the sidecar leads and its command runs; live: the sidecar does not hang."
+    )
     var question: Probe
 
     @OptionGroup var options: SettingOptions<ForProbe>

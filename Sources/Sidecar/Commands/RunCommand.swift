@@ -1,5 +1,5 @@
-// `sidecar run`: reads the settings, sets the scene (signals, log, watchdog, readiness), and hands over to the keeper's
-// loop.
+// `sidecar run`: reads the settings, prepares everything (signals, log, watchdog, readiness), and hands over to the
+// keeper's loop.
 
 import ArgumentParser
 import CLinux
@@ -23,12 +23,12 @@ struct RunCommand: ParsableCommand {
             Exit codes:
               0        stopped as asked
               82       stopped as asked, but the command had to be killed
-              N        with --once: the command's own (128 + signal)
+              N        with --once: the command's exit code (128 + signal number)
               126/127  the command cannot be executed / found
               64/78    wrong usage / configuration
-              71       the operating system refused a process or signals, or its limits are too low
-              80       the guard process was lost; its tree is dead
-              81       the keeper hung
+              71       the operating system refused something that the sidecar needs, or a limit is too low
+              80       the guard process was lost; the command's process tree is dead
+              81       the sidecar's main loop hung
               83       PostgreSQL refused every login for --auth-failure-limit
             """)
 
@@ -43,9 +43,9 @@ struct RunCommand: ParsableCommand {
         }
         guard let guardProcess else {
             throw Failure(
-                code: Failure.operatingSystem, message: "cannot make the guard process: \(errorText(guardError))")
+                code: Failure.operatingSystem, message: "cannot create the guard process: \(errorText(guardError))")
         }
-        // Before anything is claimed: the guard finds there what it must kill.
+        // Checked before anything is claimed, because the guard finds in /proc what it must kill.
         guard access("/proc/self/stat", R_OK) == 0 else {
             throw Failure(
                 code: Failure.operatingSystem,
@@ -67,7 +67,8 @@ struct RunCommand: ParsableCommand {
         return try keep(settings, guardProcess: guardProcess, commandIndex: commandIndex)
     }
 
-    /// The settings. Where one is wrong, a slip in a variable's name may be why; there is no log yet that could say so.
+    /// Reads the settings. If one is wrong, a misspelt variable may be the reason. There is no log yet to say so, so
+    /// the warnings are printed here.
     private func read(_ given: SettingReader) throws -> RunSettings {
         do {
             return try RunSettings(given, command: command)
@@ -79,7 +80,7 @@ struct RunCommand: ParsableCommand {
 
     private func keep(_ settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int) throws -> Int32 {
         guard let signals = KeeperSignals() else {
-            throw Failure(code: Failure.operatingSystem, message: "cannot take signals: \(errorText(errno))")
+            throw Failure(code: Failure.operatingSystem, message: "cannot receive signals: \(errorText(errno))")
         }
         let lock = try ReadyFileLock(settings.readyFile, node: settings.identity.node)
         let sink = try LogSink()
@@ -91,7 +92,7 @@ struct RunCommand: ParsableCommand {
         let watchdog = Watchdog()
         try watchdog.start(ttl: settings.timing.ttl) {
             sink.append(
-                "sidecar: the keeper's loop has hung for a TTL: ending, so that the guard kills and somebody restarts us"
+                "sidecar: the main loop has hung for a TTL: exiting with code \(ExitCode.loopHung), so that the guard kills the command and the sidecar is restarted"
             )
             sink.flush(milliseconds: 200)
             _exit(ExitCode.loopHung)
@@ -139,7 +140,8 @@ enum Executable {
         Failure(code: code, message: "cannot execute \(shown(name)): \(reason)")
     }
 
-    /// The name, unless it is a variable's setting, or a URL that was meant for elsewhere.
+    /// The command's name for an error. Not if it looks like a variable's setting or a URL, because it may hold a
+    /// password.
     private static func shown(_ name: String) -> String {
         guard Redaction.mayHoldSecret(name) else { return "'\(oneLine(name, longest: 200))'" }
         let scalars = name.unicodeScalars

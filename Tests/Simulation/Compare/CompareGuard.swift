@@ -270,6 +270,10 @@ struct Crew {
             // A process that the scheduler forgot for a slot is not seen by the others: what differs must do so twice.
             differed += 1
             waiting.insert((member.seed, 1), at: 0)
+        case .differs? where status & 0x7f == 0 && flaw == nil && member.attempt < Self.attempts - 1:
+            // Where a start has to wait for a disk that others keep busy no processor stands still: once more, as slowly as can
+            // be. What is wrong is wrong at any speed.
+            waiting.insert((member.seed, Self.attempts - 1), at: 0)
         case .differs? where status & 0x7f == 0, .broken? where status & 0x7f == 0:
             if firstDiffering == nil { firstDiffering = member.seed }
             fail(member.seed, isVerbose ? "see above" : text)

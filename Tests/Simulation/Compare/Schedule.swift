@@ -213,8 +213,10 @@ extension Schedule {
                 let generation = someGeneration()
                 if isStopped || (!signalled.contains(generation) && begunIsSound) {
                     var deadline = deadline(from: slots.count - 1)
-                    // One that is past when it is read ends a start that has come nobody knows how far.
-                    if begun.contains(generation), isStopped || deadline.slot < slots.count - 1 { deadline = .never }
+                    // One that is past when it is read is an order to kill, and what holds for that holds for it.
+                    let isPast = deadline.slot < slots.count - 1
+                    if begun.contains(generation) ? isPast || isStopped : isPast && !begun.isEmpty { deadline = .never }
+                    if isPast, deadline != .never { hasKilled = true }
                     if generation == living { livesUntil = max(livesUntil, deadline.slot) }
                     add(.extend(generation, deadline))
                 }

@@ -50,8 +50,10 @@ final class GuardEnd: GuardPort, Alarmed {
     private var isGivenUp = false
     private(set) var hasEnded = false
     private var isReaped = false
-    /// When what a sweep has begun to kill is dead.
-    private var sweptAt: Time?
+    /// A sweep has begun to kill, and what it has begun to kill is dead.
+    private var hasSweepBegun = false
+    private var isSwept = false
+    private var sweeps = 0
 
     init(_ keeper: Keeper) {
         self.keeper = keeper
@@ -160,20 +162,25 @@ final class GuardEnd: GuardPort, Alarmed {
         return (isOver && (isReaped || sparingGuard) ? .empty : .alive, isReapedNow)
     }
 
-    /// Kills whatever is left, which takes its time; says whether that is over.
+    /// Kills whatever is left. The first sweep signals all of it; its dying takes its time, and needs the keeper no more unless
+    /// that is stopped meanwhile. Says whether all is dead.
     private func swept() -> Bool {
-        guard keeper.state == .running else { return false }
-        guard let sweptAt else {
-            self.sweptAt = world.now + keeper.killTime()
-            return false
+        guard keeper.state == .running, !hasSweepBegun else { return isSwept }
+        hasSweepBegun = true
+        sweeps += 1
+        let sweep = sweeps
+        world.after(keeper.killTime()) { [self] in
+            guard sweep == sweeps, keeper.isRunning else { return }
+            guardian.tree?.die()
+            isSwept = true
         }
-        guard world.now >= sweptAt else { return false }
-        guardian.tree?.die()
-        return true
+        return false
     }
 
     /// It was stopped in the middle of it.
-    func sweepAgain() { sweptAt = nil }
+    func sweepAgain() {
+        if !isSwept { hasSweepBegun = false }
+    }
 
     var remains: [SeenProcess] { [] }
     func removeCgroups() {}

@@ -80,17 +80,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $lease := .Values.lease -}}
 {{- $ms := include "sidecar.milliseconds" . | fromJson -}}
 {{- if lt (mulf $ms.margin 12) (float64 $ms.ttl) -}}
-{{- fail (printf "lease.marginSeconds is below lease.ttlSeconds / 12 (%vs): killing, patience with a silent guard and clock rates are paid from it" (divf $ms.ttl 12000)) -}}
+{{- fail (printf "lease.marginSeconds is below lease.ttlSeconds / 12 (%vs): the margin must cover killing the command, the patience with a silent guard, and clocks of different rates" (divf $ms.ttl 12000)) -}}
 {{- end -}}
 {{- if gt (mulf $ms.margin 2) (float64 $ms.ttl) -}}
-{{- fail (printf "lease.marginSeconds is above lease.ttlSeconds / 2 (%vs): the command would live shorter than the margin" (divf $ms.ttl 2000)) -}}
+{{- fail (printf "lease.marginSeconds is above lease.ttlSeconds / 2 (%vs): the command could run for less time than the margin lasts" (divf $ms.ttl 2000)) -}}
 {{- end -}}
 {{- if gt (mulf $ms.renew 2) (subf $ms.ttl $ms.margin) -}}
 {{- fail (printf "lease.renewIntervalSeconds (%vs) is too long: two renewals must fit into lease.ttlSeconds - lease.marginSeconds (%vs)" (divf $ms.renew 1000) (divf (subf $ms.ttl $ms.margin) 1000)) -}}
 {{- end -}}
 {{- $least := include "sidecar.leastTermination" . | int64 -}}
 {{- if lt (include "sidecar.termination" . | int64) $least -}}
-{{- fail (printf "terminationGracePeriodSeconds (%v) is below %d, which is lease.graceSeconds and what killing the tree and releasing the lease may take: the kubelet would kill first, and the next leader wait for the TTL" .Values.terminationGracePeriodSeconds $least) -}}
+{{- fail (printf "terminationGracePeriodSeconds (%v) is below %d, the sum of lease.graceSeconds and the time to kill the tree and release the lease: the kubelet would kill first, and the next leader would wait for the TTL" .Values.terminationGracePeriodSeconds $least) -}}
 {{- end -}}
 {{- $libpq := "" -}}
 {{- $named := false -}}
@@ -99,16 +99,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if regexMatch "^AIRFLOW__(DATABASE|CORE)__SQL_ALCHEMY_CONN(_CMD)?$" .name -}}{{- $named = true -}}{{- end -}}
 {{- end -}}
 {{- if and $libpq (not $lease.existingSecret) (or $named (and .Values.connection.existingSecret (ne .Values.connection.variable "SIDECAR_DATABASE_URL"))) -}}
-{{- fail (printf "extraEnv has %s, which the sidecar takes before Airflow's variable: the lease could be in another database than the others'. Say where it is by lease.existingSecret, or remove %s" $libpq $libpq) -}}
+{{- fail (printf "extraEnv has %s, which takes precedence over Airflow's variable: this lease could be in another database than that of other sidecars. Name the database with lease.existingSecret, or remove %s" $libpq $libpq) -}}
 {{- end -}}
 {{- if not (or .Values.connection.existingSecret $lease.existingSecret .Values.extraEnvFrom $libpq $named) -}}
 {{- fail "no database: set connection.existingSecret (and connection.key) to the secret that holds its URL" -}}
 {{- end -}}
 {{- if and .Values.leaderService.enabled (not .Values.leaderService.ports) -}}
-{{- fail "leaderService.enabled without leaderService.ports: a Service needs one" -}}
+{{- fail "leaderService.enabled without leaderService.ports: a Service needs at least one port" -}}
 {{- end -}}
 {{- if and .Values.serviceAccount.automount (not .Values.serviceAccount.name) -}}
-{{- fail "serviceAccount.automount is for an account with rights: bind them to one, and name it in serviceAccount.name" -}}
+{{- fail "serviceAccount.automount is for an account with rights: bind the rights to an account, and name it in serviceAccount.name" -}}
 {{- end -}}
 {{- include "sidecar.checkParts" . -}}
 {{- end -}}
@@ -193,7 +193,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}{{- end -}}
 {{- range .Values.extraVolumes -}}{{- $volumes = append $volumes .name -}}{{- end -}}
 {{- range .Values.extraVolumeMounts -}}
-{{- if not (has .name $volumes) -}}{{- fail (printf "extraVolumeMounts: %q is no volume of the pod" .name) -}}{{- end -}}
+{{- if not (has .name $volumes) -}}{{- fail (printf "extraVolumeMounts: %q is not a volume of the pod" .name) -}}{{- end -}}
 {{- $paths = append $paths (clean .mountPath) -}}
 {{- end -}}
 {{- range concat .Values.extraInitContainers .Values.extraContainers -}}{{- $containers = append $containers .name -}}{{- end -}}
@@ -213,7 +213,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- include "sidecar.once" (list "leaderService.ports: name" $names) -}}
 {{- include "sidecar.once" (list "leaderService.ports: port" $numbers) -}}
 {{- if and .Values.leaderService.enabled (not (regexMatch "^[a-z][-a-z0-9]*$" (include "sidecar.fullname" .))) -}}
-{{- fail (printf "leaderService: a Service's name begins with a letter and has no dot, and %q does not: set fullnameOverride" (include "sidecar.fullname" .)) -}}
+{{- fail (printf "leaderService: a Service's name must begin with a letter and have no dot, unlike %q: set fullnameOverride" (include "sidecar.fullname" .)) -}}
 {{- end -}}
 {{- end -}}
 
