@@ -41,29 +41,33 @@ let package = Package(
             dependencies: [
                 "CLinux", "Clock", "Guard", "Helpers", "Lease", "Metastore", "Orders", "Outlets", "Postgres",
                 "Settings", "Text",
-                logging,
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "Sidecar",
             dependencies: [
-                "CLinux", "Clock", "Guard", "Keeper", "Lease", "Metastore", "Outlets", "Postgres", "Settings", "Text",
-                arguments, logging,
+                "CLinux", "Clock", "Guard", "Helpers", "Keeper", "Lease", "Metastore", "Outlets", "Postgres",
+                "Settings",
+                "Text", arguments, logging,
             ],
             swiftSettings: strict),
 
         .testTarget(name: "TextTests", dependencies: ["Text", "Clock"], swiftSettings: strict),
         .testTarget(name: "LeaseTests", dependencies: ["Lease", "Clock", "Orders"], swiftSettings: strict),
-        .testTarget(name: "HelpersTests", dependencies: ["Helpers", "Clock", "Text"], swiftSettings: strict),
+        .testTarget(
+            name: "HelpersTests", dependencies: ["Helpers", "Clock", "Guard", "TestSupport", "Text"],
+            swiftSettings: strict),
         .testTarget(
             name: "PostgresTests", dependencies: ["Postgres", "Clock", "TestSupport"], swiftSettings: strict),
         .testTarget(
             name: "MetastoreTests", dependencies: ["Metastore", "Postgres", "Lease", "Clock", "TestSupport"],
             swiftSettings: strict),
         .testTarget(
-            name: "OutletsTests", dependencies: ["Outlets", "Clock", "Text", "TestSupport"], swiftSettings: strict),
+            name: "OutletsTests", dependencies: ["Outlets", "Clock", "Lease", "Text", "TestSupport"],
+            swiftSettings: strict),
         .testTarget(
-            name: "SettingsTests", dependencies: ["Settings", "Clock", "Postgres", "Text"], swiftSettings: strict),
+            name: "SettingsTests", dependencies: ["Settings", "Clock", "Helpers", "Postgres", "Text"],
+            swiftSettings: strict),
         .testTarget(
             name: "KeeperTests",
             dependencies: [

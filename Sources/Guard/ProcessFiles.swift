@@ -208,8 +208,6 @@ struct PidList: ~Copyable {
 
 /// The threads of a process, from its `task` directory.
 struct ThreadList: ~Copyable {
-    /// It could not be opened, or a read failed. Stays so until it is cleared.
-    var hasFailed = false
     private let listing: UnsafeMutableRawBufferPointer
     private var directory: Int32 = -1
     private var length = 0
@@ -222,13 +220,10 @@ struct ThreadList: ~Copyable {
         listing.deallocate()
     }
 
-    var isOpen: Bool { directory >= 0 }
-
     /// Begins; the directory is closed at the end.
     mutating func begin(_ directory: Int32) {
         end()
         self.directory = directory
-        if directory < 0 { hasFailed = true }
     }
 
     mutating func end() {
@@ -244,7 +239,6 @@ struct ThreadList: ~Copyable {
             if offset + 19 >= length {
                 length = clinux_getdents(directory, listing.baseAddress, UInt32(listing.count))
                 offset = 0
-                if length < 0 { hasFailed = true }
                 guard length > 0 else { return nil }
             }
             if let thread = Dirent.next(listing, &offset, length) { return thread }

@@ -1,4 +1,4 @@
-// Kills everything that descends from the calling process, by ancestry alone. The guard uses it on the child's tree.
+// Kills everything that descends from the calling thread, by ancestry alone. The guard uses it on the child's tree.
 // The keeper uses it on the processes that it inherits when the guard has died, and on what is below a guard that
 // cannot die. Guarantees: only descendants are ever signalled, and a tree is called empty only when waitpid(2) knows
 // no child. The one exception is the tree below a guard that got SIGKILL and yet does not die: `sweep(below:)`
@@ -12,11 +12,15 @@ import CLinux
 import Glibc
 import Orders
 
-/// The descendants of the calling process, which must be a subreaper (PR_SET_CHILD_SUBREAPER), so that an orphan
+/// The descendants of the main thread of a process that is a subreaper (PR_SET_CHILD_SUBREAPER), so that an orphan
 /// becomes its child and never escapes.
 ///
-/// Only one thread may use it, and nothing else in the process may reap: a pid is safe to signal because only this
-/// value can free it. Makes its buffers at `init` and allocates nothing later.
+/// Only the main thread may use it, and nothing else may reap what belongs to that thread: a pid is safe to signal
+/// because only this value can free it. Makes its buffers at `init` and allocates nothing later.
+///
+/// A child belongs to the thread that started it, and an orphan to the main thread. A helper program that another
+/// thread of the keeper has started is neither signalled, nor reaped, nor waited for here: that thread does it
+/// (HelperPrograms). What a helper program leaves behind becomes an orphan, and then belongs to the tree.
 ///
 /// How each descendant is reached without ever hitting a pid that was given to another process:
 /// - A direct child keeps its pid until it is reaped here: kill(2). So does its process group, which kill(2) signals
@@ -100,10 +104,7 @@ public struct Tree: ~Copyable {
     private var children = PidList()
     private var below = PidList()
     private var again = PidList()
-    private var ownThreads = ThreadList()
     private var threadsBelow = ThreadList()
-    /// The `children` file of another own thread, or -1.
-    private var otherChildren: Int32 = -1
 
     private var root = Root.own(excluded: nil)
     private var phase = Phase.begin
@@ -145,7 +146,6 @@ public struct Tree: ~Copyable {
     }
 
     deinit {
-        if otherChildren >= 0 { close(otherChildren) }
         if ownChildren >= 0 { close(ownChildren) }
         nodes.deallocate()
         table.deallocate()
@@ -165,7 +165,7 @@ public struct Tree: ~Copyable {
     public var remains: [SeenProcess] { lastLiving.all.isEmpty ? lastDead.all : lastLiving.all }
 
     /// Reaps every child that has ended and tells `reaped` its pid and wait status.
-    /// - Returns: whether the calling process now has no child at all (waitpid(2) says ECHILD).
+    /// - Returns: whether the calling thread now has no child at all (waitpid(2) says ECHILD).
     @discardableResult
     public mutating func reap(_ reaped: (pid_t, Int32) -> Void) -> Bool {
         // A sweep that is under way finds its place by counting our children.
@@ -210,13 +210,14 @@ public struct Tree: ~Copyable {
     /// The guard must have got SIGKILL, with success: then it makes no child any more. Its dead children do not count,
     /// since no process can reap them.
     ///
-    /// Orphans fall to the guard while it lives. But as soon as the kernel begins to end the guard, they fall past it to
-    /// this process. Only at the end of that is the guard a zombie, and that takes time: it has memory and files to give
-    /// back, and needs a processor for it. So the guard's list alone does not show that nothing is alive.
+    /// Orphans fall to the guard while it lives. But as soon as the kernel begins to end the guard, they fall past it
+    /// to this process. Only at the end of that is the guard a zombie, and that takes time: it has memory and files to
+    /// give back, and needs a processor for it. So the guard's list alone does not show that nothing is alive.
     /// - Returns: `.empty` if nothing of the tree is alive while the guard still is. This is sure: first every child in
-    ///   the guard's list was seen to be dead, then every other child in this process's list. The dead have no children.
-    ///   A later child of the guard can only come from a descendant that was alive, and then a living child would have
-    ///   been in its list. A later child of ours was ours before we read our list, or comes from one that was alive.
+    ///   the guard's list was seen to be dead, then every other child in this process's list. The dead have no
+    ///   children. A later child of the guard can only come from a descendant that was alive, and then a living child
+    ///   would have been in its list. A later child of ours was ours before we read our list, or comes from one that
+    ///   was alive.
     public mutating func sweep(below guardian: Condemned) -> Progress {
         if root != .past(guardian) {
             guard advance(.below(guardian)) else { return .unfinished }
@@ -246,7 +247,7 @@ public struct Tree: ~Copyable {
             case .children:
                 guard lookAtChildren(&budget) else { continue }
                 // If the list cannot be read, every process that can be found in another way is killed all the same.
-                if children.hasFailed || ownThreads.hasFailed { beginScan() } else { phase = .descendants }
+                if children.hasFailed { beginScan() } else { phase = .descendants }
             case .descendants:
                 guard lookAtDescendants(&budget) else { continue }
                 // A tree whose processes do nothing but fork and exit has new ones by now.
@@ -264,15 +265,13 @@ public struct Tree: ~Copyable {
     private mutating func begin() {
         seen = Sighting()
         children.hasFailed = false
-        ownThreads.hasFailed = false
         if case .past = root {} else { (living, dead) = (Sightings(), Sightings()) }
         (nodeCount, nodesDone, found, chases, lastGroup) = (0, 0, 0, 0, 0)
         switch root {
         case .own, .past:
             guard hasChildrenFiles else { return beginScan() }
-            ownThreads.begin(files.threads(of: own))
+            children.begin(ownChildren)
             phase = .children
-            if !openNextThread() { children.begin(ownChildren) }
         case .below(let guardian):
             if !isSettled, let now = files.stat(of: guardian.pid), now.state != UInt8(ascii: "R") { isSettled = true }
             guard hasChildrenFiles, guardian.children >= 0 else { return beginScan() }
@@ -283,7 +282,7 @@ public struct Tree: ~Copyable {
 
     private mutating func end() -> Bool {
         // A list that could not be read to its end says nothing about what it did not show.
-        if children.hasFailed || ownThreads.hasFailed { seen.isComplete = false }
+        if children.hasFailed { seen.isComplete = false }
         lastLiving = living
         lastDead = dead
         abandon()
@@ -291,8 +290,6 @@ public struct Tree: ~Copyable {
     }
 
     private mutating func abandon() {
-        closeOther()
-        ownThreads.end()
         children.begin(-1)
         phase = .begin
     }
@@ -303,39 +300,10 @@ public struct Tree: ~Copyable {
     private mutating func lookAtChildren(_ budget: inout Int) -> Bool {
         while budget > 0 {
             budget -= 1
-            if let pid = children.next() {
-                lookAt(child: pid)
-            } else if !openNextThread() {
-                return true
-            }
+            guard let pid = children.next() else { return true }
+            lookAt(child: pid)
         }
         return false
-    }
-
-    /// The children of the other threads come first. The main thread comes last, because orphans fall to it. The
-    /// guard has no other thread.
-    private mutating func openNextThread() -> Bool {
-        if case .below = root { return false }
-        guard ownThreads.isOpen else { return false }
-        closeOther()
-        while let thread = ownThreads.next() {
-            if thread == own { continue }
-            otherChildren = files.children(of: own, thread: thread)
-            if otherChildren >= 0 {
-                children.begin(otherChildren)
-                return true
-            }
-            // A thread that has ended has no children any more. Any other error means that the look failed.
-            if errno != ENOENT, errno != ESRCH { seen.isComplete = false }
-        }
-        ownThreads.end()
-        children.begin(ownChildren)
-        return true
-    }
-
-    private mutating func closeOther() {
-        if otherChildren >= 0 { close(otherChildren) }
-        otherChildren = -1
     }
 
     private mutating func lookAt(child pid: pid_t) {
@@ -469,14 +437,22 @@ public struct Tree: ~Copyable {
             guard pid != own, pid != rootPid, pid != excluded, let process = files.stat(of: pid) else {
                 continue
             }
-            if process.parent == rootPid { lookAt(scanned: process) }
+            let isChild = process.parent == rootPid && isOurs(process)
+            if isChild { lookAt(scanned: process) }
             if found < table.count {
                 table.initializeElement(at: found, to: process)
-                inTree.initializeElement(at: found, to: process.parent == rootPid)
+                inTree.initializeElement(at: found, to: isChild)
                 found += 1
             }
         }
         return false
+    }
+
+    /// A child of the root that nobody else looks after: no other thread's, who could reap it at any time.
+    private func isOurs(_ child: ProcessStat) -> Bool {
+        guard case .own = root else { return true }
+        var information = siginfo_t()
+        return clinux_look_at_child(child.pid, &information) == 0
     }
 
     private mutating func lookAt(scanned process: ProcessStat) {
@@ -557,8 +533,7 @@ public struct Tree: ~Copyable {
     /// Whether the process waits to be reaped. Asked without /proc, because the process may be hidden there.
     private func isReapable(_ pid: pid_t) -> Bool {
         var information = siginfo_t()
-        let found = waitid(P_PID, id_t(pid), &information, WEXITED | WNOHANG | WNOWAIT | Int32(bitPattern: 0x4000_0000))
-        return found == 0 && information.si_signo == SIGCHLD
+        return clinux_look_at_child(pid, &information) == 0 && information.si_signo == SIGCHLD
     }
 
     static func hasEnded(_ descriptor: Int32) -> Bool {

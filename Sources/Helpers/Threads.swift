@@ -17,11 +17,21 @@ package enum Threads {
         }
     }
 
-    /// Starts a thread that nobody joins. `name` is cut at 15 bytes (prctl(2), PR_SET_NAME).
+    /// What a fault of the thread's own raises: blocked, it would end the process without a word.
+    private static let faults = [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP]
+
+    /// Starts a thread that nobody joins. `name` is cut at 15 bytes (prctl(2), PR_SET_NAME). It takes no signals: they are
+    /// the main thread's, also where that begins to block them later.
     /// - Throws: `Failure` 71 where the system gives no thread: without its watchdog or log the keeper must not run.
     package static func start(_ name: String, _ run: @escaping @Sendable () -> Void) throws {
         let body = Unmanaged.passRetained(Body(name: name, run: run))
         var thread = pthread_t()
+        var blocked = sigset_t()
+        var before = sigset_t()
+        sigfillset(&blocked)
+        for number in faults { sigdelset(&blocked, number) }
+        pthread_sigmask(SIG_BLOCK, &blocked, &before)
+        defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
         let failed = pthread_create(
             &thread, nil,
             { argument in

@@ -4,32 +4,32 @@
 import Clock
 import Glibc
 import Guard
+import Helpers
 import Lease
-import Logging
 import Outlets
 import Settings
 import Text
 
 /// From start to exit code.
 package struct KeeperRun: ~Copyable {
-    /// How long the end waits for the readiness files to be removed: a hanging disk must not hold it up.
-    private static let farewellToFiles: Int32 = 300
+    /// How long the end waits for the outlets, such as the readiness files to be removed: a hanging disk must not hold it
+    /// up.
+    private static let farewellToOutlets: Int32 = 300
     /// How long the end waits for an idle guard to go home.
     private static let farewellToGuard: Int32 = 1000
 
     private var loop: KeeperLoop<SystemPorts>
 
     package init(
-        settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int, log: Logger, signals: KeeperSignals,
-        watchdog: Watchdog, publisher: Publisher
+        settings: RunSettings, guardProcess: GuardProcess, commandIndex: Int, signals: KeeperSignals,
+        watchdog: Watchdog, outlets: FanOut, helpers: HelperPrograms
     ) {
         loop = KeeperLoop(
             settings: settings.machine,
-            ports: SystemPorts(
-                settings: settings, log: log, signals: signals, watchdog: watchdog, publisher: publisher),
+            ports: SystemPorts(settings: settings, signals: signals, watchdog: watchdog, outlets: outlets),
             guardLink: GuardLink(
                 GuardHold(guardProcess), commandIndex: commandIndex, handicap: settings.handicap),
-            database: DatabaseSession(settings: settings), listener: Listener(settings: settings))
+            database: DatabaseSession(settings: settings, helpers: helpers), listener: Listener(settings: settings))
     }
 
     /// Runs until there is a reason to end, and returns the exit code.
@@ -39,7 +39,7 @@ package struct KeeperRun: ~Copyable {
             wait()
             loop.turn()
         }
-        loop.ports.publisher.remove(waitingMilliseconds: Self.farewellToFiles)
+        loop.ports.outlets.close(waitingMilliseconds: Self.farewellToOutlets)
         dismissGuard(waitingMilliseconds: Self.farewellToGuard)
         return exitCode()
     }
@@ -75,10 +75,10 @@ package struct KeeperRun: ~Copyable {
         }
     }
 
-    private func exitCode() -> Int32 {
+    private mutating func exitCode() -> Int32 {
         guard let ending = loop.ending else { return Failure.software }
         let code = ExitCode.of(ending)
-        loop.ports.exiting(ending, code: code)
+        loop.ports.outlets.tell(.ending(ending, exitCode: code), at: BootClock.now())
         return code
     }
 }

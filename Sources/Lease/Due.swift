@@ -134,7 +134,7 @@ extension LeaseMachine {
         switch leadership.tree {
         case .draining(let start, let killAt): due.add(.killAfterGrace(start), at: killAt)
         case .starting(let start, let by): due.add(.killHungStart(start), at: by)
-        case .none(let startAt): addDuties(of: leadership, withoutTree: startAt, to: &due)
+        case .none(let startAt, _): addDuties(of: leadership, withoutTree: startAt, to: &due)
         case .running, .dying, .fallen: break
         }
         guard isHeld, case .idle(let session) = link else { return }
@@ -211,7 +211,7 @@ extension LeaseMachine {
         case .release: release(at: now, &effects)
         case .settle(let then): settle(then, at: now)
         case .unlock: send(.unlock, at: now, &effects)
-        case .sendAuxiliary: if let next = auxiliaries.next() { send(.auxiliary(next), at: now, &effects) }
+        case .sendAuxiliary: if let next = auxiliaries.next(at: now) { send(.auxiliary(next), at: now, &effects) }
         case .register: register(at: now, &effects)
         case .openSession: openSession(&effects)
         case .end(let exit): end(exit, &effects)

@@ -321,7 +321,7 @@ extension LeaseMachine {
 
     /// The lease is settled. Leave the list of members, if the session allows it, then exit.
     mutating func leave(_ exit: Exit, at now: Instant) {
-        auxiliaries.add(.leave)
+        auxiliaries.add(.leave, at: now)
         role = .leaving(exit, by: now + timing.farewellLimit)
     }
 

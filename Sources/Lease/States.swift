@@ -118,7 +118,8 @@ enum Afterwards: Hashable, Sendable {
 
 /// What the guard has below it, as far as the keeper knows.
 enum Tree: Hashable, Sendable {
-    case none(startAt: Instant)
+    /// `since`: when the last tree was known to be empty. Before the first start: when the lease was claimed.
+    case none(startAt: Instant, since: Instant)
     /// The command's exec must have happened by then.
     case starting(StartID, by: Instant)
     case running(StartID)

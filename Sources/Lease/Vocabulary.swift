@@ -109,8 +109,10 @@ public enum Auxiliary: Hashable, Sendable {
     case register(leading: Bool, healthy: Bool)
     /// Leave the registry.
     case leave
-    case historyBegin(Epoch, previousRenewedAgo: Duration)
-    case historyEnd(Epoch, reason: EndReason)
+    /// A leadership began so long ago.
+    case historyBegin(Epoch, ago: Duration, previousRenewedAgo: Duration)
+    /// A leadership ended so long ago: when its last tree was gone.
+    case historyEnd(Epoch, reason: EndReason, ago: Duration)
 }
 
 /// The database's answer.

@@ -137,8 +137,8 @@ public struct FullRehearsal {
 
     private func history(_ step: inout String) throws -> String? {
         step = "history"
-        _ = try reply(.auxiliary(.historyBegin(Epoch(1), previousRenewedAgo: .zero)))
-        _ = try reply(.auxiliary(.historyEnd(Epoch(1), reason: .released(.plain))))
+        _ = try reply(.auxiliary(.historyBegin(Epoch(1), ago: .zero, previousRenewedAgo: .zero)))
+        _ = try reply(.auxiliary(.historyEnd(Epoch(1), reason: .released(.plain), ago: .zero)))
         return nil
     }
 

@@ -60,9 +60,10 @@ public struct Statements: Sendable {
         case .auxiliary(.register(let leading, let healthy)):
             Register(writer: writer, leading: leading, healthy: healthy)
         case .auxiliary(.leave): Leave(writer: writer)
-        case .auxiliary(.historyBegin(let epoch, let ago)):
-            BeginHistory(writer: writer, epoch: epoch, previousRenewedAgo: ago)
-        case .auxiliary(.historyEnd(let epoch, let reason)): EndHistory(writer: writer, epoch: epoch, reason: reason)
+        case .auxiliary(.historyBegin(let epoch, let ago, let previous)):
+            BeginHistory(writer: writer, epoch: epoch, ago: ago, previousRenewedAgo: previous)
+        case .auxiliary(.historyEnd(let epoch, let reason, let ago)):
+            EndHistory(writer: writer, epoch: epoch, reason: reason, ago: ago)
         }
     }
 }

@@ -1,5 +1,5 @@
-// The words of the log. Each state change of the machine becomes one line. A problem with the database is logged at
-// once, and the same problem again after a minute at the earliest.
+// The outlet that writes the log. Each state change of the machine becomes one line. A problem with the database is
+// logged at once, and the same problem again after a minute at the earliest.
 
 import Clock
 import Glibc
@@ -9,8 +9,8 @@ import Metastore
 import Orders
 import Text
 
-/// Turns notices into log lines.
-package struct Narrator {
+/// Turns announcements into log lines. It never blocks: the log has a queue (LogSink).
+package struct Narrator: Outlet {
     private let log: Logger
     private let identity: Identity
     /// The problems logged since the last usable session, each with its time. One outage can show as two problems in
@@ -25,8 +25,23 @@ package struct Narrator {
         self.identity = identity
     }
 
+    package mutating func take(_ announcement: Announcement, at now: Instant) {
+        switch announcement {
+        case .notice(let notice, let epoch): say(notice, epoch: epoch, at: now)
+        case .connected(let peer, let version, let encrypted):
+            sessionReady(at: now, peer: peer, serverVersion: version, encrypted: encrypted)
+        case .unfenced(let unfenced, let facts): self.unfenced(unfenced, facts)
+        case .credentialsProblem(let text): problem(text, at: now)
+        case .credentialsChanged(let origin):
+            log.info("\(origin) holds other credentials than before: using them")
+        case .listenerProblem(let text): log.warning("\(text)")
+        case .askedToStop(let signal): log.info("got \(signal)")
+        case .ending(let exit, let code): log.info("exiting with code \(code): \(exit.text)")
+        }
+    }
+
     /// Logs a problem that repeats while the database is away: at once if it is new, then once a minute.
-    package mutating func problem(_ text: String, at now: Instant) {
+    private mutating func problem(_ text: String, at now: Instant) {
         problems = problems.filter { now.since($0.value) < .seconds(60) }
         guard problems[text] == nil else { return }
         problems[text] = now
@@ -34,14 +49,14 @@ package struct Narrator {
     }
 
     /// The session is usable: the next problem is a new one.
-    package mutating func sessionReady(at now: Instant, peer: String, serverVersion: Int, encrypted: Bool) {
+    private mutating func sessionReady(at now: Instant, peer: String, serverVersion: Int, encrypted: Bool) {
         let text = "connected to PostgreSQL \(serverVersion / 10000) at \(peer)\(encrypted ? " with TLS" : "")"
         if !problems.isEmpty { log.info("\(text) again") } else { log.info("\(text)") }
         problems = [:]
     }
 
     /// R8: sessions of an earlier child that this role may not terminate. One line per leadership and set of owners.
-    package mutating func unfenced(_ unfenced: Unfenced, _ facts: SessionFacts) {
+    private mutating func unfenced(_ unfenced: Unfenced, _ facts: SessionFacts) {
         guard self.unfenced.insert("\(unfenced.roles) \(unfenced.superusers)").inserted else { return }
         var reasons: [String] = []
         if !unfenced.roles.isEmpty {
@@ -61,7 +76,7 @@ package struct Narrator {
         )
     }
 
-    package mutating func say(_ notice: Notice, epoch: Epoch?, at now: Instant) {
+    private mutating func say(_ notice: Notice, epoch: Epoch?, at now: Instant) {
         var log = log
         if let epoch { log[metadataKey: "epoch"] = "\(epoch)" }
         switch notice {
@@ -75,9 +90,6 @@ package struct Narrator {
             log.log(level: level, "\(text)")
         }
     }
-
-    /// The last line.
-    package func exiting(_ exit: Exit, code: Int32) { log.info("exiting with code \(code): \(exit.text)") }
 
     private func line(for notice: Notice) -> (Logger.Level, String) {
         switch notice {

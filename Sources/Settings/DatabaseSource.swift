@@ -80,7 +80,8 @@ package struct DatabaseSource: Sendable {
         for name in airflowNames {
             if let url = environment[name] { return try fromAirflow(url.trimming(), origin: name) }
             if let command = environment[name + "_CMD"] {
-                var source = try fromAirflow(try output(of: command, origin: name + "_CMD"), origin: name + "_CMD")
+                var source = try fromAirflow(
+                    try output(of: command, origin: name + "_CMD", HelperPrograms()), origin: name + "_CMD")
                 source.renewal = .command
                 return source
             }
@@ -107,7 +108,7 @@ package struct DatabaseSource: Sendable {
         }
         let service = environment["PGSERVICE"]
         let limit = Duration.seconds(10)
-        let reading = try SourceReading { readAgain(.file(file), origin: origin, service: service) }
+        let reading = try SourceReading { readAgain(.file(file), origin: origin, service: service, HelperPrograms()) }
         guard let answer = reading.wait(limit: limit) else {
             throw file.problem("cannot be read within \(Durations.text(limit)): its file system does not answer")
         }
@@ -115,10 +116,10 @@ package struct DatabaseSource: Sendable {
     }
 
     /// Starts to read the source again; nil if that cannot change anything.
-    package func startReading() throws -> SourceReading? {
+    package func startReading(_ helpers: HelperPrograms) throws -> SourceReading? {
         guard renewal != .none else { return nil }
         return try SourceReading { [self] in
-            Self.readAgain(renewal, origin: origin, service: service).flatMap { new in
+            Self.readAgain(renewal, origin: origin, service: service, helpers).flatMap { new in
                 // Two databases are two leases. A sidecar that moved alone would lead beside the others.
                 guard new.isSamePlace(as: settings) else {
                     return .failure(
@@ -133,14 +134,16 @@ package struct DatabaseSource: Sendable {
     }
 
     /// Reads the file or runs the command, for as long as it takes.
-    private static func readAgain(_ renewal: Renewal, origin: String, service: String?) -> SourceReading.Answer {
+    private static func readAgain(
+        _ renewal: Renewal, origin: String, service: String?, _ helpers: HelperPrograms
+    ) -> SourceReading.Answer {
         do {
             switch renewal {
             case .none: return .failure(.configuration("\(origin) cannot be read again"))
             case .file(let file): return .success(try from(try file.read(), origin: origin, service: service).settings)
             case .command:
-                let url = try printed(
-                    CredentialsHelper.output(ofCommandIn: origin, limit: commandLimit), origin: origin)
+                let command = Environment.current[origin] ?? ""
+                let url = try output(of: command, origin: origin, helpers)
                 return .success(try fromAirflow(url, origin: origin).settings)
             }
         } catch let failure as Failure {
@@ -225,25 +228,22 @@ package struct DatabaseSource: Sendable {
     /// How long a `..._CMD` may take.
     static let commandLimit = Duration.seconds(30)
 
-    /// What Airflow would read from its `..._CMD` setting.
-    private static func output(of command: String, origin: String) throws -> String {
+    /// What Airflow would read from its `..._CMD` setting: the URL that its command prints.
+    private static func output(of command: String, origin: String, _ helpers: HelperPrograms) throws -> String {
         guard let words = ShellWords.split(command), !words.isEmpty else {
             throw Failure.configuration(
                 "\(origin) is not a valid command line: a quote is not closed, or there is no command")
         }
-        return try printed(Subprocess.output(of: words, limit: commandLimit), origin: origin)
-    }
-
-    /// The URL that a command printed.
-    private static func printed(_ output: Result<String, Subprocess.Problem>, origin: String) throws -> String {
-        switch output {
-        case .success(let text):
-            let url = text.trimming()
-            guard !url.isEmpty else {
-                throw Failure.configuration("the command in \(origin) printed nothing: it must print the database URL")
-            }
-            return url
-        case .failure(let problem): throw Failure.configuration("the command in \(origin) \(problem.reason)")
+        let result = helpers.run(HelperProgram(words, timeLimit: commandLimit))
+        if let problem = result.problem { throw Failure.configuration("the command in \(origin) \(problem)") }
+        // Repaired, a password would become another one.
+        guard let text = String(validating: result.output, as: UTF8.self) else {
+            throw Failure.configuration("the command in \(origin) printed what is not UTF-8")
         }
+        let url = text.trimming()
+        guard !url.isEmpty else {
+            throw Failure.configuration("the command in \(origin) printed nothing: it must print the database URL")
+        }
+        return url
     }
 }

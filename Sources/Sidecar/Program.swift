@@ -25,7 +25,6 @@ enum Program {
     /// Runs the command the arguments name and returns the exit code.
     static func main(guardProcess: GuardProcess?, guardError: Int32) -> Int32 {
         let arguments = ownArguments()
-        if let code = CredentialsHelper.main(arguments) { return code }
         if arguments.first == "probe", let code = Probe.fastPath(Array(arguments.dropFirst())) { return code }
         if arguments.first == "run", let problem = StartLimits.problem() {
             Console.complain(problem.message)

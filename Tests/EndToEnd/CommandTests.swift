@@ -109,10 +109,12 @@ extension Scenario {
     }
 
     /// One of the short commands on this scenario's lease.
-    func command(_ arguments: [String]) throws -> (exit: SpawnedProcess.Exit, output: String) {
+    func command(_ arguments: [String], lease other: String? = nil) throws -> (
+        exit: SpawnedProcess.Exit, output: String
+    ) {
         let output = directory + "/command-\(UUID().uuidString)"
         let process = try SpawnedProcess(
-            [SidecarProcess.binary] + arguments + ["--lease", lease, "--database-url", url()],
+            [SidecarProcess.binary] + arguments + ["--lease", other ?? lease, "--database-url", url()],
             environment: SidecarProcess.cleanEnvironment, output: output)
         return (try process.waitForExit(), process.output)
     }

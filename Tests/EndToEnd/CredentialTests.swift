@@ -170,6 +170,35 @@ extension DatabaseMatrix {
             }
         }
 
+        /// The keeper kills what falls to it from a dead guard, and waits for that to be gone. A helper program is no part of it.
+        @Test(arguments: ["guard killed", "asked to stop"])
+        func aCommandThatHangsNeitherHoldsUpTheEndNorOutlivesIt(_ how: String) async throws {
+            try await Scenario.run(on: try await Self.server()) { scenario in
+                let login = try Login(.command, scenario)
+                try login.give(Self.secrets[0])
+                try scenario.setPassword(Self.secrets[0])
+                let sidecar = try scenario.start("a", options: login.options, child: [], environment: login.environment)
+                let tree = try scenario.leader(members: 1).tree
+                // The command reads it, and waits for a writer.
+                try FileManager.default.removeItem(atPath: login.path)
+                #expect(mkfifo(login.path, 0o600) == 0)
+                try scenario.setPassword(Self.secrets[1])
+                try scenario.dropSessions()
+                let keeper = try #require(sidecar.keeper)
+                var command: pid_t?
+                try eventually("the command runs") {
+                    command = ProcessTable.children(of: keeper).first { $0.name == "cat" }?.pid
+                    return command != nil
+                }
+                if how == "guard killed" { sidecar.signalGuard(SIGKILL) } else { sidecar.signalKeeper(SIGTERM) }
+                // The command itself would be killed after 30 s, and then no longer be in anybody's way.
+                let end = try sidecar.waitForExit(timeout: .seconds(20))
+                #expect(end == .code(how == "guard killed" ? 80 : 0), "\(sidecar.log)")
+                #expect(!ProcessTable.isAlive(try #require(command)), "left behind")
+                #expect(!scenario.isAlive(tree.id))
+            }
+        }
+
         @Test(arguments: ["check", "lease", "migrate"]) func theOtherCommandsReadTheFile(_ command: String) async throws
         {
             try await Scenario.run(on: try await Self.server()) { scenario in

@@ -31,7 +31,7 @@ private struct FakePorts: Ports {
     func childEnvironment(_ epoch: Epoch, database: String) -> [String] { [] }
     func report(_ notice: Notice, _ epoch: Epoch?, at now: Instant) { stage.notices.append(notice) }
     func tell(_ word: String, at now: Instant) { stage.asked.append("tell \(word)") }
-    func warn(_ problem: String) { stage.asked.append("warn") }
+    func warn(_ problem: String, at now: Instant) { stage.asked.append("warn") }
     func publish(_ snapshot: Snapshot, at now: Instant) { stage.asked.append("publish") }
     func beat() { stage.asked.append("beat") }
     func retireWatchdog() { stage.asked.append("retire") }

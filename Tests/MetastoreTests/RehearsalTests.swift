@@ -188,7 +188,7 @@ struct Spoiled: CustomTestStringConvertible, Sendable {
         let node = try keeper()
         try node.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))
         let last = Int64(9_000_000_000_000)
-        try node.ask(.auxiliary(.historyBegin(Epoch(last), previousRenewedAgo: .zero)))
+        try node.ask(.auxiliary(.historyBegin(Epoch(last), ago: .zero, previousRenewedAgo: .zero)))
         _ = try server.psql("UPDATE sidecar.lease SET epoch = 9000000000000000")
         do {
             _ = try node.claim(try node.record())

@@ -230,17 +230,49 @@ import Testing
         let node = try Node(server)
         let stopped = EndReason.released(.exit(.stopped(killed: false)))
         for (epoch, end) in [(1, stopped), (2, nil), (3, nil)] as [(Int64, EndReason?)] {
-            try node.ask(.auxiliary(.historyBegin(Epoch(epoch), previousRenewedAgo: .seconds(7))))
-            if let end { try node.ask(.auxiliary(.historyEnd(Epoch(epoch), reason: end))) }
+            try node.ask(.auxiliary(.historyBegin(Epoch(epoch), ago: .zero, previousRenewedAgo: .seconds(7))))
+            if let end { try node.ask(.auxiliary(.historyEnd(Epoch(epoch), reason: end, ago: .zero))) }
         }
         let history = try node.ask(ListHistory(lease: "test", limit: 10))
         #expect(history.map(\.epoch) == [Epoch(3), Epoch(2), Epoch(1)])
         #expect(history.map(\.reason) == [nil, "expired: no renewal for its TTL", "released: stopped"])
         #expect(history.map { $0.endedAt == nil } == [true, false, false])
-        #expect(history.allSatisfy { $0.startedAt?.hasSuffix("Z") == true && $0.lasted != nil })
+        #expect(history.allSatisfy { $0.startedAt?.hasSuffix("Z") == true })
+        #expect(history.map { $0.lasted == nil } == [true, false, false], "how long the open one lasts is not known")
         #expect(history.allSatisfy { $0.instance == node.identity.instance })
         #expect(history.allSatisfy { $0.node == "node" && $0.version == "test" })
         #expect(try node.ask(ListHistory(lease: "test", limit: 1)).map(\.epoch) == [Epoch(3)])
+        #expect(
+            history.map(\.previous) == ["node", "node", nil] && history.map { $0.gap == nil } == [false, false, true])
+        #expect(
+            history.allSatisfy { $0.isCurrent == false && $0.silent == nil }, "no record says that one of them leads")
+    }
+
+    @Test("What is told late is dated by its age, and only the record says that somebody leads") func lateHistory()
+        throws
+    {
+        let node = try Node(server)
+        let epoch = try node.lead()
+        try node.ask(.auxiliary(.historyBegin(Epoch(1), ago: .seconds(100), previousRenewedAgo: .zero)))
+        try node.ask(.auxiliary(.historyEnd(Epoch(1), reason: .lost(.deadlinePassed), ago: .seconds(60))))
+        try node.ask(.auxiliary(.historyBegin(epoch, ago: .seconds(20), previousRenewedAgo: .seconds(90))))
+        func read() throws -> [HistoryEntry] { try node.ask(ListHistory(lease: "test", limit: 10)) }
+        func about(_ duration: Duration?, _ seconds: Int64) -> Bool {
+            duration.map { $0 >= .milliseconds(seconds * 1000 - 1) && $0 < .seconds(seconds + 15) } ?? false
+        }
+        var history = try read()
+        #expect(about(history[1].lasted, 40) && about(history[0].gap, 40) && about(history[0].lasted, 20), "\(history)")
+        #expect(history[0].isCurrent == true && history[0].endedAt == nil)
+        #expect(try node.ask(ListHistory(lease: "test", limit: 10, since: .seconds(30))).count == 1)
+        #expect(try node.ask(ListHistory(lease: "test", limit: 10, since: .seconds(300))).count == 2)
+        _ = try server.psql("UPDATE sidecar.lease SET renewed_at = renewed_at - interval '12 s'")
+        history = try read()
+        #expect(
+            history[0].isCurrent == false && about(history[0].silent, 12), "\(history)")
+        #expect(history[0].lasted.map { $0 > .zero && $0 < .seconds(9) } == true, "until its last renewal: \(history)")
+        // An end before the begin is none, whatever was measured.
+        try node.ask(.auxiliary(.historyEnd(epoch, reason: .notReleased, ago: .seconds(1000))))
+        #expect(try read()[0].lasted == .zero)
     }
 
     @Test("A listener hears of a released lease") func notifies() throws {

@@ -173,7 +173,7 @@ import Testing
         throws
     {
         let node = try Node(server)
-        try node.ask(.auxiliary(.historyBegin(Epoch(9_000_000_000_000_000), previousRenewedAgo: .zero)))
+        try node.ask(.auxiliary(.historyBegin(Epoch(9_000_000_000_000_000), ago: .zero, previousRenewedAgo: .zero)))
         try node.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))
         guard case .claimed = try node.claim(try node.record()) else { throw UnreadableReply(what: "the claim") }
     }

@@ -39,7 +39,7 @@ import Testing
             throw UnreadableReply(what: "claim")
         }
         #expect(epoch == Epoch(far + 2))
-        try node.ask(.auxiliary(.historyBegin(epoch, previousRenewedAgo: .zero)))
+        try node.ask(.auxiliary(.historyBegin(epoch, ago: .zero, previousRenewedAgo: .zero)))
         _ = try server.psql("DELETE FROM sidecar.lease")
         let other = try Node(server, "other")
         try other.ask(.create(ttl: .seconds(10), epochAbove: Epoch(0)))

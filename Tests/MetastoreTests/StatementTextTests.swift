@@ -21,8 +21,8 @@ private func everyStatement(_ writer: Writer, _ seen: Record, _ ours: [BackendID
         ("release", .release(seen.epoch, beat: seen.beat)), ("unlock", .unlock),
         ("notify", .auxiliary(.notify)), ("rehearse", .auxiliary(.rehearse)),
         ("register", .auxiliary(.register(leading: flag, healthy: !flag))), ("leave", .auxiliary(.leave)),
-        ("begin history", .auxiliary(.historyBegin(seen.epoch, previousRenewedAgo: seen.ttl))),
-        ("end history", .auxiliary(.historyEnd(seen.epoch, reason: .released(flag ? .plain : .starved)))),
+        ("begin history", .auxiliary(.historyBegin(seen.epoch, ago: .zero, previousRenewedAgo: seen.ttl))),
+        ("end history", .auxiliary(.historyEnd(seen.epoch, reason: .released(flag ? .plain : .starved), ago: .zero))),
     ]
     let others: [(String, SQL)] = [
         ("show", ShowLease(lease: writer.lease).sql), ("members", ListMembers(lease: writer.lease).sql),

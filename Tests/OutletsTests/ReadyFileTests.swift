@@ -3,10 +3,10 @@
 import Clock
 import Foundation
 import Synchronization
-import TestSupport
 import Testing
 import Text
 
+@testable import Lease
 @testable import Outlets
 
 @Suite("Readiness file") final class ReadyFileTests {
@@ -65,21 +65,63 @@ import Text
         #expect(!manager.fileExists(atPath: path))
     }
 
-    @Test("A publisher writes no more where another sidecar has taken over the file, and removes nothing of it")
-    func publisherGivesWay() throws {
-        let said = Mutex<[String]>([])
-        let publisher = try Publisher(file: file, lock: ReadyFileLock(file, node: "node-1")) { line in
-            said.withLock { $0.append(line) }
+    private func outlet(_ node: String, onError: @escaping @Sendable (String) -> Void = { _ in }) throws
+        -> ReadinessOutlet
+    {
+        ReadinessOutlet(
+            file: file, lock: try ReadyFileLock(file, node: node),
+            identity: Identity(lease: "l", node: node, instance: InstanceID("i")), ttl: .seconds(10), onError: onError)
+    }
+
+    private func picture(_ role: Snapshot.Role, unready: Trouble? = nil, isGuarded: Bool = true) -> Picture {
+        Picture(
+            Snapshot(
+                role: role, trouble: unready, unready: unready, validUntil: Self.now + .seconds(4),
+                isGuarded: isGuarded),
+            at: Self.now)
+    }
+
+    private static let now = BootClock.now()
+
+    @Test("What is written follows the picture") func follows() throws {
+        var outlet = try outlet("node-1")
+        outlet.take(picture(.leader(Epoch(7))))
+        guard case .state(let ready) = file.read(), case .state(let live) = file.live.read() else {
+            Issue.record("not written")
+            return
         }
+        #expect(ready.role == "leader" && ready.epoch == 7 && ready.healthy && ready.trouble == nil)
+        #expect(ready.deadline == (Self.now + .seconds(4)).nanoseconds)
+        #expect(live.deadline == (Self.now + .seconds(10)).nanoseconds)
+
+        outlet.take(picture(.standby, unready: .guardUnavailable))
+        #expect(file.read() == .absent)
+        guard case .state(let standby) = file.live.read() else {
+            Issue.record("not written")
+            return
+        }
+        #expect(standby.role == "standby" && standby.epoch == nil && !standby.healthy)
+        #expect(standby.trouble == "the guard does not answer")
+
+        outlet.take(picture(.standby, unready: .guardUnavailable, isGuarded: false))
+        #expect(file.live.read() == .absent)
+        outlet.take(picture(.leader(Epoch(8))))
+        outlet.close()
+        #expect(file.read() == .absent && file.live.read() == .absent)
+        #expect(!FileManager.default.fileExists(atPath: file.path + ".lock"))
+    }
+
+    @Test("Nothing is written any more where another sidecar has taken over the file, nor removed")
+    func givesWay() throws {
+        let said = Mutex<[String]>([])
+        var outlet = try outlet("node-1") { line in said.withLock { $0.append(line) } }
         let other = state(deadline: BootClock.now() + .seconds(60))
         try FileManager.default.removeItem(atPath: file.path + ".lock")
         let second = try ReadyFileLock(file, node: "node-2")
         #expect(file.write(other) == 0)
-        var mine = other
-        mine.node = "node-1"
-        publisher.publish(Publisher.Picture(ready: mine, live: mine))
-        try eventually("it complains") { said.withLock { $0.contains { $0.contains("another sidecar uses") } } }
-        publisher.remove(waitingMilliseconds: 10_000)
+        for _ in 0..<3 { outlet.take(picture(.leader(Epoch(7)))) }
+        #expect(said.withLock { $0.count { $0.contains("another sidecar uses") } } == 1, "once")
+        outlet.close()
         #expect(file.read() == .state(other))
         second.release()
     }

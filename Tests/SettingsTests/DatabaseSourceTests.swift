@@ -2,6 +2,7 @@
 
 import Clock
 import Foundation
+import Helpers
 import Postgres
 import Testing
 import Text
@@ -223,7 +224,9 @@ import Text
         func put(_ url: String) throws { try Data(url.utf8).write(to: URL(fileURLWithPath: path)) }
         try put("postgresql://u:one@h1,h2:6432/d")
         let source = try find(["SIDECAR_DATABASE_URL_FILE": path])
-        func again() throws -> SourceReading.Answer? { try source.startReading()?.wait(limit: .seconds(30)) }
+        func again() throws -> SourceReading.Answer? {
+            try source.startReading(HelperPrograms())?.wait(limit: .seconds(30))
+        }
         try put("postgresql://other:two@h1,h2:6432/d\n")
         #expect(try again()?.get().description.hasPrefix("other@") == true)
         for url in ["postgresql://u:hunter2@h1,h3:6432/d", "postgresql://u:hunter2@h1,h2:6432/e", "host=h1 user=d"] {
@@ -234,7 +237,7 @@ import Text
             }
             #expect(failure.message.contains("another database") && !failure.message.contains("hunter2"))
         }
-        #expect(try find(["SIDECAR_DATABASE_URL": "postgresql://u@h/d"]).startReading() == nil)
+        #expect(try find(["SIDECAR_DATABASE_URL": "postgresql://u@h/d"]).startReading(HelperPrograms()) == nil)
     }
 
     @Test("Nothing given at all says what could be") func nothing() throws {

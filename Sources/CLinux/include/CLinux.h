@@ -93,8 +93,18 @@ static inline int clinux_open_at(int directory, const char *path) {
     return openat(directory, path, O_RDONLY | O_CLOEXEC);
 }
 
-/* wait4(2): any child that has ended, whatever its exit signal (__WALL); does not block */
-static inline pid_t clinux_reap(int *status) { return waitpid(-1, status, WNOHANG | __WALL); }
+/* wait4(2): any child of the calling thread (__WNOTHREAD) that has ended, whatever its exit signal (__WALL); does not
+ * block. A child belongs to the thread that started it, an orphan that falls to this process to its main thread. */
+static inline pid_t clinux_reap(int *status) { return waitpid(-1, status, WNOHANG | __WALL | __WNOTHREAD); }
+/* waitid(2): how this child of the calling thread has ended, without reaping it (si_signo 0: not yet); does not block */
+static inline int clinux_look_at_child(pid_t pid, siginfo_t *information) {
+    information->si_signo = 0;
+    return waitid(P_PID, (id_t)pid, information, WEXITED | WNOHANG | WNOWAIT | __WALL | __WNOTHREAD);
+}
+static inline int clinux_child_exited(const siginfo_t *information) { return information->si_code == CLD_EXITED; }
+static inline int clinux_child_status(const siginfo_t *information) { return information->si_status; }
+/* wait4(2): this child of the calling thread; blocks until it ends */
+static inline pid_t clinux_await_child(pid_t pid, int *status) { return waitpid(pid, status, __WALL | __WNOTHREAD); }
 
 /* rt_sigaction(2): the default disposition. Not through glibc, which refuses the two signals it keeps for itself. In
  * every architecture's layout all zeros mean SIG_DFL, no flags, no mask. */

@@ -85,7 +85,7 @@ struct KeeperLoop<P: Ports> {
     private mutating func takeListenerNews() {
         switch listener.advance(at: ports.now()) {
         case .recordChanged: feed(.notified)
-        case .problem(let text): ports.warn(text)
+        case .problem(let text): ports.warn(text, at: ports.now())
         case nil: break
         }
     }

@@ -30,7 +30,8 @@ protocol Ports {
     mutating func report(_ notice: Notice, _ epoch: Epoch?, at now: Instant)
     /// What the database's session has to tell besides the protocol's news.
     mutating func tell(_ word: Database.Word, at now: Instant)
-    mutating func warn(_ problem: String)
+    /// The listener does not listen for a while.
+    mutating func warn(_ problem: String, at now: Instant)
     mutating func publish(_ snapshot: Snapshot, at now: Instant)
 
     // The watchdog.

@@ -3,6 +3,7 @@
 // one at a time, and what was read last counts until something else has been read.
 
 import Clock
+import Helpers
 import Postgres
 import Settings
 import Text
@@ -27,10 +28,14 @@ struct CredentialFeed {
     private var pause = firstPause
     private var news: [News] = []
 
+    init(_ source: DatabaseSource, helpers: HelperPrograms) {
+        self.init(source) { try source.startReading(helpers) }
+    }
+
     /// `startReading` is the source's own, but in tests.
-    init(_ source: DatabaseSource, startReading: (@Sendable () throws -> SourceReading?)? = nil) {
+    init(_ source: DatabaseSource, startReading: @escaping @Sendable () throws -> SourceReading?) {
         self.source = source
-        self.startReading = startReading ?? { try source.startReading() }
+        self.startReading = startReading
         settings = source.settings
     }
 

@@ -3,21 +3,17 @@
 
 import Clock
 import Glibc
+import Helpers
 import Lease
 import Metastore
+import Outlets
 import Postgres
 import Settings
 import Text
 
 /// The one session, through libpq.
 struct DatabaseSession: DatabasePort {
-    /// For people.
-    enum Word {
-        case connected(peer: String, serverVersion: Int, encrypted: Bool)
-        case unfenced(Unfenced, SessionFacts)
-        case credentials(CredentialFeed.News)
-    }
-
+    typealias Word = Announcement
     typealias News = SessionNews<Word>
 
     private enum Stage {
@@ -38,9 +34,9 @@ struct DatabaseSession: DatabasePort {
 
     private var callLimit: Duration { settings.timing.callLimit }
 
-    init(settings: RunSettings) {
+    init(settings: RunSettings, helpers: HelperPrograms) {
         self.settings = settings
-        credentials = CredentialFeed(settings.database)
+        credentials = CredentialFeed(settings.database, helpers: helpers)
         statements = Statements(
             identity: settings.identity, timing: settings.timing, version: Version.current)
     }
@@ -97,7 +93,7 @@ struct DatabaseSession: DatabasePort {
     }
 
     mutating func advance(_ asked: Statement?, at now: Instant) -> [News] {
-        var news = credentials.takeNews().map { News.word(.credentials($0)) }
+        var news = credentials.takeNews().map { News.word(Self.announced($0)) }
         if case .awaitingCredentials(let until) = stage {
             guard !credentials.isReading || now >= until else { return news }
             if credentials.isReading { credentials.overdue(after: callLimit) }
@@ -127,6 +123,13 @@ struct DatabaseSession: DatabasePort {
             if case .lost = news.last { break }
         }
         return news
+    }
+
+    private static func announced(_ news: CredentialFeed.News) -> Announcement {
+        switch news {
+        case .problem(let text): .credentialsProblem(text)
+        case .changed(let origin): .credentialsChanged(origin: origin)
+        }
     }
 
     private mutating func prepare(_ session: Session) {
@@ -185,7 +188,7 @@ struct DatabaseSession: DatabasePort {
             stage = .ready(facts)
             statements.database = facts.database
             statements.backend = facts.backend
-            let word = Word.connected(
+            let word = Announcement.connected(
                 peer: session.peer ?? "?", serverVersion: facts.serverVersion, encrypted: session.isTLS ?? false)
             return [.word(word), .opened(facts.backend)]
         case .refuse(let error): return refused(error)

@@ -125,7 +125,7 @@ extension LeaseMachine {
             case .none, .fallen: break
             }
         }
-        leadership?.tree = .none(startAt: startAt)
+        leadership?.tree = .none(startAt: startAt, since: now)
     }
 
     /// The child ended by itself. Returns when to start it again, or plans to give the lease up.
@@ -136,6 +136,8 @@ extension LeaseMachine {
         }
         switch restarts.noteExit(at: now, policy: settings.restarts) {
         case .restart(let wait, let attempt):
+            // Others shall see that it leads without a child. Never before a release, which it would hold up.
+            auxiliaries.register(at: now)
             report(.restarting(after: wait, attempt: attempt), &effects)
             return now + wait
         case .giveUp:

@@ -75,7 +75,7 @@ extension LeaseMachine {
         guard guardian == .condemned else { return }
         report(.guardUndead, &effects)
         guardian = .gone
-        leadership?.tree = .none(startAt: now)
+        leadership?.tree = .none(startAt: now, since: now)
         planExit(.guardLost)
     }
 
@@ -96,7 +96,7 @@ extension LeaseMachine {
         guard guardian == .fallen else { return slip("nothing had fallen to the keeper: \(guardian)") }
         guardian = .gone
         report(.treeEmpty, &effects)
-        leadership?.tree = .none(startAt: now)
+        leadership?.tree = .none(startAt: now, since: now)
     }
 
     mutating func survivors(_ processes: [SeenProcess], _ effects: inout [Action]) {
@@ -112,7 +112,7 @@ extension LeaseMachine {
     /// asked to stop.
     mutating func abandon(at now: Instant, _ effects: inout [Action]) {
         if let epoch = leadership?.epoch {
-            auxiliaries.add(.historyEnd(epoch, reason: .notReleased))
+            auxiliaries.add(.historyEnd(epoch, reason: .notReleased, ago: .zero), at: now)
         }
         report(.abandoned, &effects)
         leave(.guardLost, at: now)

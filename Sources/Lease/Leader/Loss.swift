@@ -14,7 +14,6 @@ extension LeaseMachine {
     mutating func lose(_ loss: Loss, at now: Instant, _ effects: inout [Action]) {
         guard var leadership, case .held(let purpose) = leadership.standing else { return }
         report(.lost(loss), &effects)
-        auxiliaries.add(.historyEnd(leadership.epoch, reason: .lost(loss)))
         var then = isLate(at: now) ? Afterwards.recover : .standBy
         if case .windDown(let planned) = purpose { then = planned }
         leadership.standing = .lost(loss, then: then)

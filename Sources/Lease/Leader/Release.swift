@@ -15,8 +15,8 @@ extension LeaseMachine {
     mutating func released(_ done: Bool, then: Afterwards, at now: Instant, _ effects: inout [Action]) {
         guard let epoch = leadership?.epoch else { return }
         report(done ? .released : .releaseRefused, &effects)
-        auxiliaries.add(.notify)
-        auxiliaries.add(.historyEnd(epoch, reason: .released(reason(then))))
+        auxiliaries.add(.notify, at: now)
+        endHistory(epoch, .released(reason(then)), at: now)
         settle(then, at: now)
     }
 
@@ -37,6 +37,9 @@ extension LeaseMachine {
 
     /// The leadership is over and the tree is empty.
     mutating func settle(_ then: Afterwards, at now: Instant) {
+        if let leadership, case .lost(let loss, _) = leadership.standing {
+            endHistory(leadership.epoch, .lost(loss), at: now)
+        }
         switch then {
         case .standBy: role = .standby(.fresh(at: now))
         case .coolDown: role = .standby(.fresh(at: now, coolsUntil: now + settings.restarts.cooldown))
@@ -44,6 +47,13 @@ extension LeaseMachine {
         case .exit(let exit): leave(exit, at: now)
         }
         auxiliaries.register(at: now)
+    }
+
+    /// A leadership ended when its last tree was gone, however much later that can be told.
+    private mutating func endHistory(_ epoch: Epoch, _ reason: EndReason, at now: Instant) {
+        var ago = Duration.zero
+        if case .none(_, let since)? = leadership?.tree { ago = now.since(since) }
+        auxiliaries.add(.historyEnd(epoch, reason: reason, ago: ago), at: now)
     }
 
     private func reason(_ then: Afterwards) -> EndReason.Release {

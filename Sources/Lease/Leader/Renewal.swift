@@ -31,7 +31,7 @@ extension LeaseMachine {
             Leadership(
                 epoch: epoch, beat: beat, grantedAt: sentAt, deadline: deadline(sentAt: sentAt, at: now),
                 renewAt: sentAt + timing.renewInterval, holds: session, standing: .held(purpose),
-                tree: .none(startAt: now)))
+                tree: .none(startAt: now, since: now)))
         if fenced > 0 { report(.sessionsFenced(fenced), &effects) }
         loseIfExpired(at: now, &effects)
         giveUpIfStarved(at: now, &effects)

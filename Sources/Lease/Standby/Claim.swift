@@ -42,7 +42,7 @@ extension LeaseMachine {
         case .claimed(let epoch, let fenced):
             effects.append(.report(.claimed(epoch, basis: basis(watch)), epoch: epoch))
             let ago = watch.ageWhenFirstSeen + sentAt.since(watch.firstSeen)
-            auxiliaries.add(.historyBegin(epoch, previousRenewedAgo: ago))
+            auxiliaries.add(.historyBegin(epoch, ago: .zero, previousRenewedAgo: ago), at: now)
             lead(epoch, beat: 0, fenced: fenced, sentAt: sentAt, through: session, at: now, &effects)
         case .changed:
             update {

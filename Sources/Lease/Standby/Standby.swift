@@ -50,7 +50,7 @@ extension LeaseMachine {
         case .renewal(.renewed(let beat, let fenced)):
             guard case .resume(let epoch, _, _) = statement else { return }
             effects.append(.report(.tookUpOwnRecord(epoch), epoch: epoch))
-            auxiliaries.add(.historyBegin(epoch, previousRenewedAgo: .zero))
+            auxiliaries.add(.historyBegin(epoch, ago: .zero, previousRenewedAgo: .zero), at: now)
             lead(epoch, beat: beat, fenced: fenced, sentAt: sentAt, through: session, at: now, &effects)
         case .renewal(.lockBusy):
             let again = now + timing.lockRetryPause

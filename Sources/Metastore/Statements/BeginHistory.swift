@@ -7,6 +7,8 @@ import Postgres
 struct BeginHistory: TypedStatement {
     let writer: Writer
     let epoch: Epoch
+    /// How long ago it began.
+    let ago: Duration
     /// How long ago the previous leader renewed for the last time.
     let previousRenewedAgo: Duration
 
@@ -25,7 +27,7 @@ struct BeginHistory: TypedStatement {
         )
         INSERT INTO sidecar.history (lease, epoch, instance, node, version, started_at)
         VALUES (\(writer.lease), \(epoch), \(writer.instance), \(writer.identity.node), \(writer.version),
-            clock_timestamp())
+            clock_timestamp() - \(ago.milliseconds) * interval '1 ms')
         """
     }
 

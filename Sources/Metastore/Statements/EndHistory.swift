@@ -7,10 +7,13 @@ struct EndHistory: TypedStatement {
     let writer: Writer
     let epoch: Epoch
     let reason: EndReason
+    /// How long ago it ended.
+    let ago: Duration
 
     var sql: SQL {
         """
-        UPDATE sidecar.history SET ended_at = clock_timestamp(), reason = \(reason.text)
+        UPDATE sidecar.history SET reason = \(reason.text),
+            ended_at = greatest(started_at, clock_timestamp() - \(ago.milliseconds) * interval '1 ms')
         WHERE lease = \(writer.lease) AND epoch = \(epoch) AND instance = \(writer.instance) AND ended_at IS NULL
         """
     }

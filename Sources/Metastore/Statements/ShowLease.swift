@@ -9,6 +9,7 @@ public struct ShowLease: TypedStatement {
     public enum Column: String, ColumnName {
         case name, epoch, beat, holder, node, version
         case ttl = "ttl_ms"
+        case renewInterval = "renew_ms"
         case released, suspended
         case backendPID = "backend_pid"
         case sameServer = "same_server"
@@ -29,7 +30,7 @@ public struct ShowLease: TypedStatement {
         """
         -- A role without pg_read_all_stats does not see another role's backend_start: then the pid has to do.
         SELECT l.\(Column.name), l.\(Column.epoch), l.\(Column.beat), l.\(Column.holder), l.\(Column.node),
-            l.\(Column.version), l.\(Column.ttl), l.\(Column.released), l.\(Column.suspended), l.\(Column.backendPID),
+            l.\(Column.version), l.\(Column.ttl), l.\(Column.renewInterval), l.\(Column.released), l.\(Column.suspended), l.\(Column.backendPID),
             l.server = pg_postmaster_start_time() AS \(Column.sameServer),
             \(SQL.milliseconds("clock_timestamp() - l.renewed_at")) AS \(Column.age),
             \(SQL.milliseconds("clock_timestamp() - l.claimed_at")) AS \(Column.led),
@@ -63,6 +64,7 @@ public struct LeaseDetails: Equatable, Sendable {
     public let node: String?
     public let version: String?
     public let ttl: Duration?
+    public let renewInterval: Duration?
     public let released: Bool?
     public let suspended: Bool?
     /// The leader's session.
@@ -90,6 +92,7 @@ public struct LeaseDetails: Equatable, Sendable {
         node = row.string(.node)
         version = row.string(.version)
         ttl = row.milliseconds(.ttl)
+        renewInterval = row.milliseconds(.renewInterval)
         released = row.bool(.released)
         suspended = row.bool(.suspended)
         backendPID = row.pid(.backendPID)

@@ -19,9 +19,10 @@ struct LeaseCommand: ParsableCommand {
         commandName: "lease", abstract: "Show who leads and who stands by.",
         discussion: """
             sidecar lease [--lease NAME] [-o table|wide|json] [--database-url URL]
-            sidecar lease history [--limit N] and the same options
+            sidecar lease history [--limit N] [--since 24h] and the same options
 
-            Exit code 0 if there is a leader, 1 if there is none, 69 if the database does not answer.
+            Exit codes: 0 there is a leader and its command runs; 1 nobody leads; 2 there is a leader, but its command
+            does not run; 3 there is no such lease; 69 the database does not answer.
             """,
         subcommands: [LeaseShowCommand.self, LeaseHistoryCommand.self], defaultSubcommand: LeaseShowCommand.self)
 }
@@ -49,63 +50,60 @@ struct LeaseOptions: ParsableArguments {
 struct LeaseShowCommand: ExitingCommand {
     static let configuration = CommandConfiguration(
         commandName: "show",
-        abstract: "Show one lease (the default). Exit code 0 if there is a leader, 1 if there is none.")
+        abstract: "Show one lease (the default).",
+        discussion:
+            "Exit code 0: the command runs. 1: nobody leads. 2: led, but the command does not run. 3: no such lease.")
 
     @OptionGroup var options: LeaseOptions
 
     func execute() throws -> Int32 {
         let (tool, lease) = try options.open()
-        guard let record = try tool.ask(ShowLease(lease: lease)) else {
-            let names = try tool.ask(ListLeases())
-            let known =
-                names.isEmpty
-                ? "there is no lease yet: start `sidecar run`" : "known leases: \(names.joined(separator: ", "))"
-            Console.complain("no lease '\(lease)' in database \"\(tool.facts.database)\" (\(known))")
-            return 1
-        }
+        guard let record = try tool.ask(ShowLease(lease: lease)) else { return try tool.complainOfUnknown(lease) }
         let view = LeaseView(record: record, members: try tool.ask(ListMembers(lease: lease)))
         Console.out(options.output == .json ? view.json : view.table(wide: options.output == .wide))
-        return view.led ? 0 : 1
+        return view.exitCode
+    }
+}
+
+extension ToolSession {
+    fileprivate func complainOfUnknown(_ lease: String) throws -> Int32 {
+        let names = try ask(ListLeases())
+        let known =
+            names.isEmpty
+            ? "there is no lease yet: start `sidecar run`" : "known leases: \(names.joined(separator: ", "))"
+        Console.complain("no lease '\(lease)' in database \"\(facts.database)\" (\(known))")
+        return LeaseExit.noSuchLease
     }
 }
 
 struct LeaseHistoryCommand: ExitingCommand {
     static let configuration = CommandConfiguration(
-        commandName: "history", abstract: "Show the last leaderships, newest first.")
+        commandName: "history", abstract: "Show the last leaderships, newest first.",
+        discussion: """
+            STARTED is the claim. ENDED is the end of the command's last process, or the last renewal of a leader that
+            crashed. GAP is the time without a leader before. -o wide also shows who led before, instance and version.
+            """)
 
     @OptionGroup var options: LeaseOptions
     @Option(help: "How many leaderships to show, 1 to 1000.")
     var limit = 20
+    @Option(help: "Only leaderships that lasted until so long ago, for example 24h.")
+    var since: String?
 
     func execute() throws -> Int32 {
-        let (tool, lease) = try options.open()
         guard (1...1000).contains(limit) else { throw Failure.usage("--limit must be a number from 1 to 1000") }
-        let history = try tool.ask(ListHistory(lease: lease, limit: limit))
-        if options.output == .json {
-            let rows = history.map { entry in
-                JSONObject([
-                    ("epoch", .number(entry.epoch?.rawValue)), ("node", .text(entry.node)),
-                    ("instance", .text(entry.instance?.rawValue)), ("version", .text(entry.version)),
-                    ("started_at", .text(entry.startedAt)), ("ended_at", .text(entry.endedAt)),
-                    ("lasted_ms", .number(entry.lasted?.milliseconds)), ("reason", .text(entry.reason)),
-                ])
+        let since = try since.map { text in
+            guard let since = Durations.parse(text) else {
+                throw Failure.usage(
+                    "--since must be a duration with a unit, for example 90m or 24h: '\(oneLine(text))'")
             }
-            Console.out(JSONObject([("lease", .text(lease)), ("history", .list(rows))]).text)
-            return 0
+            return since
         }
-        guard !history.isEmpty else {
-            Console.out("lease '\(lease)' has had no leader yet")
-            return 0
-        }
-        var table = [["EPOCH", "NODE", "STARTED", "ENDED", "LASTED", "REASON"]]
-        for entry in history {
-            table.append([
-                entry.epoch.map { "\($0)" } ?? "", entry.node ?? "", entry.startedAt ?? "", entry.endedAt ?? "-",
-                LeaseView.age(entry.lasted),
-                entry.endedAt == nil ? "leads (no end is recorded)" : entry.reason ?? "",
-            ])
-        }
-        Console.out(TextTable.render(table))
+        let (tool, lease) = try options.open()
+        let entries = try tool.ask(ListHistory(lease: lease, limit: limit, since: since))
+        if entries.isEmpty, try tool.ask(ShowLease(lease: lease)) == nil { return try tool.complainOfUnknown(lease) }
+        let view = HistoryView(lease: lease, entries: entries)
+        Console.out(options.output == .json ? view.json : view.table(wide: options.output == .wide))
         return 0
     }
 }

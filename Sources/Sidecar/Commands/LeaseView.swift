@@ -21,27 +21,57 @@ struct LeaseView {
     /// Whether a sidecar holds it and has renewed it within the TTL, by the server's clock.
     var led: Bool { record.holder != nil && !released && left > .zero }
 
+    /// Whether the leader said of itself, when it was last seen, that its command does not run.
+    private var lacksCommand: Bool {
+        led && members.contains { $0.instance == record.holder && $0.leads == true && $0.healthy == false }
+    }
+
+    /// Whether the leader has missed a renewal. One that is only a little late has not.
+    private var isSilent: Bool { led && age > (record.renewInterval ?? ttl) * 1.5 }
+
+    /// What alerts can tell apart.
+    var exitCode: Int32 { lacksCommand ? LeaseExit.ledWithoutCommand : led ? LeaseExit.led : LeaseExit.nobodyLeads }
+
+    /// For programs: never changes.
     private var state: String {
+        if led {
+            return suspended ? "led-suspended" : lacksCommand ? "led-without-command" : isSilent ? "led-silent" : "led"
+        }
         if suspended { return "suspended" }
-        if led { return "led" }
         if released { return "released" }
         return record.holder == nil ? "unclaimed" : "expired"
     }
 
+    private var stateText: String {
+        switch state {
+        case "led-suspended": "led, and suspended: no other sidecar may take it over"
+        case "led-without-command": "led, but the command does not run"
+        case "led-silent": "led, but the leader has not renewed for \(Self.age(age))"
+        case "suspended": "suspended: no sidecar may claim it"
+        case "expired": "expired: the leader has not renewed for longer than the TTL"
+        case "released": "released: no sidecar holds it"
+        case "unclaimed": "unclaimed: no sidecar has held it yet"
+        default: state
+        }
+    }
+
     private var lock: String {
         guard let pid = record.lockPID else {
-            return led ? "held by nobody: DISAGREES with the record" : "held by nobody"
+            return led
+                ? "held by nobody: the leader's session has ended. The leader opens another, or loses the lease in \(Self.age(left))"
+                : "held by nobody"
         }
         let application = record.lockApplication ?? "?"
-        return agrees
-            ? "held by backend \(pid) (\(application)), as in the record"
-            : "held by backend \(pid) (\(application)): DISAGREES with the record"
+        if agrees { return "held by backend \(pid) (\(application)), as in the record" }
+        return led
+            ? "held by backend \(pid) (\(application)), which is not the leader's session"
+            : "held by backend \(pid) (\(application)), although nobody leads"
     }
 
     func table(wide: Bool) -> String {
         var lines = [
             ["lease", record.name ?? ""],
-            ["state", state],
+            ["state", stateText],
             ["leader", led ? record.node ?? "" : "nobody"],
             ["epoch", record.epoch.map { "\($0)" } ?? ""],
             ["renewed", "\(Self.age(age)) ago"],
@@ -88,7 +118,8 @@ struct LeaseView {
         let list = members.map { member in
             JSONObject([
                 ("node", .text(member.node)), ("instance", .text(member.instance?.rawValue)),
-                ("role", .text(role(member))), ("healthy", .truth(member.healthy)),
+                ("role", .text(role(member))),
+                ("healthy", .truth(role(member) == "silent" ? false : member.healthy)),
                 ("age_ms", .number(member.age?.milliseconds)), ("up_ms", .number(member.up?.milliseconds)),
                 ("version", .text(member.version)),
             ])
@@ -117,6 +148,14 @@ struct LeaseView {
         if seconds < 86400 { return "\(seconds / 3600)h\(two(seconds / 60 % 60))m" }
         return "\(seconds / 86400)d\(two(seconds / 3600 % 24))h"
     }
+}
+
+/// The exit codes of `sidecar lease`, besides those of sysexits.h. They never change.
+enum LeaseExit {
+    static let led: Int32 = 0
+    static let nobodyLeads: Int32 = 1
+    static let ledWithoutCommand: Int32 = 2
+    static let noSuchLease: Int32 = 3
 }
 
 /// Columns as wide as their widest cell. Each cell is shown on one line, whatever people wrote into the tables.

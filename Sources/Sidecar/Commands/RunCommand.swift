@@ -6,6 +6,7 @@ import CLinux
 import Clock
 import Glibc
 import Guard
+import Helpers
 import Keeper
 import Logging
 import Outlets
@@ -31,6 +32,9 @@ struct RunCommand: ParsableCommand {
               81       the sidecar's main loop hung
               83       PostgreSQL refused every login for --auth-failure-limit
             """)
+
+    /// How long the end waits for helper programs that were killed: one in uninterruptible sleep must not hold it up.
+    private static let farewellToHelpers: Int32 = 1000
 
     @OptionGroup var options: SettingOptions<ForRun>
     @Argument(parsing: .postTerminator, help: "The command and its arguments, after `--`.")
@@ -89,23 +93,31 @@ struct RunCommand: ParsableCommand {
         }
         log[metadataKey: "lease"] = "\(settings.identity.lease)"
         log[metadataKey: "node"] = "\(settings.identity.node)"
+        let helpers = HelperPrograms()
         let watchdog = Watchdog()
         try watchdog.start(ttl: settings.timing.ttl) {
             sink.append(
                 "sidecar: the main loop has hung for a TTL: exiting with code \(ExitCode.loopHung), so that the guard kills the command and the sidecar is restarted"
             )
+            helpers.end(waitingMilliseconds: 200)
             sink.flush(milliseconds: 200)
             _exit(ExitCode.loopHung)
         }
-        let publisher = try Publisher(file: settings.readyFile, lock: lock) { [log] in log.warning("\($0)") }
+        let readiness = ReadinessOutlet(
+            file: settings.readyFile, lock: lock, identity: settings.identity, ttl: settings.timing.ttl
+        ) { [log] in log.warning("\($0)") }
+        let outlets = FanOut(
+            log: Narrator(log: log, identity: settings.identity),
+            others: [try OutletThread("sidecar-ready", readiness)])
         log.info(
             "sidecar \(Version.current) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )
         for caution in settings.cautions { log.warning("\(caution)") }
         var keeper = KeeperRun(
-            settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, log: log, signals: signals,
-            watchdog: watchdog, publisher: publisher)
+            settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, signals: signals,
+            watchdog: watchdog, outlets: outlets, helpers: helpers)
         let code = keeper.run()
+        helpers.end(waitingMilliseconds: Self.farewellToHelpers)
         sink.flush(milliseconds: 500)
         return code
     }

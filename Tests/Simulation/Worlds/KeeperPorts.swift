@@ -23,7 +23,7 @@ struct WorldPorts: Ports {
     }
     func report(_ notice: Notice, _ epoch: Epoch?, at now: Instant) { keeper.act(.report(notice)) }
     func tell(_ word: SessionEnd.Word, at now: Instant) { keeper.session.told(word) }
-    func warn(_ problem: String) {}
+    func warn(_ problem: String, at now: Instant) {}
     func publish(_ snapshot: Snapshot, at now: Instant) {}
     func beat() {}
     func retireWatchdog() {}

@@ -48,7 +48,7 @@ extension Server {
 
     private func auxiliary(_ chore: Auxiliary, _ backend: Backend) {
         switch chore {
-        case .historyBegin(let epoch, _): stored.history = max(stored.history, epoch.rawValue)
+        case .historyBegin(let epoch, _, _): stored.history = max(stored.history, epoch.rawValue)
         case .notify where !losesNotifications:
             for other in backends where other !== backend { other.connection?.notify() }
         case .notify: world.felt(.statements)
