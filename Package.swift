@@ -70,7 +70,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "KeeperTests",
-            dependencies: ["Keeper", "Clock", "Lease", "Orders", "Postgres", "Settings", "TestSupport", "Text"],
+            dependencies: [
+                "Keeper", "Clock", "Guard", "Lease", "Orders", "Postgres", "Settings", "TestSupport", "Text",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "SidecarTests",

@@ -109,7 +109,6 @@ import Testing
     @Test("R12: a guard known to be late is given that much longer before it is killed") func patience() throws {
         var driver = try Self.asked()
         _ = Self.pong(&driver, Strain(lateness: .milliseconds(500)))
-        driver.feed(.reply(driver.session, .renewal(.notOurs)))
         driver.advance(.seconds(2))
         driver.reply(.renewal(.notOurs))
         driver.advance(.milliseconds(550))

@@ -62,7 +62,18 @@ import Testing
         #expect(!driver.feed(.startUndelivered(start)).starts, "at once, and so for ever")
         #expect(driver.log.notices.contains(.restarting(after: .seconds(1), attempt: 1)))
         #expect(driver.advance(.seconds(1)).starts)
-        #expect(driver.feed(.startUndelivered(start)) == [], "that was the one before")
+    }
+
+    @Test("A start that could not be told before its deadline passed leaves nothing to be killed")
+    func undeliveredStartPastItsDeadline() throws {
+        var driver = try Driver.leading()
+        driver.now = driver.now + driver.machine.settings.timing.life
+        driver.feed(.startUndelivered(driver.start))
+        #expect(driver.log.notices.contains(.lost(.deadlinePassed)))
+        // Nothing of it is waited for.
+        #expect(driver.log.notices.contains(.treeEmpty) || driver.leadership?.tree.start == nil)
+        driver.reply(.done)
+        #expect(driver.isStandby)
     }
 
     @Test("A database that will not do ends a sidecar that never had it, and no other") func unusableDatabase() throws {

@@ -8,6 +8,7 @@ import PackageDescription
 // Nothing here shares memory with anything else: no need to look for overlapping accesses at run time.
 let swift: [SwiftSetting] = [
     .treatAllWarnings(as: .error), .unsafeFlags(["-enable-testing", "-enforce-exclusivity=unchecked"]),
+    .define("SIMULATION"),
 ]
 
 let package = Package(

@@ -83,8 +83,12 @@ extension LeaseMachine {
     /// The order did not reach the guard, because the guard does not read. This counts as a failed start. Otherwise
     /// the machine would wait for the end of this start forever (11: EAGAIN).
     mutating func startUndelivered(_ start: StartID, at now: Instant, _ effects: inout [Action]) {
-        guard case .starting(start, _) = leadership?.tree else { return }
-        notStarted(start, .cannotFork(errno: 11), &effects)
+        switch leadership?.tree {
+        case .starting(start, _): notStarted(start, .cannotFork(errno: 11), &effects)
+        // The deadline passed between the order and this news: there is nothing to be killed.
+        case .dying(start, _): break
+        default: return slip("\(start) is undelivered and not being started: \(leadership as Any)")
+        }
         treeEmptied(at: now, &effects)
     }
 

@@ -93,7 +93,7 @@ extension LeaseMachine {
     }
 
     mutating func descendantsGone(at now: Instant, _ effects: inout [Action]) {
-        guard guardian == .fallen else { return }
+        guard guardian == .fallen else { return slip("nothing had fallen to the keeper: \(guardian)") }
         guardian = .gone
         report(.treeEmpty, &effects)
         leadership?.tree = .none(startAt: now, since: now)

@@ -113,10 +113,10 @@ struct RunCommand: ParsableCommand {
             "sidecar \(Version.current) starts, instance \(settings.identity.instance), TTL \(Durations.text(settings.timing.ttl)), database \(settings.database.settings) (from \(settings.database.origin)), readiness file \(settings.readyFile.path)"
         )
         for caution in settings.cautions { log.warning("\(caution)") }
-        var loop = KeeperLoop(
+        var keeper = KeeperRun(
             settings: settings, guardProcess: guardProcess, commandIndex: commandIndex, signals: signals,
             watchdog: watchdog, outlets: outlets, helpers: helpers)
-        let code = loop.run()
+        let code = keeper.run()
         helpers.end(waitingMilliseconds: Self.farewellToHelpers)
         sink.flush(milliseconds: 500)
         return code

@@ -41,7 +41,7 @@ final class ModelGuard: Alarmed {
     private var reaped: Int32?
     private var isEmptied = false
     private var hunts = 0
-    private var isHunting = false
+    private(set) var isHunting = false
     /// The worst lateness since the last report, and the one of the report before.
     private var lateness: (now: Duration, before: Duration) = (.zero, .zero)
     private var stoppedAt: Time = 0
@@ -73,6 +73,9 @@ final class ModelGuard: Alarmed {
 
     /// Nothing is on its way into it, and it kills nobody.
     var isAtRest: Bool { isRunning && !isInside && inbox.isEmpty && !isHunting && outcome == nil && reaped == nil }
+
+    /// How many packets it has not read yet.
+    var unread: Int { inbox.count }
 
     /// The guard is set up and says so.
     func begin() { owner.said(.ready) }

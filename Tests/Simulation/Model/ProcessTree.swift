@@ -49,6 +49,8 @@ class ProcessTree {
     func live() {}
     /// A signal to the command's own process.
     func signal(_ number: Int32) {}
+    /// The command is about to end by itself.
+    func exits() {}
     /// Part of it died, or all.
     func ended() {}
 
@@ -81,6 +83,7 @@ class ProcessTree {
     final func exitLater(_ delay: Time, status: Int32) {
         stage.after(delay) { [self] in
             guard hasCommand, !host.isSuspended else { return }
+            exits()
             killCommand(status: status)
         }
     }

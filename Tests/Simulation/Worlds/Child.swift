@@ -15,6 +15,9 @@ final class Child: ProcessTree {
     var isExcused: Bool { isBeyond || isBeyondByHand || isHelpless }
     /// Keeper and guard are stopped, both.
     var isHelpless = false
+    private var wasSignalled = false
+    /// Nobody wanted its end.
+    private(set) var hasEndedByItself = false
     /// After a thaw: until when its guard may need to kill it.
     var graceUntil: Time = 0
 
@@ -56,10 +59,13 @@ final class Child: ProcessTree {
 
     override func signal(_ number: Int32) {
         guard number == 15, hasCommand else { return }
+        wasSignalled = true
         exitLater(world.random.time(0, keeper.ttl * 2))
     }
 
     func exitLater(_ delay: Time) { exitLater(delay, status: WaitStatus.code(1)) }
+
+    override func exits() { hasEndedByItself = !wasSignalled && !guardian.isHunting }
 
     override func ended() {
         guard !isAlive else { return world.judge.torn(self) }

@@ -8,7 +8,6 @@ import Lease
 
 final class Connection: Alarmed {
     unowned(unsafe) let world: World
-    let id: SessionID
     let keeper: Keeper
     let host: Host
     /// The client's end.
@@ -25,7 +24,7 @@ final class Connection: Alarmed {
     /// What the server's end sends.
     private enum Response {
         /// What the client waits for.
-        case answer(Event)
+        case answer(SessionEnd.News, unfenced: Int)
         case notification
         /// The session is no more.
         case reset
@@ -37,28 +36,21 @@ final class Connection: Alarmed {
     private var heldToClient: [Response] = []
     private let serverBell = Bell()
     private let clientBell = Bell()
-    /// The limit of what the client waits for.
-    private let limitBell = Bell()
-    /// What the client says when what it now waits for does not come.
-    private var complaint = ""
 
-    init(_ id: SessionID, of keeper: Keeper) {
-        self.id = id
+    init(of keeper: Keeper) {
         self.keeper = keeper
         world = keeper.world
         host = keeper.host
-        for bell in [serverBell, clientBell, limitBell] { bell.owner = self }
+        for bell in [serverBell, clientBell] { bell.owner = self }
     }
 
     // MARK: The client's end
 
-    func connect() {
-        limit(keeper.timing.life, "no connection")
-        send(.connect)
-    }
+    func connect() { send(.connect) }
 
     func ask(_ statement: Statement) {
-        limit(keeper.timing.callLimit, "no answer")
+        // Its end is known to the kernel, and the client has not read it yet.
+        guard isOpen else { return }
         send(.ask(statement))
     }
 
@@ -73,7 +65,7 @@ final class Connection: Alarmed {
             }
         let accepted = server.accept(self, idleLimit: limit)
         backend = accepted
-        respond(.answer(.sessionOpened(id, backend: accepted.id)))
+        answer(.opened(accepted.id))
     }
 
     private func asked(_ statement: Statement) {
@@ -96,25 +88,20 @@ final class Connection: Alarmed {
             backend.lastUsed = world.now
             world.felt(.statements)
             if world.random.chance(0.5) { server.failHalfway(statement, from: backend) }
-            return respond(.answer(.statementFailed(id, reason: "refused")))
+            let schemaLost = world.random.chance(0.1) ? "another schema" : nil
+            return answer(.failed(reason: "refused", lasting: false, schemaLost: schemaLost))
         }
-        respond(.answer(.reply(id, server.execute(statement, from: backend, of: keeper))))
+        let reply = server.execute(statement, from: backend, of: keeper)
+        answer(.answered(reply), unfenced: server.unfenced(by: reply))
     }
 
-    private func limit(_ limit: Duration, _ reason: String) {
-        complaint = reason
-        world.set(limitBell, at: host.time(of: host.clock(at: world.now) + limit))
-    }
+    private func answer(_ news: SessionEnd.News, unfenced: Int = 0) { respond(.answer(news, unfenced: unfenced)) }
 
     func ring(_ bell: Bell) {
         if bell === serverBell {
             arrived(toServer.receive(through: world, bell))
-        } else if bell === clientBell {
+        } else {
             arrived(toClient.receive(through: world, bell))
-        } else if isOpen {
-            // The limit of the wait is over.
-            close(byFault: true)
-            keeper.hear(.sessionLost(id, reason: complaint), through: self)
         }
     }
 
@@ -122,7 +109,6 @@ final class Connection: Alarmed {
     func close(byFault: Bool) {
         guard isOpen else { return }
         isOpen = false
-        world.clear(limitBell)
         send(.close(byFault: byFault))
     }
 
@@ -168,14 +154,11 @@ final class Connection: Alarmed {
     private func arrived(_ response: Response) {
         guard isOpen else { return }
         switch response {
-        case .answer(let event):
-            world.clear(limitBell)
-            keeper.hear(event, through: self)
-        case .notification: keeper.hear(.notified, through: self)
+        case .answer(let news, let unfenced): keeper.session.arrived(news, through: self, unfenced: unfenced)
+        case .notification: keeper.session.notified(through: self)
         case .reset:
             isOpen = false
-            world.clear(limitBell)
-            keeper.hear(.sessionLost(id, reason: "reset"), through: self)
+            keeper.session.arrived(.lost(reason: "reset", .other), through: self)
         }
     }
 

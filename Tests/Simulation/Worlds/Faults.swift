@@ -404,11 +404,11 @@ extension World {
             let host = keeper.host
             host.isCutTo = true
             after(random.time(keeper.ttl, keeper.ttl * 3 / 2)) { [self] in reconnect(host) }
-            keeper.signal(.stopRequested(.now))
+            keeper.signal(.stop(.now))
             return isAlive
         }
         trace { "fault: SIGTERM for \(keeper.name)" }
-        keeper.signal(.stopRequested(random.chance(0.8) ? .drain : .now))
+        keeper.signal(.stop(random.chance(0.8) ? .drain : .now))
         return isAlive
     }
 

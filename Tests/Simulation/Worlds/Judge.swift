@@ -289,6 +289,14 @@ final class Judge {
     }
 
     func heard(_ notice: Notice, from keeper: Keeper) {
+        switch notice {
+        case .starting:
+            // Its exits would not be counted, and it would be started again and again without a pause.
+            guard let child = keeper.child, child.hasEndedByItself, !keeper.isStartExplained else { return }
+            return blame("\(keeper.name) starts the command again as if \(child.name) had not ended by itself")
+        case .restarting, .gaveUp, .claimed, .tookUpOwnRecord, .lost, .killing: keeper.isStartExplained = true
+        default: break
+        }
         guard case .lost(let loss) = notice else { return }
         if world.stopsKillingGuards, keeper.state == .running { world.stopWhileKilling(keeper) }
         guard keeper.isCalm, world.isCalm else { return }

@@ -1,7 +1,8 @@
-// The keeper's loop around the real lease machine: what it hears waits in queues, the clock is read after news has arrived
-// and before anything is sent, actions are carried out in order. It can be stopped, stalled between two actions, hang or die.
+// A keeper's process in a world, around the real loop with its links and its machine: when it runs, what it hears, how its effects
+// get out. It can be stopped, stalled between two effects, hang or die. What its ports are is in KeeperPorts.swift.
 
 import Clock
+import Orders
 
 @testable import GuardModel
 @testable import Lease
@@ -20,6 +21,16 @@ final class Keeper: Alarmed {
         case beyond
     }
 
+    /// What the loop does to the world.
+    enum Effect {
+        case open
+        case close(byFault: Bool)
+        case ask(Statement)
+        case order(Order)
+        case killGuard
+        case report(Notice)
+    }
+
     unowned(unsafe) let world: World
     let host: Host
     let name: String
@@ -27,27 +38,35 @@ final class Keeper: Alarmed {
     let timing: Timing
     let isCalm: Bool
     let startedAt: Time
-    var machine: LeaseMachine
+    /// The loop at its own place: it is large, and not to be copied at every turn. Nil before it runs for the first time.
+    private final class Running {
+        var loop: KeeperLoop<WorldPorts>
+
+        init(_ loop: KeeperLoop<WorldPorts>) { self.loop = loop }
+    }
+
+    private var running: Running?
     private(set) var state = State.running
     var hands = Hands.off
     private(set) lazy var guardian = ModelGuard(
         owner: self, stage: world, host: host, flaw: world.twin.flatMap { GuardFlaw(rawValue: $0.rawValue) })
+    private(set) lazy var guardEnd = GuardEnd(self)
+    private(set) lazy var session = SessionEnd(self)
+    private(set) lazy var listener = ListenerEnd(self)
+    let sabotage: Sabotage?
     /// The last one started.
     var child: Child?
-    var pipe = Pipe()
-    let guardBell = Bell()
-    let answerBell = Bell()
+    /// Since that one began: people were told of something that explains another start.
+    var isStartExplained = false
+    /// Signals that wait.
+    private(set) var signals: [KeeperSignal] = []
+    /// What it was about to do when it was stalled.
+    private var held: [Effect] = []
     private let wakeBell = Bell()
-    private(set) var connection: Connection?
-    private var fromGuard: [Event] = []
-    private var signals: [Event] = []
-    private var fromDatabase: [Event] = []
-    private var pending: [Action] = []
-    /// How many of them are carried out.
-    private var done = 0
-    private var isSweeping = false
     private var wake: Time?
     private var isInside = false
+    /// The machine's role after the last event: while the loop turns, its own is not to be looked at.
+    private var role: Role?
     /// R3: the leaderships it was shown, each until it has been in touch for that leadership's TTL without seeing it again.
     private var sights: [Epoch: (ttl: Duration, at: Instant)] = [:]
     /// The longest TTL among them, or its own: what an intact machine knows, whatever this one remembers.
@@ -57,8 +76,15 @@ final class Keeper: Alarmed {
     var isRunning: Bool { state == .running && !host.isSuspended }
     /// Whether it can act on its own, now or a moment later.
     var canAct: Bool { state == .running || state == .stalled }
+    var leadership: Leadership? { if case .leading(let leadership) = role { leadership } else { nil } }
+    var standby: Standby? { if case .standby(let standby) = role { standby } else { nil } }
+    /// Not while the loop turns.
+    var machine: LeaseMachine? { running?.loop.machine }
+    var connection: Connection? { session.connection }
+    /// By its own clock.
+    var now: Instant { host.clock(at: world.now) }
 
-    init(world: World, host: Host, number: Int, timing: Timing, once: Bool) {
+    init(world: World, host: Host, number: Int, timing: Timing) {
         self.world = world
         self.host = host
         self.timing = timing
@@ -66,17 +92,9 @@ final class Keeper: Alarmed {
         isCalm = world.profile.isCalm
         startedAt = world.now
         identity = Identity(lease: "l", node: "n\(host.index)", instance: InstanceID("i\(host.index).\(number)"))
-        let restarts = RestartPolicy(
-            maxRestarts: 3, window: timing.ttl * 10, cooldown: timing.ttl * 2, firstWait: timing.ttl / 10,
-            longestWait: timing.ttl)
-        machine = LeaseMachine(
-            settings: LeaseMachine.Settings(
-                identity: identity, timing: timing, restarts: restarts, grace: timing.ttl * 3 / 2, once: once,
-                killOnSessionLoss: world.profile.families.contains(.operators) && host.index == 1,
-                startLimit: timing.ttl * 2),
-            at: host.clock(at: world.now))
-        for bell in [guardBell, answerBell, wakeBell] { bell.owner = self }
-        world.after(0) { [self] in run() }
+        sabotage = world.twin.map { [timing, identity] in Sabotage(twin: $0, timing: timing, identity: identity) }
+        wakeBell.owner = self
+        world.after(0) { [self] in turn() }
     }
 
     /// A copy of that one on a copy of its machine, with a copy of its child. Its session is one that the server does not
@@ -89,139 +107,107 @@ final class Keeper: Alarmed {
         isCalm = other.isCalm
         startedAt = other.startedAt
         identity = other.identity
-        machine = other.machine
+        sabotage = other.sabotage
+        role = other.role
         sights = other.sights
         hands = other.hands
+        wakeBell.owner = self
         guardian = ModelGuard(copying: other.guardian, owner: self, host: host) { [self] guardian in
             let copied = other.child.map { Child(copying: $0, keeper: self, guardian: guardian) }
             child = copied
             return copied
         }
-        if let session = machine.link.session {
-            let connection = Connection(session, of: self)
-            self.connection = connection
-            world.connections.append(connection)
-        }
-        for bell in [guardBell, answerBell, wakeBell] { bell.owner = self }
+        session.pretendOpen()
+        guard var loop = other.running?.loop else { return }
+        loop.ports = WorldPorts(keeper: self)
+        loop.guardLink.port = guardEnd
+        loop.database.session = session
+        loop.listener = listener
+        running = Running(loop)
     }
 
     /// The world is over.
     func forget() {
         child = nil
-        connection = nil
+        running = nil
+        session.forget()
         guardian.forget()
     }
 
     /// A copy goes on.
-    func begin() { world.after(0) { [self] in run() } }
+    func begin() { world.after(0) { [self] in turn() } }
 
     /// It waits with an idle session and a guard that has answered, and nothing is under way between them.
     var isAtRest: Bool {
-        guard isWaiting, !host.isSuspended, guardian.isAtRest, pipe.isEmpty, machine.guardian.hasAnswered,
-            case .idle = machine.link, case .running = leadership?.tree
+        guard isRunning, !isInside, held.isEmpty, signals.isEmpty, !session.isUnread, guardEnd.isQuiet,
+            guardian.isAtRest,
+            let machine, machine.guardian.hasAnswered, case .idle = machine.link, case .running = leadership?.tree
         else { return false }
         return true
     }
 
-    // MARK: News
-
-    func hear(_ event: Event, through connection: Connection) {
-        guard self.connection === connection, state != .dead else { return }
-        if case .sessionLost = event { self.connection = nil }
-        if isWaiting, !isStarved { return run(event) }
-        fromDatabase.append(event)
-        runLater()
-    }
-
-    func hear(_ event: Event) {
-        guard state != .dead else { return }
-        if isWaiting, !isStarved { return run(event) }
-        fromGuard.append(event)
-        runLater()
-    }
-
-    func signal(_ event: Event) {
-        guard state != .dead else { return }
-        if isWaiting, !isStarved { return run(event) }
-        signals.append(event)
-        runLater()
-    }
-
-    private var isStarved: Bool { host.starvedSince != nil }
-
-    /// As soon as it gets the processor.
-    private func runLater() {
-        guard isStarved else { return run() }
-        world.after(world.random.time(0, host.starvation(at: world.now))) { [self] in run() }
-    }
-
     // MARK: The loop
 
-    /// In its poll(2): all that was heard before is done.
-    private var isWaiting: Bool {
-        !isInside && isRunning && done == pending.count && fromGuard.isEmpty && signals.isEmpty && fromDatabase.isEmpty
+    /// There is news for it: it turns, as soon as it gets the processor.
+    func awake() {
+        guard state != .dead, !isInside else { return }
+        guard host.starvedSince != nil else { return turn() }
+        world.after(world.random.time(0, host.starvation(at: world.now))) { [self] in turn() }
     }
 
-    private func nextEvent() -> Event? {
-        if !fromGuard.isEmpty { return fromGuard.removeFirst() }
-        if !signals.isEmpty { return signals.removeFirst() }
-        if !fromDatabase.isEmpty { return fromDatabase.removeFirst() }
-        return nil
+    func signal(_ signal: KeeperSignal) {
+        guard state != .dead else { return }
+        signals.append(signal)
+        awake()
     }
 
-    func run() { run(nil) }
+    func takeSignal() -> KeeperSignal? {
+        guard state == .running, !signals.isEmpty else { return nil }
+        return signals.removeFirst()
+    }
 
-    /// Turns until nothing is left to do, beginning with that event, which woke it.
-    private func run(_ first: Event?) {
+    private func turn() {
         guard isRunning, !isInside else { return }
+        guard held.isEmpty else { return goOn() }
         isInside = true
-        defer { isInside = false }
-        var hasTicked = false
-        if let first {
-            hasTicked = true
-            feed(first)
+        if let running {
+            running.loop.turn()
+        } else {
+            let running = Running(
+                KeeperLoop(
+                    settings: settings, ports: WorldPorts(keeper: self),
+                    guardLink: GuardLink(guardEnd, commandIndex: 1, handicap: Handicap()), database: session,
+                    listener: listener))
+            self.running = running
+            running.loop.begin()
         }
-        while state == .running {
-            if done < pending.count {
-                if world.stalls > 0, world.random.chance(world.stalls) {
-                    world.felt(.keepers)
-                    return stall()
-                }
-                let action = pending[done]
-                done += 1
-                if done == pending.count {
-                    pending.removeAll(keepingCapacity: true)
-                    done = 0
-                }
-                carryOut(action)
-            } else if let event = nextEvent() {
-                // It does all that is due, as a tick would.
-                hasTicked = true
-                feed(event)
-            } else if !hasTicked {
-                hasTicked = true
-                feed(.tick)
-            } else {
-                break
-            }
-        }
-        if state == .running { scheduleWake() }
+        isInside = false
+        if state == .running { turned() }
     }
 
-    private func stall() {
-        state = .stalled
-        world.judge.look(at: self)
-        world.after(world.random.time(0, ttl / 3)) { [self] in
-            guard state == .stalled else { return }
-            state = .running
-            world.judge.look(at: self)
-            run()
-        }
+    private var settings: LeaseMachine.Settings {
+        let restarts = RestartPolicy(
+            maxRestarts: 3, window: timing.ttl * 10, cooldown: timing.ttl * 2, firstWait: timing.ttl / 10,
+            longestWait: timing.ttl)
+        return LeaseMachine.Settings(
+            identity: identity, timing: timing, restarts: restarts, grace: timing.ttl * 3 / 2,
+            killOnSessionLoss: world.profile.families.contains(.operators) && host.index == 1,
+            startLimit: timing.ttl * 2)
     }
 
-    private func scheduleWake() {
-        // What a twin has done to the machine may be due at once.
-        let next = max(machine.wakeInPlace(), host.clock(at: world.now))
+    /// All that it wanted done is done.
+    private func turned() {
+        session.judgeWords()
+        guard let (ending, wake) = running?.loop.outlook(at: now) else { return }
+        if let ending {
+            world.trace { "\(self.name): ends, \(ending)" }
+            if let child, child.isAlive { world.judge.blame("\(name) ends while \(child.name) is alive") }
+            return end(byFault: false)
+        }
+        scheduleWake(max(wake, now))
+    }
+
+    private func scheduleWake(_ next: Instant) {
         guard next.nanoseconds != .max else { return }
         // poll(2) has whole milliseconds, rounded up.
         let wanted = max(host.time(of: next), world.now)
@@ -233,95 +219,78 @@ final class Keeper: Alarmed {
         world.set(wakeBell, at: due)
     }
 
+    /// Its poll(2) is over.
     func ring(_ bell: Bell) {
-        if bell === answerBell {
-            hear(.guardAnswered(pipe.toKeeper.receive(through: world, bell)))
-        } else if bell === guardBell {
-            let (order, sentAt) = pipe.toGuard.receive(through: world, bell)
-            guardian.receive(.order(order), sentAt: sentAt)
-        } else {
-            // The loop's poll(2) is over.
-            wake = nil
-            run()
-        }
+        wake = nil
+        turn()
     }
 
-    private func feed(_ event: Event) {
-        if case .reply(_, .observed(let seen)) = event, let record = seen.record {
-            let now = host.clock(at: world.now)
+    /// Hands an event to the machine, as the loop's port wants it.
+    func handle(_ event: Event, with machine: inout LeaseMachine, at now: Instant) -> [Action] {
+        note(event, at: now)
+        let actions = sabotage?.handle(event, with: &machine, at: now) ?? machine.handle(event, at: now)
+        role = machine.role
+        return actions
+    }
+
+    private func note(_ event: Event, at now: Instant) {
+        switch event {
+        case .reply(_, .observed(let seen)):
+            guard let record = seen.record else { return }
             sights = sights.filter { now.since($0.value.at) < $0.value.ttl }
             sights[record.epoch] = (max(sights[record.epoch]?.ttl ?? .zero, record.ttl), now)
+        case .sessionOpened: sights = sights.mapValues { ($0.ttl, now) }
+        default: break
         }
-        if case .sessionOpened = event {
-            let now = host.clock(at: world.now)
-            sights = sights.mapValues { ($0.ttl, now) }
-        }
-        let now = host.clock(at: world.now)
-        guard world.twin != nil else {
-            return machine.handle(event, at: now, appendingTo: &pending)
-        }
-        let before = TwinMemory(self)
-        let broken = rewritten(event)
-        var actions = machine.handle(broken, at: now)
-        rewrite(&actions, after: broken, before: before, at: now)
-        pending += actions
     }
 
-    private func carryOut(_ action: Action) {
-        switch action {
-        case .openSession(let id):
-            connection?.close(byFault: true)
-            let opened = Connection(id, of: self)
-            connection = opened
-            world.connections.append(opened)
-            opened.connect()
-        case .closeSession(let id):
-            guard let connection, connection.id == id else { return }
-            connection.close(byFault: false)
-            self.connection = nil
-        case .send(let id, let statement):
+    // MARK: Effects
+
+    /// The loop wants this done. It may be stalled just before it, and then all that follows is held up, too.
+    func act(_ effect: Effect) {
+        guard state == .running, !isStalledNow() else { return held.append(effect) }
+        carryOut(effect)
+    }
+
+    private func isStalledNow() -> Bool {
+        guard world.stalls > 0, world.random.chance(world.stalls) else { return false }
+        world.felt(.keepers)
+        state = .stalled
+        world.judge.look(at: self)
+        world.after(world.random.time(0, ttl / 3)) { [self] in
+            guard state == .stalled else { return }
+            state = .running
+            world.judge.look(at: self)
+            goOn()
+        }
+        return true
+    }
+
+    /// Where it was stalled or stopped.
+    private func goOn() {
+        guard isRunning else { return }
+        while !held.isEmpty {
+            guard !isStalledNow() else { return }
+            carryOut(held.removeFirst())
+            guard isRunning else { return }
+        }
+        if running?.loop.outlook(at: now).ending == nil { turn() } else { turned() }
+    }
+
+    private func carryOut(_ effect: Effect) {
+        switch effect {
+        case .open: session.opened()
+        case .close(let byFault): session.closed(byFault: byFault)
+        case .ask(let statement):
             world.trace { "\(self.name): \(self.short(statement))" }
-            if let connection, connection.id == id { connection.ask(statement) }
-        case .start(let start, let deadline, let epoch):
-            deliver(.start(start, deadline: deadline, commandIndex: 1, environment: ["\(epoch)"]))
-        case .order(let order): deliver(order)
+            connection?.ask(statement)
+        case .order(let order): guardEnd.deliver(order)
         case .killGuard:
             world.trace { "\(self.name): kills its guard" }
             guardian.die()
-        case .killBelowGuard: sweepBelowGuardLater()
-        case .killDescendants:
-            isSweeping = true
-            sweepLater()
-        case .report(let notice, _):
+        case .report(let notice):
             world.trace { "\(self.name): \(self.short(notice))" }
             world.judge.heard(notice, from: self)
-        case .exit(let exit):
-            world.trace { "\(self.name): ends, \(exit)" }
-            if let child, child.isAlive { world.judge.blame("\(name) ends while \(child.name) is alive") }
-            end(byFault: false)
-        }
-    }
-
-    // MARK: The heritage of a dead guard
-
-    private func sweepLater() {
-        let takes = killTime()
-        world.after(takes) { [self] in
-            guard isSweeping, isRunning else { return }
-            isSweeping = false
-            guardian.tree?.die()
-            hear(.descendantsGone)
-        }
-    }
-
-    /// The guard is condemned: what is below it, or was, is killed without waiting for its end.
-    private func sweepBelowGuardLater() {
-        world.after(killTime()) { [self] in
-            guard state != .dead else { return }
-            guard isRunning else { return world.after(millisecond) { [self] in sweepBelowGuardLater() } }
-            guardian.tree?.die()
-            // The end of one that dies is told otherwise.
-            if guardian.state == .undead { hear(.nothingAliveBelowGuard) }
         }
     }
 
@@ -339,9 +308,8 @@ final class Keeper: Alarmed {
         guard state == .stopped || state == .hung || state == .running || state == .stalled else { return }
         if state == .stopped { state = .running }
         world.judge.look(at: self)
-        guard isRunning else { return }
-        if isSweeping { sweepLater() }
-        run()
+        guardEnd.sweepAgain()
+        goOn()
     }
 
     /// The loop hangs in a call; the watchdog ends the process some 1.2 TTL later.
@@ -349,7 +317,7 @@ final class Keeper: Alarmed {
         guard state == .running else { return }
         state = .hung
         world.judge.look(at: self)
-        world.at(host.time(of: host.clock(at: world.now) + timing.ttl * 6 / 5)) { [self] in
+        world.at(host.time(of: now + timing.ttl * 6 / 5)) { [self] in
             if state == .hung { die() }
         }
     }
@@ -364,8 +332,7 @@ final class Keeper: Alarmed {
 
     private func end(byFault: Bool) {
         state = .dead
-        connection?.close(byFault: byFault)
-        connection = nil
+        session.closed(byFault: byFault)
         if host.isContainer { guardian.vanish() }
         guardian.keeperEnded()
         world.judge.look(at: self)
@@ -377,14 +344,16 @@ final class Keeper: Alarmed {
         guard state != .dead else { return guardian.vanishWithTree() }
         world.trace { "\(self.name): power loss" }
         state = .dead
-        connection?.vanish()
-        connection = nil
+        session.vanish()
         guardian.vanishWithTree()
         world.keeperEnded(self)
     }
 }
 
-extension LeaseMachine {
-    /// `nextWake` without a copy of the whole machine, which reading it through a class costs.
-    fileprivate mutating func wakeInPlace() -> Instant { nextWake }
+extension KeeperLoop {
+    /// Why it ends, if it does, and when it wants to turn again. Mutating, as reading it through a class would copy all of it.
+    fileprivate mutating func outlook(at now: Instant) -> (ending: Exit?, wake: Instant) {
+        // Somebody has to see when there is room in the channel again.
+        (ending, guardLink.isWaitingForRoom ? min(wake(at: now), now + .milliseconds(1)) : wake(at: now))
+    }
 }

@@ -15,6 +15,7 @@ struct Line<Item> {
     private var sent: [Sent] = []
 
     var isEmpty: Bool { sent.isEmpty }
+    var count: Int { sent.count }
 
     /// Sends `item`, to arrive at `time` or with the one before.
     mutating func send(_ item: Item, at time: Time, through stage: Stage, _ bell: Bell) {

@@ -47,7 +47,7 @@ extension World {
         case 0: keeper.vanish()
         case 1: keeper.die()
         case 2: keeper.stop()
-        case 3: keeper.signal(.stopRequested(.drain))
+        case 3: keeper.signal(.stop(.drain))
         default:
             lastGuardFault = now
             keeper.guardian.stop()

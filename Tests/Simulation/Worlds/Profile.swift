@@ -41,7 +41,8 @@ struct Profile {
         sidecars = isCalm ? 2 : random.pick([2, 2, 3, 3, 4, 5, 6, 7])
         let usual: [Duration] = [.milliseconds(500), .seconds(1), .seconds(2), .seconds(3), .seconds(10)]
         let one = isCalm ? .seconds(5) : random.pick(usual)
-        let mixed = !isCalm && random.chance(0.3)
+        // Where a short TTL and a longer one meet, the longer one's pause between two polls is above half of the short one.
+        let mixed = !isCalm && random.chance(twin == .idleTimeoutBelowTTL ? 0.9 : 0.3)
         var ttls: [Duration] = []
         for _ in 0..<sidecars { ttls.append(mixed ? random.pick([one, one * 3, .seconds(2)]) : one) }
         self.ttls = ttls

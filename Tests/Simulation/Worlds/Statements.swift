@@ -37,6 +37,15 @@ extension Server {
         }
     }
 
+    /// R8: how many sessions of an earlier child a write had to leave alone, being of roles that the sidecar may not end.
+    func unfenced(by reply: Reply) -> Int {
+        switch reply {
+        case .claim(.claimed(let epoch, _)): epoch.rawValue % 2 == 0 ? 1 : 0
+        case .renewal(.renewed(let beat, _)): beat % 8 == 0 ? 1 : 0
+        default: 0
+        }
+    }
+
     private func auxiliary(_ chore: Auxiliary, _ backend: Backend) {
         switch chore {
         case .historyBegin(let epoch, _, _): stored.history = max(stored.history, epoch.rawValue)

@@ -22,7 +22,7 @@ enum Twin: String, CaseIterable {
     // R7
     case releaseBeforeEmpty, releaseUncompared, releaseUncomparedWithoutLock
     // R8
-    case lateFence
+    case lateFence, unfencedUntold
     // R9
     case ownRecordOfOtherServer, anyRecordAfterClaimInDoubt, ownRecordAfterRelease, ownRecordAfterReleaseUnaided
     // R10
@@ -31,7 +31,7 @@ enum Twin: String, CaseIterable {
     case suspendedClaimed
     // R12
     case silentGuardSpared, guardsDeathAwaited, guardAskedOnce, patienceBeyondMargin, relativeDeadlines,
-        emptyForOlderStart, emptyWithoutDaemons
+        emptyForOlderStart, emptyWithoutDaemons, guardHeardLast, exitTakenForKill
     // Session
     case idleTimeoutBelowPoll, idleTimeoutBelowTTL
 
@@ -50,15 +50,14 @@ enum Twin: String, CaseIterable {
         case .renewReleased, .sessionClosedOnLoss, .renewForSilentGuard, .renewerByName, .latePongCounts: "R5"
         case .resumeUncompared, .formerBackendSpared: "R6"
         case .releaseBeforeEmpty, .releaseUncompared, .releaseUncomparedWithoutLock: "R7"
-        case .lateFence: "R8"
+        case .lateFence, .unfencedUntold: "R8"
         case .ownRecordOfOtherServer, .anyRecordAfterClaimInDoubt, .ownRecordAfterRelease,
             .ownRecordAfterReleaseUnaided:
             "R9"
         case .createdReleased, .createdWithShortTTL: "R10"
         case .suspendedClaimed: "R11"
         case .silentGuardSpared, .guardsDeathAwaited, .guardAskedOnce, .patienceBeyondMargin, .relativeDeadlines,
-            .emptyForOlderStart,
-            .emptyWithoutDaemons:
+            .emptyForOlderStart, .emptyWithoutDaemons, .guardHeardLast, .exitTakenForKill:
             "R12"
         case .idleTimeoutBelowPoll, .idleTimeoutBelowTTL, .commitsNotPinned: "session"
         }
@@ -106,6 +105,7 @@ enum Twin: String, CaseIterable {
         case .releaseUncompared: "a release compares nothing"
         case .releaseUncomparedWithoutLock: "a release compares nothing, and there is no lock"
         case .lateFence: "the fence is a statement of its own that does not look at the record"
+        case .unfencedUntold: "sessions that the fence must leave alone are told to nobody"
         case .ownRecordOfOtherServer: "an own record is taken up whoever wrote it"
         case .anyRecordAfterClaimInDoubt: "after a claim without an answer any record that names us is ours"
         case .ownRecordAfterRelease: "an own record is taken up after its release was sent"
@@ -120,6 +120,8 @@ enum Twin: String, CaseIterable {
         case .relativeDeadlines: "deadlines in the pipe count from their arrival"
         case .emptyForOlderStart: "an \"empty\" of an older start is taken for the current one"
         case .emptyWithoutDaemons: "\"empty\" is said when the command is dead, whatever it left behind"
+        case .guardHeardLast: "the database's news is taken before the guard's"
+        case .exitTakenForKill: "`killing` because the command ended by itself is taken for an ordered kill"
         case .idleTimeoutBelowPoll: "`idle_session_timeout` below the poll interval"
         case .idleTimeoutBelowTTL: "`idle_session_timeout` of half the shortest TTL, below every record's"
         }

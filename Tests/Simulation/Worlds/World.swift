@@ -110,7 +110,7 @@ final class World: Stage {
     private func startKeeper(on host: Host) {
         starts += 1
         guard let timing = try? Timing(ttl: profile.ttls[host.index]) else { return judge.blame("impossible timing") }
-        let keeper = Keeper(world: self, host: host, number: starts, timing: timing, once: false)
+        let keeper = Keeper(world: self, host: host, number: starts, timing: timing)
         if host.index < keepers.count {
             retired.append(keepers[host.index])
             keepers[host.index] = keeper
@@ -169,7 +169,8 @@ final class World: Stage {
         let longest = profile.longestTTL
         let peace = schedule(from: longest * 2, over: longest * 6)
         advance(until: peace)
-        heal()
+        // What went wrong may have done so before all were there.
+        if judge.violation == nil { heal() }
         let bound = bound
         let recovery = waitForOneChild(within: bound, "after the last fault")
         var takeover: Time?
@@ -214,7 +215,7 @@ final class World: Stage {
         // Nobody starves: every sidecar that can is in touch with the database.
         if judge.violation == nil {
             for keeper in keepers where keeper.isRunning && !heldBack.contains(keeper.host.index) {
-                let status = keeper.machine.snapshot(at: keeper.host.clock(at: now))
+                guard let status = keeper.machine?.snapshot(at: keeper.now) else { continue }
                 // One that was late is unfit for a while, and in touch all the same.
                 if status.role == .standby, case .outOfTouch = status.trouble, !isYoung(keeper, since: peace) {
                     judge.blame("\(keeper.name) is out of touch")
@@ -237,6 +238,6 @@ final class World: Stage {
 
     /// It has not reached the database yet, nor had the time to.
     private func isYoung(_ keeper: Keeper, since peace: Time) -> Bool {
-        keeper.machine.lastContact == nil && now - max(peace, keeper.startedAt) < 2 * keeper.ttl
+        keeper.machine?.lastContact == nil && now - max(peace, keeper.startedAt) < 2 * keeper.ttl
     }
 }

@@ -1,31 +1,26 @@
-// The keeper's one session: opened, prepared, asked, closed, and its news turned into the protocol's events. It decides
-// nothing about the lease.
+// The lease's session with PostgreSQL, as the loop knows it: connected with the credentials of the moment, prepared, asked in
+// SQL, read as the protocol's replies.
 
 import Clock
 import Glibc
 import Helpers
 import Lease
 import Metastore
+import Outlets
 import Postgres
 import Settings
 import Text
 
-/// Carries the machine's statements to the database and the answers back.
-struct DatabaseLink {
-    /// What came of advancing the session.
-    enum News {
-        case event(Event)
-        case ready(SessionFacts)
-        case unfenced(Unfenced, SessionFacts)
-        case credentials(CredentialFeed.News)
-    }
+/// The one session, through libpq.
+struct DatabaseSession: DatabasePort {
+    typealias Word = Announcement
+    typealias News = SessionNews<Word>
 
     private enum Stage {
         /// Something is being read that may change the credentials; connects at the latest then.
         case awaitingCredentials(until: Instant)
         case preparing(Preparation)
         case ready(SessionFacts)
-        case asking(Statement, SessionFacts)
     }
 
     /// Undefined table, schema or column.
@@ -34,13 +29,8 @@ struct DatabaseLink {
     private let settings: RunSettings
     private var credentials: CredentialFeed
     private var session: Session?
-    private var id = SessionID(0)
     private var stage: Stage?
-    /// When a session was last given up because the schema had changed.
-    private var preparedAgain: Instant?
-    private(set) var statements: Statements
-    /// Where the session is connected to, for messages.
-    var peer: (name: String, encrypted: Bool) { (session?.peer ?? "?", session?.isTLS ?? false) }
+    private var statements: Statements
 
     private var callLimit: Duration { settings.timing.callLimit }
 
@@ -54,20 +44,25 @@ struct DatabaseLink {
     /// What the session connects with now.
     var connection: ConnectionSettings { credentials.settings }
 
+    var name: String { statements.database }
+
     /// What poll(2) shall watch for the session.
     var pollDescriptors: [(fd: Int32, events: Int16)] {
         (session?.pollDescriptors ?? []) + (credentials.descriptor.map { [($0, Int16(POLLIN))] } ?? [])
     }
 
-    /// When to advance at the latest.
     var deadline: Instant? {
         if case .awaitingCredentials(let until) = stage { until } else { session?.deadline }
     }
 
-    mutating func open(_ id: SessionID) {
+    var isIdle: Bool {
+        guard let session, session.isIdle, case .ready = stage else { return false }
+        return true
+    }
+
+    mutating func open() {
         session?.close()
         session = nil
-        self.id = id
         if credentials.prepare() {
             stage = .awaitingCredentials(until: BootClock.now() + callLimit)
         } else {
@@ -86,44 +81,55 @@ struct DatabaseLink {
             applicationName: "sidecar-keeper:\(settings.identity.lease):\(settings.identity.node)", limits: limits)
     }
 
-    mutating func close(_ id: SessionID) {
-        guard id == self.id else { return }
+    mutating func close() {
         session?.close()
         session = nil
         stage = nil
     }
 
-    mutating func send(_ statement: Statement, through id: SessionID) {
-        // A session that broke a moment ago says so on its next advance.
-        guard id == self.id, let session, session.isIdle, case .ready(let facts) = stage else { return }
-        stage = .asking(statement, facts)
+    mutating func ask(_ statement: Statement) {
+        guard let session else { return }
         ask(statements.query(statement), session)
     }
 
-    /// Reads whatever there is.
-    mutating func advance() -> [News] {
-        var news = credentials.takeNews().map { News.credentials($0) }
+    mutating func advance(_ asked: Statement?, at now: Instant) -> [News] {
+        var news = credentials.takeNews().map { News.word(Self.announced($0)) }
         if case .awaitingCredentials(let until) = stage {
-            guard !credentials.isReading || BootClock.now() >= until else { return news }
+            guard !credentials.isReading || now >= until else { return news }
             if credentials.isReading { credentials.overdue(after: callLimit) }
             connect()
         }
         guard let session else { return news }
-        for event in session.advance(now: BootClock.now()) {
+        // At most one is under way.
+        var asked = asked
+        for event in session.advance(now: now) {
             switch event {
             case .connected:
                 credentials.loggedIn()
                 prepare(session)
-            case .result(let result): news += answered(result, session)
-            case .queryFailed(let error): news += failed(error, session)
+            case .result(let result):
+                news += answered(result, to: asked, session)
+                asked = nil
+            case .queryFailed(let error):
+                news += failed(error, asked, session)
+                asked = nil
             // Not asked for: listening is the listener's.
             case .notification: break
             case .lost(let failure):
-                if failure.isRefusedSomewhere { credentials.loginRefused(at: BootClock.now()) }
-                news.append(lost(failure.description, failure.isAuthentication ? .loginRefused : .other))
+                if failure.isRefusedSomewhere { credentials.loginRefused(at: now) }
+                news.append(.lost(reason: failure.description, failure.isAuthentication ? .loginRefused : .other))
             }
+            // Whoever says that it is lost has said the last of it.
+            if case .lost = news.last { break }
         }
         return news
+    }
+
+    private static func announced(_ news: CredentialFeed.News) -> Announcement {
+        switch news {
+        case .problem(let text): .credentialsProblem(text)
+        case .changed(let origin): .credentialsChanged(origin: origin)
+        }
     }
 
     private mutating func prepare(_ session: Session) {
@@ -140,29 +146,33 @@ struct DatabaseLink {
         session.send(query, now: BootClock.now(), limit: callLimit)
     }
 
-    private mutating func answered(_ result: QueryResult, _ session: Session) -> [News] {
+    private mutating func answered(_ result: QueryResult, to asked: Statement?, _ session: Session) -> [News] {
         switch stage {
         case .preparing(var preparation):
             let step = preparation.next(after: result)
             return prepared(preparation, step, session)
-        case .asking(let statement, let facts):
-            stage = .ready(facts)
-            if statement == .observe, let pid = Statements.backend(result), pid != facts.backendPID {
+        case .ready(let facts):
+            guard let asked else { return [] }
+            if asked == .observe, let pid = Statements.backend(result), pid != facts.backendPID {
                 return refused(.pooler)
             }
-            do {
-                let reply = try statements.reply(to: statement, result)
-                var news: [News] = [.event(.reply(id, reply))]
-                switch statement {
-                case .claim, .renew, .resume:
-                    if let unfenced = Statements.unfenced(result) { news.insert(.unfenced(unfenced, facts), at: 0) }
-                default: break
-                }
-                return news
-            } catch {
-                return [.event(.statementFailed(id, reason: "\(error)"))]
+            return read(result, to: asked, facts)
+        case .awaitingCredentials, nil: return []
+        }
+    }
+
+    private func read(_ result: QueryResult, to asked: Statement, _ facts: SessionFacts) -> [News] {
+        do {
+            let reply = try statements.reply(to: asked, result)
+            switch asked {
+            case .claim, .renew, .resume:
+                guard let unfenced = Statements.unfenced(result) else { break }
+                return [.word(.unfenced(unfenced, facts)), .answered(reply)]
+            default: break
             }
-        case .ready, .awaitingCredentials, nil: return []
+            return [.answered(reply)]
+        } catch {
+            return [.failed(reason: "\(error)", lasting: false, schemaLost: nil)]
         }
     }
 
@@ -178,44 +188,31 @@ struct DatabaseLink {
             stage = .ready(facts)
             statements.database = facts.database
             statements.backend = facts.backend
-            return [.ready(facts), .event(.sessionOpened(id, backend: facts.backend))]
+            let word = Announcement.connected(
+                peer: session.peer ?? "?", serverVersion: facts.serverVersion, encrypted: session.isTLS ?? false)
+            return [.word(word), .opened(facts.backend)]
         case .refuse(let error): return refused(error)
         }
     }
 
-    private mutating func failed(_ error: ServerError, _ session: Session) -> [News] {
+    private mutating func failed(_ error: ServerError, _ asked: Statement?, _ session: Session) -> [News] {
         switch stage {
         case .preparing(var preparation):
             let step = preparation.next(after: error)
             return prepared(preparation, step, session)
-        case .asking(let statement, let facts):
-            if Self.schemaIsGone.contains(error.sqlState), statement != .auxiliary(.rehearse), isTimeToPrepareAgain() {
-                // Dropped, or a backup without it restored: a new session makes it again where it may.
-                return [lost("the schema \"sidecar\" is not what it was: \(error)")]
-            }
-            stage = .ready(facts)
+        case .ready(let facts):
+            guard asked != nil else { break }
+            let schemaLost =
+                Self.schemaIsGone.contains(error.sqlState)
+                ? "the schema \"sidecar\" is not what it was: \(error)" : nil
             let reason = "PostgreSQL refused a statement: \(Advice.text(error, role: facts.grantee))"
-            return [.event(.statementFailed(id, reason: reason, lasting: Advice.isLasting(error)))]
-        case .ready, .awaitingCredentials, nil: return [lost("PostgreSQL: \(error)")]
+            return [.failed(reason: reason, lasting: Advice.isLasting(error), schemaLost: schemaLost)]
+        case .awaitingCredentials, nil: break
         }
+        return [.lost(reason: "PostgreSQL: \(error)", .other)]
     }
 
-    /// A schema that is there and has been changed is not mended by a new session, and each costs a standby its watch (R3).
-    private mutating func isTimeToPrepareAgain() -> Bool {
-        let now = BootClock.now()
-        if let preparedAgain, now.since(preparedAgain) < settings.timing.prepareAgainInterval { return false }
-        preparedAgain = now
-        return true
-    }
-
-    private mutating func refused(_ error: PreparationError) -> [News] {
-        [lost(error.description, error.isPermanent ? .unusable : .other)]
-    }
-
-    private mutating func lost(_ reason: String, _ cause: SessionLoss = .other) -> News {
-        session?.close()
-        session = nil
-        stage = nil
-        return .event(.sessionLost(id, reason: reason, cause: cause))
+    private func refused(_ error: PreparationError) -> [News] {
+        [.lost(reason: error.description, error.isPermanent ? .unusable : .other)]
     }
 }

@@ -8,15 +8,7 @@ import Settings
 import Text
 
 /// The session that listens.
-struct Listener {
-    /// What came of advancing it.
-    enum News: Equatable {
-        /// Our lease's record may have changed.
-        case recordChanged
-        /// It does not listen for a while; said once until it does again.
-        case problem(String)
-    }
-
+struct Listener: ListenerPort {
     private enum Stage {
         /// Not connected. `retryAt` is nil before the lease's session has shown that there is a database.
         case down(retryAt: Instant?)
@@ -38,7 +30,7 @@ struct Listener {
     private var complained = false
 
     /// What it connects with: the lease's session's, whose credentials may change.
-    var connection: ConnectionSettings
+    private var connection: ConnectionSettings
 
     init(settings: RunSettings) {
         self.settings = settings
@@ -65,16 +57,17 @@ struct Listener {
     }
 
     /// The lease's session is new, maybe with another server: listen there.
-    mutating func restart(at now: Instant) {
+    mutating func follow(_ database: DatabaseSession, at now: Instant) {
+        connection = database.connection
         session?.close()
         stage = .down(retryAt: max(now, floodedUntil ?? now))
     }
 
     /// Reads whatever there is. Never more than a session takes in one go, and the last of what a flood brings.
-    mutating func advance(at now: Instant) -> News? {
+    mutating func advance(at now: Instant) -> ListenerNews? {
         if case .down(let retryAt?) = stage, now >= retryAt { open(at: now) }
         guard let session else { return nil }
-        var news: News?
+        var news: ListenerNews?
         var notifications = 0
         for event in session.advance(now: now) {
             switch event {
@@ -129,7 +122,7 @@ struct Listener {
         return heard.count > Self.floodPerSecond
     }
 
-    private mutating func fail(_ reason: String, at now: Instant) -> News? {
+    private mutating func fail(_ reason: String, at now: Instant) -> ListenerNews? {
         session?.close()
         stage = .down(retryAt: now + Self.pause)
         defer { complained = true }
