@@ -105,7 +105,11 @@ public final class SlowDeaths: Sendable {
         func value(_ name: String) -> Substring? {
             status.first { $0.hasPrefix(name) }?.dropFirst(name.count).split(whereSeparator: \.isWhitespace).first
         }
-        guard let state = value("State:")?.first, state != "Z", state != "X" else { return nil }
+        guard let state = value("State:")?.first else {
+            // What cannot be read, for want of a file descriptor say, excuses nobody.
+            return access("/proc/\(pid)", F_OK) == 0 ? Sight(pid: pid, state: "?", isKilled: false, stack: "") : nil
+        }
+        guard state != "Z", state != "X" else { return nil }
         let pending = ["SigPnd:", "ShdPnd:"].compactMap { value($0).flatMap { UInt64($0, radix: 16) } }
         let isKilled = pending.contains { $0 & 1 << (UInt64(SIGKILL) - 1) != 0 } || isExiting(pid)
         let stack = isKilled && state == "D" ? ProcessTable.text("/proc/\(pid)/stack") : ""
