@@ -41,7 +41,8 @@ import Testing
             defer { try? FileManager.default.removeItem(atPath: directory) }
             let held = try SpawnedProcess(["sleep", "60"], environment: [:], output: directory + "/held")
             let tracer = try start(["tracer", "\(held.pid)", how], in: directory)
-            try eventually("it is held") { processState(held.pid) == "t" }
+            // By its own word, too: a tracer that has not yet seen the stop would end with what it traces.
+            try eventually("it is held") { processState(held.pid) == "t" && tracer.output.contains("held") }
             held.signal(SIGKILL)
             if how == "strace" {
                 // The process goes from one stop into another, at its exit: where that was not asked for it is a zombie after a
