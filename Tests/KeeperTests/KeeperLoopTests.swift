@@ -147,14 +147,12 @@ private struct FakeListener: ListenerPort {
         #expect(guardian.sent.last == .ping(token: 8))
     }
 
-    @Test("A guard whose channel is closed is killed, and what is below it is swept in the same turn")
+    @Test("A guard whose channel is closed is killed, and what is below it at once, before any other news")
     mutating func closedChannel() {
         guardian.answers = [.closed]
         loop.turn()
-        #expect(
-            stage.asked == [
-                "beat", "receive", "kill", "retire", "signal", "reap", "sweep below", "database", "listener", "publish",
-            ])
+        #expect(stage.asked.prefix(5) == ["beat", "receive", "kill", "retire", "sweep below"])
+        #expect(stage.asked.last == "publish", "\(stage.asked)")
         #expect(loop.wake(at: stage.now) <= stage.now + .milliseconds(10))
     }
 

@@ -113,12 +113,15 @@ struct KeeperLoop<P: Ports> {
             return guardLink.start(id, deadline: deadline, environment: environment)
         case .order(let order): guardLink.order(order)
         case .killGuard: guardLink.killGuard()
+        // At once: the loop may be late for its next turn, and the tree has no more time than the keeper.
         case .killBelowGuard:
             ports.retireWatchdog()
             guardLink.startSweepingBelowGuard(at: now)
+            return guardLink.sweep(at: now)
         case .killDescendants:
             ports.retireWatchdog()
             guardLink.startSweeping(at: now)
+            return guardLink.sweep(at: now)
         case .report(let notice, let epoch): ports.report(notice, epoch, at: now)
         case .exit(let exit): ending = exit
         }
