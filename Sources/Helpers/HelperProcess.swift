@@ -1,9 +1,9 @@
 // The process of one helper program: started, looked at, killed with its group, and reaped, all by one thread.
 //
-// Who may wait for whom in this process. A child belongs to the thread that started it, and only that thread waits for it
-// (__WNOTHREAD, wait4(2)). The main thread has the guard, and every orphan that falls to the keeper because it is a
-// subreaper: `Tree` in Guard reaps those. Each helper program has a thread of its own, which reaps it here. So the loop cannot
-// take a helper program's end from the thread that waits for it, and a sweep after the guard's death neither
+// Who may wait for whom in this process. A child belongs to the thread that started it, and only that thread waits for
+// it (__WNOTHREAD, wait4(2)). The main thread has the guard, and every orphan that falls to the keeper because it is a
+// subreaper: `Tree` in Guard reaps those. Each helper program has a thread of its own, which reaps it here. So the loop
+// cannot take a helper program's end from the thread that waits for it, and a sweep after the guard's death neither
 // kills a helper program nor waits for one. No pid is signalled by a thread while another could reap it.
 
 import CLinux
@@ -24,8 +24,8 @@ struct HelperProcess: ~Copyable {
         case ended(HelperResult.End)
     }
 
-    /// Starts a program whose output goes to that descriptor, with no signal blocked, and none ignored that this program ignores
-    /// (main.swift).
+    /// Starts a program whose output goes to that descriptor, with no signal blocked, and none ignored that this
+    /// program ignores (main.swift).
     /// - Throws: posix_spawnp(3)'s error number.
     init(_ program: HelperProgram, output: Int32) throws(SpawnError) {
         // Were it inherited as ignored, nobody would be told how the program ended.

@@ -6,9 +6,9 @@ import Text
 
 /// A program to be run beside the lease loop (`HelperPrograms`).
 ///
-/// It is the first process of a process group of its own. Its standard input is empty, and it inherits no other descriptor.
-/// When it has ended, is over a limit, or is cancelled, whatever is still in its group is killed. Only what it has put into
-/// another session or group, as daemons do, lives on.
+/// It is the first process of a process group of its own. Its standard input is empty, and it inherits no other
+/// descriptor. When it has ended, is over a limit, or is cancelled, whatever is still in its group is killed. Only what
+/// it has put into another session or group, as daemons do, lives on.
 package struct HelperProgram: Sendable {
     /// Where its standard error goes.
     package enum Errors: Sendable {

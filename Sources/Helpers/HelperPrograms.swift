@@ -1,5 +1,5 @@
-// All helper programs that run at the moment, each on a thread of its own. The lease loop starts and cancels them without
-// waiting; at the end of the sidecar none is left behind.
+// All helper programs that run at the moment, each on a thread of its own. The lease loop starts and cancels them
+// without waiting; at the end of the sidecar none is left behind.
 
 import Clock
 import Glibc
@@ -8,8 +8,8 @@ import Text
 
 /// Runs helper programs beside the loop.
 ///
-/// Why a thread for each: it alone waits for its program (HelperProcess), nothing that hangs holds up another, and it is not
-/// needed for longer than the program.
+/// Why a thread for each: it alone waits for its program (HelperProcess), nothing that hangs holds up another, and it
+/// is not needed for longer than the program.
 package final class HelperPrograms: Sendable {
     private struct Running {
         var cancellations: [UInt64: HelperCancellation] = [:]
@@ -21,12 +21,12 @@ package final class HelperPrograms: Sendable {
     private let running = Mutex(Running())
     private let most: Int
 
-    /// `most`: how many may run at once. Programs that cannot be killed, such as those whose file system does not answer,
-    /// count until they are gone: so whoever starts one again and again does not fill the machine.
+    /// `most`: how many may run at once. Programs that cannot be killed, such as those whose file system does not
+    /// answer, count until they are gone: so whoever starts one again and again does not fill the machine.
     package init(most: Int = 64) { self.most = most }
 
-    /// Starts a program and returns at once. `whenDone` is called once: from the program's own thread, or before this returns
-    /// where there is no room for the program.
+    /// Starts a program and returns at once. `whenDone` is called once: from the program's own thread, or before this
+    /// returns where there is no room for the program.
     @discardableResult
     package func start(
         _ program: HelperProgram, whenDone: @escaping @Sendable (HelperResult) -> Void

@@ -1,5 +1,5 @@
-// One run of a helper program, on a thread of its own: starts it, collects what it prints, and ends it at its limits. It waits
-// in poll(2) for three things at once: output, the program's end, and being cancelled.
+// One run of a helper program, on a thread of its own: starts it, collects what it prints, and ends it at its limits.
+// It waits in poll(2) for three things at once: output, the program's end, and being cancelled.
 
 import CLinux
 import Clock
@@ -54,7 +54,8 @@ struct HelperRun: ~Copyable {
 
     deinit { close(pipe) }
 
-    /// Runs it until it has ended or is killed. At the return nothing of its group lives, unless it could not be killed.
+    /// Runs it until it has ended or is killed. At the return nothing of its group lives, unless it could not be
+    /// killed.
     mutating func result() -> HelperResult {
         let end = waitForEnd()
         // Before it is reaped: its group's number is nobody else's yet.

@@ -20,8 +20,8 @@ package enum Threads {
     /// What a fault of the thread's own raises: blocked, it would end the process without a word.
     private static let faults = [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP]
 
-    /// Starts a thread that nobody joins. `name` is cut at 15 bytes (prctl(2), PR_SET_NAME). It takes no signals: they are
-    /// the main thread's, also where that begins to block them later.
+    /// Starts a thread that nobody joins. `name` is cut at 15 bytes (prctl(2), PR_SET_NAME). It takes no signals: they
+    /// are the main thread's, also where that begins to block them later.
     /// - Throws: `Failure` 71 where the system gives no thread: without its watchdog or log the keeper must not run.
     package static func start(_ name: String, _ run: @escaping @Sendable () -> Void) throws {
         let body = Unmanaged.passRetained(Body(name: name, run: run))

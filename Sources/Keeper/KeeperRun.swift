@@ -1,5 +1,5 @@
-// One run of the keeper on the real system: it waits in poll(2), and nowhere else, and lets the loop turn; at the end it tidies
-// up. It runs on one thread.
+// One run of the keeper on the real system: it waits in poll(2), and nowhere else, and lets the loop turn; at the end
+// it tidies up. It runs on one thread.
 
 import Clock
 import Glibc
@@ -12,8 +12,8 @@ import Text
 
 /// From start to exit code.
 package struct KeeperRun: ~Copyable {
-    /// How long the end waits for the outlets, such as the readiness files to be removed: a hanging disk must not hold it
-    /// up.
+    /// How long the end waits for the outlets, such as the readiness files to be removed: a hanging disk must not hold
+    /// it up.
     private static let farewellToOutlets: Int32 = 300
     /// How long the end waits for an idle guard to go home.
     private static let farewellToGuard: Int32 = 1000

@@ -1,5 +1,6 @@
-// Feeds every outlet. The lease loop tells it once, and waits for nobody: the log, which never blocks, takes everything at once and
-// in order; each other outlet has a thread and a mailbox, and what one of them does holds up neither the loop nor another.
+// Feeds every outlet. The lease loop tells it once, and waits for nobody: the log, which never blocks, takes everything
+// at once and in order; each other outlet has a thread and a mailbox, and what one of them does holds up neither the
+// loop nor another.
 
 import Clock
 import Glibc

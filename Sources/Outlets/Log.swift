@@ -1,5 +1,5 @@
-// How a log line looks: one line an event, as text for people or JSON for machines, with what identifies it (lease, node,
-// epoch) as metadata. Behind swift-log, so that levels and metadata are everyone's.
+// How a log line looks: one line an event, as text for people or JSON for machines, with what identifies it (lease,
+// node, epoch) as metadata. Behind swift-log, so that levels and metadata are everyone's.
 
 import Glibc
 import Logging
@@ -34,8 +34,8 @@ package struct SinkLogHandler: LogHandler {
             Self.line(format, level: event.level, "\(event.message)", details: details.map { ($0.key, "\($0.value)") }))
     }
 
-    /// The event as it is written. A message is cut where it would be too long: some of it is the server's, and the queue
-    /// of lines is bounded by their number.
+    /// The event as it is written. A message is cut where it would be too long: some of it is the server's, and the
+    /// queue of lines is bounded by their number.
     static func line(
         _ format: LogFormat, level: Logger.Level, _ message: String, details: [(key: String, value: String)]
     ) -> String {

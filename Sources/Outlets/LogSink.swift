@@ -1,5 +1,5 @@
-// Where log lines go: a bounded queue and a thread that writes to stderr. The lease loop must not wait for whoever reads
-// the other end of the pipe, so a full queue drops lines and says how many.
+// Where log lines go: a bounded queue and a thread that writes to stderr. The lease loop must not wait for whoever
+// reads the other end of the pipe, so a full queue drops lines and says how many.
 
 import Glibc
 import Helpers

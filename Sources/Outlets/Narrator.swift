@@ -33,7 +33,7 @@ package struct Narrator: Outlet {
         case .unfenced(let unfenced, let facts): self.unfenced(unfenced, facts)
         case .credentialsProblem(let text): problem(text, at: now)
         case .credentialsChanged(let origin):
-            log.info("\(origin) holds other credentials than before: using them")
+            log.info("\(origin) has new credentials: using them")
         case .listenerProblem(let text): log.warning("\(text)")
         case .askedToStop(let signal): log.info("got \(signal)")
         case .ending(let exit, let code): log.info("exiting with code \(code): \(exit.text)")
@@ -60,7 +60,8 @@ package struct Narrator: Outlet {
         guard self.unfenced.insert("\(unfenced.roles) \(unfenced.superusers)").inserted else { return }
         var reasons: [String] = []
         if !unfenced.roles.isEmpty {
-            // A login made for one node, which will expire (Vault), is no role to grant to or to connect the command as.
+            // A login made for one node, which will expire (Vault), is no role to grant to or to connect the command
+            // as.
             let connect = facts.assumed == nil ? ", or let the command connect as \"\(facts.login)\"" : ""
             reasons.append(
                 "they belong to \(unfenced.roles), and \"\(facts.user)\" has no right to terminate them: GRANT pg_signal_backend TO \"\(facts.grantee)\"\(connect)"

@@ -1,5 +1,5 @@
-// What tells the outside something, and what all of that is fed: pictures of how things are, and announcements of what happened.
-// Both are typed. Words are made by the outlet that shows them.
+// What tells the outside something, and what all of that is fed: pictures of how things are, and announcements of what
+// happened. Both are typed. Words are made by the outlet that shows them.
 
 import Clock
 import Lease
@@ -34,8 +34,8 @@ package enum Announcement: Equatable, Sendable {
     case ending(Exit, exitCode: Int32)
 }
 
-/// Tells the outside something: a log, a file, later a page, metrics, event hooks. It may fail, and it may hang where it has a
-/// thread of its own (`OutletThread`). Nothing is ever asked back.
+/// Tells the outside something: a log, a file, later a page, metrics, event hooks. It may fail, and it may hang where
+/// it has a thread of its own (`OutletThread`). Nothing is ever asked back.
 package protocol Outlet: Sendable {
     mutating func take(_ picture: Picture)
     mutating func take(_ announcement: Announcement, at now: Instant)

@@ -1,5 +1,5 @@
-// An outlet with a thread of its own and a mailbox in front of it. Whoever posts never waits: of pictures only the newest lies
-// there, and of announcements so many, the oldest being dropped and counted.
+// An outlet with a thread of its own and a mailbox in front of it. Whoever posts never waits: of pictures only the
+// newest lies there, and of announcements so many, the oldest being dropped and counted.
 
 import Clock
 import Glibc

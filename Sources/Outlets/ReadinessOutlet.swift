@@ -19,8 +19,8 @@ package struct ReadinessOutlet: Outlet {
     private var complaint: String?
     private var wasReady = false
 
-    /// `ttl`: how long the loop counts as turning after a picture. `onError` gets one line when a file cannot be written, once
-    /// until it can be again.
+    /// `ttl`: how long the loop counts as turning after a picture. `onError` gets one line when a file cannot be
+    /// written, once until it can be again.
     package init(
         file: ReadyFile, lock: ReadyFileLock, identity: Identity, ttl: Duration,
         onError: @escaping @Sendable (String) -> Void

@@ -1,7 +1,7 @@
-// The readiness file: what a probe may believe about a sidecar, and until when. It is there while the sidecar is ready; a
-// second file beside it (`.live`) is there while its loop turns. Both are written whole (rename), readable by all, and
-// carry a deadline in CLOCK_BOOTTIME, so that the file of a stopped, hung or killed sidecar is worth nothing. A reader believes
-// only whom it trusts (`Reading`), and only where the clock of the deadline is its own.
+// The readiness file: what a probe may believe about a sidecar, and until when. It is there while the sidecar is ready;
+// a second file beside it (`.live`) is there while its loop turns. Both are written whole (rename), readable by all,
+// and carry a deadline in CLOCK_BOOTTIME, so that the file of a stopped, hung or killed sidecar is worth nothing. A
+// reader believes only whom it trusts (`Reading`), and only where the clock of the deadline is its own.
 
 import CLinux
 import Clock
@@ -23,8 +23,8 @@ package struct ReadyState: Codable, Equatable {
     package var deadline: Int64
     /// Which boot the deadline is measured in (/proc/sys/kernel/random/boot_id).
     package var bootID: String
-    /// Which time namespace (time_namespaces(7)) shifts that clock: the number of /proc/self/ns/time. Nil where there are none,
-    /// and in what an older sidecar has written.
+    /// Which time namespace (time_namespaces(7)) shifts that clock: the number of /proc/self/ns/time. Nil where there
+    /// are none, and in what an older sidecar has written.
     package var timeNamespace: UInt64?
     package var pid: Int32
     package var version: String
@@ -86,8 +86,8 @@ package struct ReadyFile: Equatable {
         return ReadyFile(path: "\(folder)/sidecar-\(getuid())/ready", isInSharedPlace: true)
     }
 
-    /// What is there that no sidecar has written, and would be replaced and removed; nil when nothing is. In a folder of
-    /// somebody else's nothing is written anyway.
+    /// What is there that no sidecar has written, and would be replaced and removed; nil when nothing is. In a folder
+    /// of somebody else's nothing is written anyway.
     package var problem: String? {
         guard folderIsTrusted else { return nil }
         var status = stat()
@@ -165,8 +165,9 @@ package struct ReadyFile: Equatable {
         case untrusted(owner: uid_t)
     }
 
-    /// What it says. Believed are the reader's own user, root, and the owner of the folder, who can replace every file in it
-    /// anyway. In a folder that everybody may write to, such as /tmp, that leaves the reader's own files and root's.
+    /// What it says. Believed are the reader's own user, root, and the owner of the folder, who can replace every file
+    /// in it anyway. In a folder that everybody may write to, such as /tmp, that leaves the reader's own files and
+    /// root's.
     package func read() -> Reading {
         guard folderIsTrusted else { return .absent }
         // Not through a link, which leads to another sidecar's file as well. Not waiting for the writer of a pipe.

@@ -1,5 +1,6 @@
-// Keeps two sidecars from writing one readiness file, each over the other's state. The lock is flock(2) on a file beside it, which
-// the kernel drops when its holder ends, however it ends: neither guard, command nor helper inherits the descriptor.
+// Keeps two sidecars from writing one readiness file, each over the other's state. The lock is flock(2) on a file
+// beside it, which the kernel drops when its holder ends, however it ends: neither guard, command nor helper inherits
+// the descriptor.
 
 import CLinux
 import Glibc
@@ -8,8 +9,8 @@ import Text
 
 /// The right to write one readiness file.
 package final class ReadyFileLock: Sendable {
-    /// -1 where no lock could be had because the folder cannot be written: then the readiness file cannot be either, which is
-    /// said when it is tried.
+    /// -1 where no lock could be had because the folder cannot be written: then the readiness file cannot be either,
+    /// which is said when it is tried.
     private let file: Mutex<Int32>
     private let ready: ReadyFile
     private let node: String
@@ -28,8 +29,8 @@ package final class ReadyFileLock: Sendable {
         file.withLock { $0 = taken }
     }
 
-    /// Before each writing. What cleans temporary folders may have removed the lock's file, and then another sidecar can take the
-    /// lock of a new one: such a file is made again, and one that is in use is shown to be.
+    /// Before each writing. What cleans temporary folders may have removed the lock's file, and then another sidecar
+    /// can take the lock of a new one: such a file is made again, and one that is in use is shown to be.
     /// - Throws: `Failure` 78 when the readiness file is another sidecar's by now.
     func keep() throws {
         try file.withLock { file in

@@ -238,7 +238,8 @@ package struct DatabaseSource: Sendable {
         if let problem = result.problem { throw Failure.configuration("the command in \(origin) \(problem)") }
         // Repaired, a password would become another one.
         guard let text = String(validating: result.output, as: UTF8.self) else {
-            throw Failure.configuration("the command in \(origin) printed what is not UTF-8")
+            throw Failure.configuration(
+                "the command in \(origin) printed text that is not valid UTF-8: it must print the database URL")
         }
         let url = text.trimming()
         guard !url.isEmpty else {

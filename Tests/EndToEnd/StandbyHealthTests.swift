@@ -82,7 +82,7 @@ extension DatabaseMatrix {
                 for _ in 1...15 { try scenario.justRenewed(pair.leader) }
                 try scenario.steady(pair.tree.id)
                 try eventually("both hang up") {
-                    [pair.leader, pair.standby].allSatisfy { $0.log.contains("does not listen for notifications") }
+                    [pair.leader, pair.standby].allSatisfy { $0.log.contains("cannot listen for notifications") }
                 }
                 #expect(flood.sent > 1000, "\(flood.sent) notifications are no flood")
                 #expect(!pair.leader.log.contains("lost the lease"), "\(scenario.report)")

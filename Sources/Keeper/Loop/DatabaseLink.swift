@@ -1,5 +1,5 @@
-// The keeper's one session: opened, asked, closed, and its news turned into the protocol's events. It decides nothing about
-// the lease.
+// The keeper's one session: opened, asked, closed, and its news turned into the protocol's events. It decides nothing
+// about the lease.
 
 import Clock
 import Lease
@@ -91,7 +91,8 @@ struct DatabaseLink<Port: DatabasePort> {
         }
     }
 
-    /// A schema that is there and has been changed is not mended by a new session, and each costs a standby its watch (R3).
+    /// A schema that is there and has been changed is not mended by a new session, and each costs a standby its watch
+    /// (R3).
     private mutating func isTimeToPrepareAgain(at now: Instant) -> Bool {
         if let preparedAgain, now.since(preparedAgain) < timing.prepareAgainInterval { return false }
         preparedAgain = now

@@ -63,8 +63,8 @@ struct GuardLink<Port: GuardPort> {
         return min(sweepWait ?? Self.sweepPause, Self.sweepPause)
     }
 
-    /// Delivers an order. A guard that does not take it is either gone, which will be seen, or does not read: then the order
-    /// waits. So the answer to a question comes as soon as the guard reads again.
+    /// Delivers an order. A guard that does not take it is either gone, which will be seen, or does not read: then the
+    /// order waits. So the answer to a question comes as soon as the guard reads again.
     mutating func order(_ order: Order) {
         guard isAlive else { return }
         deliver(order)
@@ -145,7 +145,8 @@ struct GuardLink<Port: GuardPort> {
             isCondemned = port.kill()
             return []
         }
-        // A debugger may keep a dead guard from being reaped. Its children are ours then, and its end is told to nobody.
+        // A debugger may keep a dead guard from being reaped. Its children are ours then, and its end is told to
+        // nobody.
         let (progress, isReaped) =
             port.hasEnded ? port.sweep(sparingGuard: true) : (port.sweepBelowGuard(), false)
         if isReaped { return guardEnded(true) }

@@ -2,7 +2,8 @@
 // machine, carry out the actions it returns. It decides nothing itself. What it touches is behind `Ports`, so that the
 // simulation runs this very loop.
 //
-// The clock is read after news has arrived and before anything is sent: the machine's rules count on that order (R2, R3).
+// The clock is read after news has arrived and before anything is sent: the machine's rules count on that order (R2,
+// R3).
 
 import Clock
 import Lease
@@ -35,7 +36,8 @@ struct KeeperLoop<P: Ports> {
     /// Sets the machine going.
     mutating func begin() { feed(.tick) }
 
-    /// Once round: takes all the news there is, and does what is due. To be called when there may be news, and at `wake`.
+    /// Once round: takes all the news there is, and does what is due. To be called when there may be news, and at
+    /// `wake`.
     mutating func turn() {
         ports.beat()
         guardLink.deliverWaiting()

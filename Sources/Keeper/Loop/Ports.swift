@@ -1,5 +1,5 @@
-// What the keeper's loop and its links have around them. `sidecar run` puts the system there: poll(2), libpq, the guard's
-// channel, /proc, files. The simulation puts its worlds there, and runs the loop and the links as they are.
+// What the keeper's loop and its links have around them. `sidecar run` puts the system there: poll(2), libpq, the
+// guard's channel, /proc, files. The simulation puts its worlds there, and runs the loop and the links as they are.
 
 import Clock
 import Guard
@@ -21,8 +21,8 @@ protocol Ports {
     /// What the child finds in its environment, each a `NAME=value` (R8). `database`: the name of the lease's database.
     func childEnvironment(_ epoch: Epoch, database: String) -> [String]
 
-    /// Hands an event to the machine, and returns what it wants done. Sabotaged twins break a rule here; the product leaves
-    /// it as it is below.
+    /// Hands an event to the machine, and returns what it wants done. Sabotaged twins break a rule here; the product
+    /// leaves it as it is below.
     mutating func handle(_ event: Event, with machine: inout LeaseMachine, at now: Instant) -> [Action]
 
     // What the outside is told. It may all fail.
@@ -74,7 +74,8 @@ protocol GuardPort: AnyObject {
     func reap() -> Bool
     /// One sweep over what is below a guard that is condemned and has not ended.
     func sweepBelowGuard() -> Tree.Progress
-    /// One sweep over all that is below the keeper. `sparingGuard`: the guard itself cannot be reaped, and does not count.
+    /// One sweep over all that is below the keeper. `sparingGuard`: the guard itself cannot be reaped, and does not
+    /// count.
     func sweep(sparingGuard: Bool) -> (progress: Tree.Progress, guardReaped: Bool)
     /// What the last whole sweep left.
     var remains: [SeenProcess] { get }

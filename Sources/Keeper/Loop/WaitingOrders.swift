@@ -1,5 +1,5 @@
-// Orders that the guard had no room for. They are delivered, in turn, as soon as the guard reads again. The list cannot grow
-// without end: of orders that say the same, or say it anew, only one waits.
+// Orders that the guard had no room for. They are delivered, in turn, as soon as the guard reads again. The list cannot
+// grow without end: of orders that say the same, or say it anew, only one waits.
 
 import Orders
 
@@ -11,9 +11,9 @@ struct WaitingOrders {
 
     /// Adds an order.
     ///
-    /// A kill goes first, and of what waited only the questions stay, as pings: nothing else matters to a tree that is about to be
-    /// killed, but the keeper waits for the answers (R12). Of extensions only the newest holds, and only the newest ping is asked
-    /// about. A signal that waits already need not wait twice (as in the kernel).
+    /// A kill goes first, and of what waited only the questions stay, as pings: nothing else matters to a tree that is
+    /// about to be killed, but the keeper waits for the answers (R12). Of extensions only the newest holds, and only
+    /// the newest ping is asked about. A signal that waits already need not wait twice (as in the kernel).
     mutating func add(_ order: Order) {
         switch order {
         case .kill:

@@ -1,6 +1,6 @@
-// The connection settings for the next connect, and what may change them while the keeper runs: a file that is read before
-// each connect, a command that is run again after a refused login. Nothing here blocks: readings run on threads of their own,
-// one at a time, and what was read last counts until something else has been read.
+// The connection settings for the next connect, and what may change them while the keeper runs: a file that is read
+// before each connect, a command that is run again after a refused login. Nothing here blocks: readings run on threads
+// of their own, one at a time, and what was read last counts until something else has been read.
 
 import Clock
 import Helpers

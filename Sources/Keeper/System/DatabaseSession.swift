@@ -1,5 +1,5 @@
-// The lease's session with PostgreSQL, as the loop knows it: connected with the credentials of the moment, prepared, asked in
-// SQL, read as the protocol's replies.
+// The lease's session with PostgreSQL, as the loop knows it: connected with the credentials of the moment, prepared,
+// asked in SQL, read as the protocol's replies.
 
 import Clock
 import Glibc

@@ -1,9 +1,10 @@
 // Which signals the keeper takes: some ask it to stop, some are meant for the child, and SIGCHLD tells of a dead guard.
 // All are blocked and read from a signalfd, so that nothing interrupts the loop, and so that they reach a PID 1, too.
 //
-// Two things about the start decide about some of them. What nohup(1) or a shell's `&` had set to be ignored stays ignored: it is
-// not blocked, so the kernel drops it. And with a controlling terminal SIGHUP says that the terminal is gone: stop. Without
-// one, as in a container or a service, it is a request to the command, such as to read its configuration again.
+// Two things about the start decide about some of them. What nohup(1) or a shell's `&` had set to be ignored stays
+// ignored: it is not blocked, so the kernel drops it. And with a controlling terminal SIGHUP says that the terminal is
+// gone: stop. Without one, as in a container or a service, it is a request to the command, such as to read its
+// configuration again.
 
 import CLinux
 import Glibc

@@ -1,5 +1,6 @@
-// Hears that a record has changed, through a session of its own that only listens. It makes a hand-over quick and is needed
-// for nothing else: whoever may connect to the database may flood its channel, and then it hangs up, and the standby polls.
+// Hears that a record has changed, through a session of its own that only listens. It makes a hand-over quick and is
+// needed for nothing else: whoever may connect to the database may flood its channel, and then it hangs up, and the
+// standby polls.
 
 import Clock
 import Metastore
@@ -16,8 +17,8 @@ struct Listener: ListenerPort {
         case listening(Session, renewAt: Instant)
     }
 
-    /// How many notifications in a second are a flood. Every lease of the database shares the channel, and a whole fleet may
-    /// restart at once.
+    /// How many notifications in a second are a flood. Every lease of the database shares the channel, and a whole
+    /// fleet may restart at once.
     private static let floodPerSecond = 500
     /// How long it stays away after a flood or a failure.
     private static let pause = Duration.seconds(30)
@@ -129,7 +130,7 @@ struct Listener: ListenerPort {
         return complained
             ? nil
             : .problem(
-                "does not listen for notifications for \(Durations.text(Self.pause)), and polls: a released lease is taken over "
-                    + "up to \(Durations.text(settings.timing.renewInterval)) later: \(reason)")
+                "cannot listen for notifications, and tries again in \(Durations.text(Self.pause)): until then, taking over a released "
+                    + "lease takes up to \(Durations.text(settings.timing.renewInterval)) longer: \(reason)")
     }
 }

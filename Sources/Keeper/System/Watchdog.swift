@@ -1,5 +1,5 @@
-// Sees whether the lease loop turns. A loop that hangs for longer than a TTL cannot renew any more, its child is already
-// dead (the guard's deadline), and nobody would restart it: so the watchdog ends the process.
+// Sees whether the lease loop turns. A loop that hangs for longer than a TTL cannot renew any more, its child is
+// already dead (the guard's deadline), and nobody would restart it: so the watchdog ends the process.
 
 import Clock
 import Glibc
