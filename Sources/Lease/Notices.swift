@@ -14,7 +14,7 @@ public enum Notice: Hashable, Sendable {
     case recordCreated(wait: Duration)
     indirect case standby(Record, wait: Duration)
     case suspended
-    case claimed(Epoch, basis: ClaimBasis)
+    indirect case claimed(Epoch, basis: ClaimBasis, from: Predecessor)
     /// The next claim or resume goes without the lock (R4).
     case lockWaived
     case lockHeldByStranger
@@ -217,6 +217,30 @@ public struct Shortage: Hashable, Sendable {
     public var lateness: Duration
     public var strain: Strain
     public var ttl: Duration
+}
+
+/// From whom a claim took the lease, as far as known, for people.
+public struct Predecessor: Hashable, Sendable {
+    /// The node of the last leader; nil when the record names none.
+    public var node: String?
+    /// How long ago the record was last renewed or released.
+    public var silence: Duration
+    /// What became of the last leader's session.
+    public var trace: Trace
+
+    public enum Trace: String, Hashable, Sendable, CaseIterable {
+        /// Not known, or without a meaning: nobody led, or the lease was released.
+        case none
+        /// It had ended: its lock was free. The sidecar crashed, or the server saw its connection break.
+        case sessionEnded = "session-ended"
+        /// It held the lock: the sidecar hung, or was cut off from the server.
+        case sessionThere = "session-there"
+        /// The server has been started again since: it has ended all sessions.
+        case serverRestarted = "server-restarted"
+
+        /// For programs; never changes.
+        public var code: String { rawValue }
+    }
 }
 
 /// Why a claim was allowed, for people.

@@ -109,9 +109,7 @@ package struct Narrator: Outlet {
                 .warning,
                 "the lease is suspended: no sidecar may claim it until its column suspended in the table sidecar.lease is false again"
             )
-        case .claimed(let epoch, .released): return (.info, "claimed the released lease, epoch \(epoch)")
-        case .claimed(let epoch, .expired): return (.info, "claimed the lease after its TTL ran out, epoch \(epoch)")
-        case .claimed(let epoch, .unclaimed): return (.info, "claimed the lease, which no sidecar held, epoch \(epoch)")
+        case .claimed(let epoch, let basis, let from): return (.info, claimed(epoch, basis, from))
         case .lockWaived:
             return (
                 .warning,
@@ -237,6 +235,26 @@ package struct Narrator: Outlet {
                 ", and killing \(strain.tasks) processes and threads with \(strain.memory / 1_000_000) MB would take about \(killing.milliseconds)ms at \(strain.processors)m CPU"
         }
         return text + "; the TTL is \(Durations.text(shortage.ttl))"
+    }
+
+    /// From whom, after how long a silence, and why as far as known.
+    private func claimed(_ epoch: Epoch, _ basis: ClaimBasis, _ from: Predecessor) -> String {
+        let node = from.node.map { oneLine($0) } ?? "the last leader"
+        let silence = Durations.age(from.silence)
+        switch basis {
+        case .released: return "claimed the released lease, epoch \(epoch): \(node) released it"
+        case .unclaimed: return "claimed the lease, which no sidecar held, epoch \(epoch)"
+        case .expired:
+            let reason =
+                switch from.trace {
+                case .none: ""
+                case .sessionEnded: "; its database session had ended"
+                case .sessionThere: "; its database session still held the lock: it hung, or lost the database"
+                case .serverRestarted: "; PostgreSQL has been restarted since"
+                }
+            return
+                "claimed the lease after its TTL ran out, epoch \(epoch): \(node) had not renewed for \(silence)\(reason)"
+        }
     }
 
     private func standby(_ record: Record, wait: Duration) -> String {

@@ -31,4 +31,16 @@ package enum Durations {
         if seconds != 0, seconds % 60 == 0 { return "\(seconds / 60)m" }
         return "\(seconds)s"
     }
+
+    /// For people, shortened: `850ms`, `4.2s`, `3m12s`, `5h03m`, `2d04h`.
+    package static func age(_ duration: Duration) -> String {
+        let milliseconds = duration.milliseconds
+        if milliseconds < 1000 { return "\(max(0, milliseconds))ms" }
+        let seconds = milliseconds / 1000
+        if seconds < 60 { return "\(seconds).\(milliseconds % 1000 / 100)s" }
+        func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        if seconds < 3600 { return "\(seconds / 60)m\(two(seconds % 60))s" }
+        if seconds < 86400 { return "\(seconds / 3600)h\(two(seconds / 60 % 60))m" }
+        return "\(seconds / 86400)d\(two(seconds / 3600 % 24))h"
+    }
 }

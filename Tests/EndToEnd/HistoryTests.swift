@@ -49,6 +49,9 @@ extension DatabaseMatrix {
                 let history = try scenario.historyWithEnds(of: 1)
                 #expect(history.count == 2 && history[0].leadsNow && history[0].node == new.sidecar.node)
                 #expect(history[0].previousNode == pair.leader.node && history[1].reason?.hasPrefix("expired") == true)
+                let log = new.sidecar.log
+                #expect(log.contains(": \(pair.leader.node) had not renewed for "), "\(log)")
+                #expect(log.contains("its database session had ended"), "\(log)")
                 // Nobody could tell of the death: the last renewal was shortly before.
                 try scenario.expectGap(history[0], between: pair.tree, new.tree, slack: Scenario.ttl.milliseconds / 2)
             }
@@ -61,6 +64,7 @@ extension DatabaseMatrix {
                 _ = try pair.leader.waitForExit()
                 let new = try scenario.leader(after: pair.tree.id, members: 1)
                 let handedOver = try scenario.historyWithEnds(of: 1)
+                #expect(new.sidecar.log.contains(": \(pair.leader.node) released it"), "\(new.sidecar.log)")
                 #expect(handedOver.count == 2 && handedOver[1].reason == "released: stopped", "\(handedOver)")
                 try scenario.expectGap(handedOver[0], between: pair.tree, new.tree, slack: Self.slack)
 

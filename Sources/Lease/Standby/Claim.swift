@@ -37,11 +37,12 @@ extension LeaseMachine {
     mutating func claimed(
         _ reply: ClaimReply, sentAt: Instant, through session: SessionID, at now: Instant, _ effects: inout [Action]
     ) {
-        guard let watch = standby?.watch else { return }
+        guard let standby, let watch = standby.watch else { return }
         switch reply {
         case .claimed(let epoch, let fenced):
-            effects.append(.report(.claimed(epoch, basis: basis(watch)), epoch: epoch))
             let ago = watch.ageWhenFirstSeen + sentAt.since(watch.firstSeen)
+            let from = Predecessor(node: watch.record.node, silence: ago, trace: trace(standby, watch))
+            effects.append(.report(.claimed(epoch, basis: basis(watch), from: from), epoch: epoch))
             auxiliaries.add(.historyBegin(epoch, ago: .zero, previousRenewedAgo: ago), at: now)
             lead(epoch, beat: 0, fenced: fenced, sentAt: sentAt, through: session, at: now, &effects)
         case .changed:
@@ -66,6 +67,12 @@ extension LeaseMachine {
     private func basis(_ watch: Watch) -> ClaimBasis {
         if watch.record.released { return watch.isReleased ? .released : .expired }
         return watch.record.holder == nil ? .unclaimed : .expired
+    }
+
+    private func trace(_ standby: Standby, _ watch: Watch) -> Predecessor.Trace {
+        guard basis(watch) == .expired, watch.record.holder != nil else { return .none }
+        if watch.record.server != watch.server { return .serverRestarted }
+        return standby.lockBusySince == nil ? .sessionEnded : .sessionThere
     }
 
     /// R4: what to do about the session that holds the lock of an expired record. The lock is all that protects the

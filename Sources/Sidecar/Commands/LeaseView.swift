@@ -137,17 +137,7 @@ struct LeaseView {
         ]).text
     }
 
-    /// `850ms`, `4.2s`, `3m12s`, `5h03m`, `2d04h`.
-    static func age(_ duration: Duration?) -> String {
-        guard let milliseconds = duration?.milliseconds else { return "-" }
-        if milliseconds < 1000 { return "\(max(0, milliseconds))ms" }
-        let seconds = milliseconds / 1000
-        if seconds < 60 { return "\(seconds).\(milliseconds % 1000 / 100)s" }
-        func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
-        if seconds < 3600 { return "\(seconds / 60)m\(two(seconds % 60))s" }
-        if seconds < 86400 { return "\(seconds / 3600)h\(two(seconds / 60 % 60))m" }
-        return "\(seconds / 86400)d\(two(seconds / 3600 % 24))h"
-    }
+    static func age(_ duration: Duration?) -> String { duration.map(Durations.age) ?? "-" }
 }
 
 /// The exit codes of `sidecar lease`, besides those of sysexits.h. They never change.

@@ -24,7 +24,7 @@ extension Keeper {
         case .sessionLost(let reason): "session lost: \(reason)"
         case .standby(let record, let wait):
             "watches (\(record.epoch), \(record.beat))\(record.released ? ", released" : "") for \(wait)"
-        case .claimed(let epoch, let basis): "leads in \(epoch), the record was \(basis)"
+        case .claimed(let epoch, let basis, _): "leads in \(epoch), the record was \(basis)"
         case .starting: "orders the start"
         case .started: "learns of the start"
         case .childExited: "learns of the exit"
