@@ -49,27 +49,11 @@ package enum UnknownVariables {
         guard word.count <= 100 else { return nil }
         let limit = max(1, min(3, word.count / 3))
         let near = known.map { candidate in
-            (name: candidate, slips: slips(word, Array(candidate.unicodeScalars.dropFirst(SettingRow.prefix.count))))
+            (
+                name: candidate,
+                slips: Spelling.slips(word, Array(candidate.unicodeScalars.dropFirst(SettingRow.prefix.count)))
+            )
         }.filter { $0.slips <= limit }.min { $0.slips < $1.slips }?.name
         return near ?? known.first { $0.hasPrefix(name + "_") || name.hasPrefix($0 + "_") }
-    }
-
-    /// How many letters must be changed, removed, added or swapped with a neighbour to get from one name to the
-    /// other.
-    private static func slips(_ one: [Unicode.Scalar], _ other: [Unicode.Scalar]) -> Int {
-        var rows = [Array(0...other.count)]
-        for (row, letter) in one.enumerated() {
-            var next = [row + 1]
-            for (column, candidate) in other.enumerated() {
-                var best = min(
-                    rows[row][column] + (letter == candidate ? 0 : 1), rows[row][column + 1] + 1, next[column] + 1)
-                if row > 0, column > 0, letter == other[column - 1], one[row - 1] == candidate {
-                    best = min(best, rows[row - 1][column - 1] + 1)
-                }
-                next.append(best)
-            }
-            rows.append(next)
-        }
-        return rows[one.count][other.count]
     }
 }

@@ -30,6 +30,12 @@ enum Program {
             Console.complain(problem.message)
             return problem.code
         }
+        if arguments.first == "help", let word = arguments.dropFirst().first, !word.hasPrefix("-"),
+            let problem = unknownCommand(word)
+        {
+            Console.complain(problem)
+            return Failure.usage
+        }
         // The arguments are copied, so a password is no longer needed in the memory that ps reads.
         scrubArguments()
         do {
@@ -68,9 +74,27 @@ enum Program {
         let message = SidecarCommand.message(for: error)
         // The parser quotes what it does not understand, and that may be a URL in the wrong place.
         let line = Redaction.message(message, about: arguments)
-        let known = SidecarCommand.configuration.subcommands.compactMap { $0.configuration.commandName }
-        let command = arguments.first.flatMap { known.contains($0) ? "\($0) " : nil } ?? ""
-        Console.complain("\(line) (see `sidecar \(command)--help`)")
+        let first = arguments.first ?? ""
+        if !first.hasPrefix("-"), let problem = unknownCommand(first) {
+            Console.complain(problem)
+        } else if first == "run", !arguments.contains("--"), line.contains("nexpected argument") {
+            Console.complain("\(line): put `--` before the command, as in `sidecar run [options] -- COMMAND`")
+        } else {
+            Console.complain("\(line) (see `sidecar \(commands.contains(first) ? "\(first) " : "")--help`)")
+        }
         return Failure.usage
+    }
+
+    private static var commands: [String] {
+        SidecarCommand.configuration.subcommands.compactMap { $0.configuration.commandName }
+    }
+
+    /// What to say of a word that stands where a command must, and is none; nil for a command.
+    static func unknownCommand(_ word: String) -> String? {
+        guard !word.isEmpty, !commands.contains(word), word != "help" else { return nil }
+        // A URL in the wrong place may hold a password.
+        let name = Redaction.mayHoldSecret(word) ? "" : " '\(oneLine(word, longest: 60))'"
+        let advice = Spelling.nearest(word, among: commands).map { "did you mean `sidecar \($0)`?" }
+        return "there is no command\(name): \(advice ?? "see `sidecar --help`")"
     }
 }

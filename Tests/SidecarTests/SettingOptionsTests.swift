@@ -52,6 +52,15 @@ import Testing
         } throws: { error in SidecarCommand.exitCode(for: error).rawValue == 64 }
     }
 
+    @Test("A word that is no command is told, with the one that was meant, and without a secret")
+    func unknownCommands() {
+        #expect(Program.unknownCommand("runn") == "there is no command 'runn': did you mean `sidecar run`?")
+        #expect(Program.unknownCommand("leese") == "there is no command 'leese': did you mean `sidecar lease`?")
+        #expect(Program.unknownCommand("start") == "there is no command 'start': see `sidecar --help`")
+        #expect(Program.unknownCommand("postgresql://u:secret@h/d") == "there is no command: see `sidecar --help`")
+        #expect(Program.unknownCommand("run") == nil && Program.unknownCommand("help") == nil)
+    }
+
     @Test("Each command takes exactly the options that the table names for it")
     func commands() {
         let help: [(SettingUser, String)] = [

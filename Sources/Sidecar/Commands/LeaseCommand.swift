@@ -21,8 +21,12 @@ struct LeaseCommand: ParsableCommand {
             sidecar lease [--lease NAME] [-o table|wide|json] [--database-url URL]
             sidecar lease history [--limit N] [--since 24h] and the same options
 
-            Exit codes: 0 there is a leader and its command runs; 1 nobody leads; 2 there is a leader, but its command
-            does not run; 3 there is no such lease; 69 the database does not answer.
+            Exit codes:
+             0  there is a leader, and its command runs
+             1  nobody leads
+             2  there is a leader, and its command does not run
+             3  there is no such lease
+            69  the database does not answer
             """,
         subcommands: [LeaseShowCommand.self, LeaseHistoryCommand.self], defaultSubcommand: LeaseShowCommand.self)
 }
