@@ -21,7 +21,7 @@ struct LeaseCommand: ParsableCommand {
             sidecar lease [--lease NAME] [-o table|wide|json] [--database-url URL]
             sidecar lease history [--limit N] [--since 24h] and the same options
 
-            Exit codes:
+            Exit codes, by the last word of the leader, which may be one TTL old:
              0  there is a leader, and its command runs
              1  nobody leads
              2  there is a leader, and its command does not run
@@ -71,7 +71,8 @@ struct LeaseShowCommand: ExitingCommand {
 
 extension ToolSession {
     fileprivate func complainOfUnknown(_ lease: String) throws -> Int32 {
-        let names = try ask(ListLeases())
+        let all = try ask(ListLeases())
+        let names = all.prefix(20) + (all.count > 20 ? ["and \(all.count - 20) more"] : [])
         let known =
             names.isEmpty
             ? "there is no lease yet: start `sidecar run`" : "known leases: \(names.joined(separator: ", "))"
