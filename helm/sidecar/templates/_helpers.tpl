@@ -254,7 +254,13 @@ for 20 s: one that ends at once has used its restarts up by then, and is led by 
 {{- define "sidecar.watch" -}}
 first= left=20
 while [ $left -gt 0 ]; do
-    view=$("$0" lease -o json) || { echo "nobody leads: $view"; exit 1; }
+    code=0
+    view=$("$0" lease -o json) || code=$?
+    case $code in
+        0) ;;
+        2) echo "the leader's command does not run: $view"; exit 1 ;;
+        *) echo "nobody leads: $view"; exit 1 ;;
+    esac
     case $view in
         *'"role": "leader", "healthy": true'*) ;;
         *) echo "the leader's command does not run: $view"; exit 1 ;;
