@@ -450,7 +450,7 @@ public struct Tree: ~Copyable {
 
     /// A child of the root that nobody else looks after: no other thread's, who could reap it at any time.
     private func isOurs(_ child: ProcessStat) -> Bool {
-        guard case .own = root else { return true }
+        if case .below = root { return true }
         var information = siginfo_t()
         return clinux_look_at_child(child.pid, &information) == 0
     }

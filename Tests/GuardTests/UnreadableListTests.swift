@@ -2,6 +2,8 @@
 
 import CLinux
 import Glibc
+import Synchronization
+import TestSupport
 import Testing
 
 @testable import Guard
@@ -39,6 +41,43 @@ import Testing
             let empty = open("/dev/null", O_RDONLY)
             let progress = tree.sweep(below: Tree.Condemned(pid: guardian, children: empty, descriptor: descriptor))
             #expect(progress == .empty, "one that can be read, and lists nobody")
+        }
+    }
+
+    /// It is for that thread to reap, at any time: its pid may be anybody's at the next moment.
+    @Test func `another thread's child is left alone below a guard, where there are no lists of children`() async {
+        await #expect(processExitsWith: .success) {
+            let helper = Box()
+            startThread("helper") {
+                helper.pid.withLock { $0 = fork(sleepingFor: 600) }
+                while true { pause() }
+            }
+            try eventually("it runs") { helper.pid.withLock { $0 } > 0 }
+            let pid = helper.pid.withLock { $0 }
+            defer { kill(pid, SIGKILL) }
+            let guardian = fork(sleepingFor: 600)
+            defer { kill(guardian, SIGKILL) }
+            var tree = Tree(childrenFiles: false)
+            for _ in 0..<3 {
+                while tree.sweep(
+                    below: Tree.Condemned(pid: guardian, children: -1, descriptor: clinux_pidfd_open(guardian)))
+                    == .unfinished
+                {}
+            }
+            try eventually("a SIGKILL would have ended it") { !ProcessTable.isAlive(pid) || helper.looks() > 20 }
+            #expect(ProcessTable.isAlive(pid))
+        }
+    }
+}
+
+private final class Box: Sendable {
+    let pid = Mutex<pid_t>(0)
+    private let count = Mutex(0)
+
+    func looks() -> Int {
+        count.withLock { count in
+            count += 1
+            return count
         }
     }
 }
