@@ -64,7 +64,7 @@ package struct HelperResult: Equatable, Sendable {
         self.output = output
     }
 
-    /// Why it is no success, to follow the program's name in a sentence; nil for exit code 0.
+    /// Why the program failed, in words that can follow its name; nil for exit code 0.
     package var problem: String? {
         switch end {
         case .exited(code: 0): nil

@@ -26,7 +26,7 @@ package final class HelperPrograms: Sendable {
     package init(most: Int = 64) { self.most = most }
 
     /// Starts a program and returns at once. `whenDone` is called once: from the program's own thread, or before this
-    /// returns where there is no room for the program.
+    /// returns if there is no room for the program.
     @discardableResult
     package func start(
         _ program: HelperProgram, whenDone: @escaping @Sendable (HelperResult) -> Void

@@ -4,7 +4,7 @@
 /// Call where news is ignored that nothing outside can bring about.
 package func slip(_ what: @autoclosure () -> String) {
     #if DEBUG || SIMULATION
-        // Not in a release build: see above.
+        // Only tests and the simulation are compiled with these; a release build has no trap here.
         fatalError("a slip: \(what())")
     #endif
 }

@@ -7,7 +7,8 @@ import Postgres
 public enum Advice {
     /// The record's own row is not shown to this role.
     static let hidden = """
-        the lease's record was created but cannot be read: a row filter (row-level security) hides it; give the role a policy that \
+        the lease's record was created but cannot be read: a row filter (row-level security) hides it; give the role \
+        a policy that \
         covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema "sidecar"
         """
 
@@ -18,7 +19,8 @@ public enum Advice {
     /// - Parameter lease: a valid name. It holds nothing that would have to be quoted.
     static func implausible(_ epoch: Epoch, lease: String) -> String {
         """
-        the record's epoch is \(epoch), too large to come from a clock: it was set by hand, and claims fail at the end of its range: run \
+        the record's epoch is \(epoch), too large to come from a clock: it was set by hand, \
+        and claims fail at the end of its range: run \
         UPDATE sidecar.lease SET epoch = (SELECT greatest((extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
         max(h.epoch) + 1) FROM sidecar.history AS h WHERE h.lease = '\(lease)' AND h.epoch <= \(lastPlausibleEpoch)) \
         WHERE name = '\(lease)'
@@ -38,7 +40,8 @@ public enum Advice {
         let advice: String? =
             switch error.sqlState {
             case "42501" where error.message.contains("row-level security"):
-                "give the role a policy that covers every row, or DISABLE ROW LEVEL SECURITY on the tables of schema \"sidecar\""
+                "give the role a policy that covers every row, "
+                    + "or DISABLE ROW LEVEL SECURITY on the tables of schema \"sidecar\""
             case "42501" where error.message.contains("function"): "GRANT EXECUTE on that function\(to)"
             case "42501":
                 "GRANT USAGE ON SCHEMA sidecar, and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA sidecar\(to)"
@@ -54,7 +57,8 @@ public enum Advice {
                 "schema \"sidecar\" is not as `sidecar migrate` made it: undo what was changed"
             case "55P03": "another session holds a lock on that table: find it in pg_locks"
             case "57014":
-                "the statement took longer than its time limit, which grows with --ttl: raise --ttl, or find out what is slow"
+                "the statement took longer than its time limit, which grows with --ttl: "
+                    + "raise --ttl, or find out what is slow"
             case let state where state.hasPrefix("P0"): "a trigger on the table refuses it: change or drop the trigger"
             default: nil
             }

@@ -88,8 +88,8 @@ struct Listener: ListenerPort {
         if isFlooded(notifications, at: now) {
             floodedUntil = now + Self.pause
             return fail(
-                "more than \(Self.floodPerSecond) a second came on channel \"\(Statements.channel)\": find out who sends them "
-                    + "(pg_stat_activity, query like '%notify%')", at: now)
+                "more than \(Self.floodPerSecond) a second came on channel \"\(Statements.channel)\": find out who sends "
+                    + "them (pg_stat_activity, query like '%notify%')", at: now)
         }
         if case .listening(_, let renewAt) = stage, now >= renewAt, session.isIdle { listen(session, at: now) }
         return news
@@ -130,7 +130,8 @@ struct Listener: ListenerPort {
         return complained
             ? nil
             : .problem(
-                "cannot listen for notifications, and tries again in \(Durations.text(Self.pause)): until then, taking over a released "
-                    + "lease takes up to \(Durations.text(settings.timing.renewInterval)) longer: \(reason)")
+                "cannot listen for notifications, and tries again in \(Durations.text(Self.pause)): until then, taking "
+                    + "over a released lease takes up to \(Durations.text(settings.timing.renewInterval)) longer: \(reason)"
+            )
     }
 }
