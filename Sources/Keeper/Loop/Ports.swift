@@ -38,7 +38,7 @@ protocol Ports {
 
     /// The loop turns.
     func beat()
-    /// From now on a slow loop is no reason to end: it kills what nobody else would.
+    /// From now on a slow loop must not end the process: only the keeper can still kill the guard's tree.
     func retireWatchdog()
 }
 
@@ -60,7 +60,7 @@ enum KeeperSignal: Equatable {
 /// The guard's end of the channel, and its process. Killing and reaping are the kernel's; when they are due is not.
 protocol GuardPort: AnyObject {
     /// Delivers an order without waiting.
-    /// - Returns: false if the guard has none of it: there is no room, or it is gone.
+    /// - Returns: false if the order was not delivered: the channel has no room, or the guard is gone.
     func send(_ order: Order) -> Bool
     /// The next answer, without waiting.
     func receive() -> GuardProcess.Received
